@@ -1,0 +1,42 @@
+# reproduce, quick and test each set up what they need: .venv, or the environment that is already active.
+PYTHON ?= python3
+ENVIRONMENT := $(or $(VIRTUAL_ENV),$(CONDA_PREFIX),$(CURDIR)/.venv)
+BIN := $(ENVIRONMENT)/bin
+STAMP := $(ENVIRONMENT)/.cliperase-installed
+export PATH := $(BIN):$(PATH)
+export HF_HUB_OFFLINE := 1
+export DVC_NO_ANALYTICS := 1
+export PYTHONWARNINGS := ignore::SyntaxWarning
+
+.PHONY: reproduce quick test tune setup bench
+
+reproduce: setup
+	dvc repro
+	@echo; echo "Notebooks: notebooks/*.ipynb    Tables and figures: figures/    Every number: metrics/icons/results.csv"
+
+quick: setup
+	dvc repro pretrain retrain@apple
+	python notebooks/quick.py
+	@echo; echo "First notebook (one concept, one seed): artifacts/quick/main_results.ipynb"
+
+test: setup
+	ruff check .
+	ruff format --check .
+	pytest
+	pytest --nbval notebooks -p no:cacheprovider
+
+tune: setup
+	dvc repro tuning/dvc.yaml
+
+bench: setup
+	python benchmarks/step_time.py
+
+setup: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c "import sys; assert sys.version_info >= (3, 11, 5), sys.version" \
+		|| { echo "cliperase needs Python 3.11.5 or newer; run make PYTHON=/path/to/python"; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(ENVIRONMENT)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $(STAMP)

@@ -1,0 +1,178 @@
+"""`cliperase …`: the commands of the pipeline, and unlearning of one's own model."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import yaml
+
+from cliperase.errors import CliperaseError
+
+
+def main(arguments=None):
+    parsed = parse(arguments)
+    try:
+        parsed.run(parsed)
+    except CliperaseError as error:
+        print(f"cliperase: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser(prog="cliperase", description="Make a CLIP forget, and measure that it did.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    def command(name, run, description):
+        sub = commands.add_parser(name, help=description, description=description)
+        sub.set_defaults(run=run)
+        return sub
+
+    def options(sub, *names):
+        for name in names:
+            sub.add_argument(f"--{name}", **OPTIONS[name])
+        return sub
+
+    unlearn = command("unlearn", run_unlearn, "Make one model forget; writes an open_clip folder and a report.")
+    options(unlearn, "model", "data", "forget", "rule", "method", "set", "seed", "output")
+    unlearn.add_argument("--params", type=Path, help="usual settings; ./params.yaml where there is one")
+    options(
+        command("evaluate", run_evaluate, "Forget and retain accuracy of a model on one split."),
+        "model", "data", "forget", "rule", "split",
+    )  # fmt: skip
+    pretrain = command("pretrain", run_pretrain, "Train the compact CLIP from scratch.")
+    options(pretrain, "data", "without", "params", "output")
+    options(command("manifest", run_manifest, "Write which rows each concept forgets."), "data", "params", "output")
+    experiment = command("experiment", run_experiment, "Run a row of the main table, or the ablation.")
+    experiment.add_argument("name", choices=("main", "ablation"))
+    options(experiment, "method", "data", "models", "concepts", "seeds", "params", "output")
+    options(
+        command("tune", run_tune, "Search one method's settings on validation data."),
+        "method", "data", "models", "search", "params", "output",
+    )  # fmt: skip
+    collect = command("collect", run_collect, "Join part tables into one results table.")
+    collect.add_argument("parts", type=Path, help="folder of part tables")
+    options(collect, "params", "output")
+    return parser.parse_args(arguments)
+
+
+OPTIONS = {
+    "model": {"required": True, "help": "model folder, or open_clip name/weights such as ViT-B-32/openai"},
+    "data": {"required": True, "help": "folder or hub name of a data set in the schema of cliperase.datasets"},
+    "forget": {"help": "concept: a class name, or a word of the captions"},
+    "rule": {"help": "any other forget rule as YAML, such as '{classes: [apple, lemon]}'"},
+    "method": {"default": "CLIPErase", "help": "a row name of the results table"},
+    "set": {"nargs": "+", "default": [], "metavar": "NAME=VALUE", "help": "settings of method or training"},
+    "seed": {"type": int, "default": 0},
+    "seeds": {"type": int, "nargs": "+"},
+    "concepts": {"nargs": "+"},
+    "split": {"default": "test"},
+    "without": {"help": "concept to leave out: the retrained reference"},
+    "models": {"required": True, "type": Path, "help": "folder of pretrained models"},
+    "search": {"required": True, "type": Path, "help": "YAML of candidates"},
+    "params": {"default": "params.yaml", "type": Path},
+    "output": {"required": True, "type": Path},
+}
+
+
+def rule_of(arguments):
+    if arguments.rule:
+        return read_yaml(arguments.rule, "--rule")
+    if arguments.forget:
+        return {"concept": arguments.forget}
+    raise CliperaseError("nothing to forget: give --forget CONCEPT or --rule '{…}'")
+
+
+def override(settings, assignments):
+    """`["lambda_fm=2", …]` on top of `settings`; values are read as YAML."""
+    settings = dict(settings)
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals:
+            raise CliperaseError(f"--set {assignment!r}: write NAME=VALUE")
+        settings[name] = read_yaml(value, f"--set {name}")
+    return settings
+
+
+def read_yaml(text, option):
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise CliperaseError(f"{option} {text!r} is not YAML; check its brackets and quotes") from None
+
+
+def run_unlearn(arguments):
+    from cliperase.api import unlearn
+    from cliperase.experiments import read_params
+
+    usual = {}
+    if arguments.params or Path("params.yaml").is_file():
+        params = read_params(arguments.params or "params.yaml")
+        usual = {**params.get("unlearn", {}), **params.get("methods", {}).get(arguments.method, {})}
+    settings, rule = override(usual, arguments.set), rule_of(arguments)
+    report = unlearn(
+        arguments.model, arguments.data, rule, arguments.method, settings, arguments.seed, arguments.output
+    )
+    print(json.dumps(report, indent=2))
+
+
+def run_evaluate(arguments):
+    from cliperase.api import evaluate
+
+    print(json.dumps(evaluate(arguments.model, arguments.data, rule_of(arguments), arguments.split), indent=2))
+
+
+def run_pretrain(arguments):
+    from cliperase.experiments import pretrain, read_params
+    from cliperase.results import check_writable
+
+    check_writable(arguments.output / "open_clip_config.json")
+    accuracy = pretrain(arguments.data, arguments.output, read_params(arguments.params)["pretrain"], arguments.without)
+    print(f"{arguments.output}: {accuracy:.1f} % zero-shot on validation images of the classes it was trained on")
+
+
+def run_manifest(arguments):
+    from cliperase.datasets import load_pairs, manifest
+    from cliperase.experiments import read_params
+    from cliperase.results import write_table
+
+    params = read_params(arguments.params)
+    splits = {split: load_pairs(arguments.data, split) for split in params["data"]["images_per_class"]}
+    write_table(manifest(splits, {name: {"concept": name} for name in params["concepts"]}), arguments.output)
+
+
+def run_experiment(arguments):
+    from cliperase.experiments import read_params, run_ablation, run_main
+    from cliperase.results import check_writable, write_table
+
+    check_writable(arguments.output)
+    params = read_params(arguments.params)
+    if arguments.name == "main":
+        table = run_main(
+            params, arguments.data, arguments.models, [arguments.method], arguments.concepts, arguments.seeds
+        )
+    else:
+        table = run_ablation(params, arguments.data, arguments.models, arguments.seeds)
+    write_table(table, arguments.output)
+
+
+def run_tune(arguments):
+    from cliperase.experiments import read_params, run_tuning
+    from cliperase.results import check_writable, write_table
+
+    check_writable(arguments.output)
+    params, search = read_params(arguments.params), read_params(arguments.search)
+    table = run_tuning(params, arguments.data, arguments.models, search, arguments.method)
+    write_table(table, arguments.output)
+
+
+def run_collect(arguments):
+    from cliperase.experiments import part_names, read_params
+    from cliperase.results import collect
+
+    collect(arguments.parts, part_names(read_params(arguments.params)), arguments.output)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,231 @@
+"""One schema for every data set, forget rules, manifests, and the samplers of the training loop.
+
+Schema (Hugging Face `datasets` features in parquet, files named `<split>-*.parquet`):
+`image: Image`, `captions: List[str]`, `label: ClassLabel` (where there are classes), `source: str`.
+"""
+
+import hashlib
+import io
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import datasets
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+
+from cliperase.errors import CliperaseError
+
+RULES = ("concept", "classes", "caption_pattern", "rows")
+SHARD_NAME = "{split}-00000-of-00001.parquet"
+
+
+def features_schema(class_names=None):
+    """The `datasets.Features` of the schema; without `class_names` there is no label column."""
+    columns = {"image": datasets.Image(), "captions": datasets.List(datasets.Value("string"))}
+    if class_names:
+        columns["label"] = datasets.ClassLabel(names=class_names)
+    return datasets.Features({**columns, "source": datasets.Value("string")})
+
+
+def write_split(rows, folder, split):
+    """Write a `datasets.Dataset` of the schema as one parquet shard, whole or not at all."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / f".{split}.partial"
+        rows.to_parquet(partial)
+        partial.replace(folder / SHARD_NAME.format(split=split))
+    except OSError as error:
+        raise CliperaseError(f"{folder} cannot be written ({error.strerror}); name another folder") from None
+
+
+@dataclass(frozen=True)
+class PairSet:
+    """Images with their captions, in memory.
+
+    `images`: (N, 3, H, W) uint8. `texts`: the distinct captions. `text_ids`: (N, K) long, the K captions of
+    each image as indices into `texts`. `labels`: (N,) long or None. `row_hashes`: N digests of the image
+    files, which identify a row wherever it turns up. `sources`: N strings.
+    """
+
+    images: torch.Tensor
+    texts: list
+    text_ids: torch.Tensor
+    labels: torch.Tensor | None
+    class_names: list
+    row_hashes: list
+    sources: list
+
+    def __len__(self):
+        return len(self.images)
+
+    def select(self, mask):
+        """The rows where `mask` (N,) bool is true."""
+        index = torch.as_tensor(mask).nonzero()[:, 0]
+        pick = index.tolist()
+        return replace(
+            self,
+            images=self.images[index],
+            text_ids=self.text_ids[index],
+            labels=None if self.labels is None else self.labels[index],
+            row_hashes=[self.row_hashes[i] for i in pick],
+            sources=[self.sources[i] for i in pick],
+        )
+
+    def texts_used(self, column=0):
+        """The distinct captions that stand in one caption column, sorted by first appearance in `texts`."""
+        return [self.texts[i] for i in self.text_ids[:, column].unique().tolist()]
+
+    def with_texts(self, texts, text_ids):
+        """A set of other rows: `text_ids` (M,) into `texts`. Images are still this set's: replace them."""
+        unknown = [""] * len(text_ids)
+        return replace(self, texts=texts, text_ids=text_ids[:, None], labels=None, row_hashes=unknown, sources=unknown)
+
+
+def load_pairs(source, split):
+    """One split as a `PairSet`. `source` is a local folder or a hub name; both hold the schema above."""
+    try:
+        table = datasets.load_dataset(
+            str(source),
+            data_files={split: f"**/{split}-*.parquet"},
+            split=split,
+            verification_mode="no_checks",
+        )
+    except Exception as error:  # datasets raises many kinds: missing, offline, truncated, not parquet
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise CliperaseError(
+            f"data {str(source)!r}, split {split!r} cannot be read ({reason}); "
+            "name a folder or hub data set with whole <split>-*.parquet files"
+        ) from None
+    missing = {"image", "captions"} - set(table.column_names)
+    if missing:
+        raise CliperaseError(
+            f"data {str(source)!r} lacks the column {sorted(missing)[0]!r} (it has {table.column_names}); "
+            "bring it into the schema of cliperase.datasets first"
+        )
+    return decode_pairs(table)
+
+
+def decode_pairs(table):
+    """A `datasets.Dataset` of the schema -> `PairSet`."""
+    raw = table.cast_column("image", datasets.Image(decode=False))["image"]
+    encoded = [row["bytes"] for row in raw]
+    images = np.stack([np.asarray(Image.open(io.BytesIO(one)).convert("RGB")) for one in encoded])
+    captions = list(table["captions"])
+    most = max(len(row) for row in captions)
+    texts = sorted({text for row in captions for text in row})
+    number = {text: i for i, text in enumerate(texts)}
+    # rows with fewer captions repeat theirs, so that the table is rectangular
+    text_ids = [[number[row[k % len(row)]] for k in range(most)] for row in captions]
+    has_labels = "label" in table.column_names
+    return PairSet(
+        images=torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(),
+        texts=texts,
+        text_ids=torch.tensor(text_ids),
+        labels=torch.tensor(table["label"][:]) if has_labels else None,
+        class_names=table.features["label"].names if has_labels else [],
+        row_hashes=[hashlib.sha256(one).hexdigest()[:12] for one in encoded],
+        sources=list(table["source"]) if "source" in table.column_names else [""] * len(table),
+    )
+
+
+def forget_mask(pairs, rule):
+    """(N,) bool, true where `rule` says forget. A rule is a mapping with one key:
+
+    `concept`: a class name, or where there are no classes a word of any caption; `classes`: class names;
+    `caption_pattern`: a regular expression searched in all captions (an image is forgotten if any
+    matches); `rows`: row hashes. The rule must match some rows and leave some.
+    """
+    if not isinstance(rule, Mapping) or len(rule) != 1 or next(iter(rule)) not in RULES:
+        raise CliperaseError(f"forget rule {rule!r}: give one of {', '.join(RULES)} with its value")
+    ((kind, value),) = rule.items()
+    if kind == "rows":
+        wanted = set(value)
+        mask = torch.tensor([row in wanted for row in pairs.row_hashes])
+    elif kind == "classes" or (kind == "concept" and pairs.class_names):
+        mask = match_classes(pairs, [value] if kind == "concept" else value)
+    else:
+        mask = match_captions(pairs, value if kind == "caption_pattern" else rf"\b{re.escape(value)}\b")
+    if not mask.any():
+        raise CliperaseError(f"forget rule {kind}: {value!r} matches no row of {len(pairs)}; nothing to forget")
+    if mask.all():
+        raise CliperaseError(f"forget rule {kind}: {value!r} matches all {len(pairs)} rows; nothing to retain")
+    return mask
+
+
+def match_classes(pairs, names):
+    unknown = [name for name in names if name not in pairs.class_names]
+    if unknown:
+        known = ", ".join(pairs.class_names[:6])
+        raise CliperaseError(f"concept {unknown[0]!r} matches no row; classes are {known}, … by exact name")
+    wanted = torch.tensor([pairs.class_names.index(name) for name in names])
+    return torch.isin(pairs.labels, wanted)
+
+
+def match_captions(pairs, pattern):
+    try:
+        compiled = re.compile(pattern, re.IGNORECASE)
+    except re.error as error:
+        raise CliperaseError(f"caption_pattern {pattern!r} is no regular expression ({error})") from None
+    hits = torch.tensor([bool(compiled.search(text)) for text in pairs.texts])
+    return hits[pairs.text_ids].any(dim=1)
+
+
+def split_pairs(pairs, rule):
+    """(forget set, retain set) of one split."""
+    mask = forget_mask(pairs, rule)
+    return pairs.select(mask), pairs.select(~mask)
+
+
+def manifest(splits, rules):
+    """One row per image: `split, row_hash, forgotten_by`, the names of the rules that forget it, joined by |.
+
+    `splits`: {split: PairSet}; `rules`: {name: rule}. A rule that matches nothing in the held-out split is
+    no error there: not every concept has a drawing from another source.
+    """
+    tables = []
+    for split, pairs in splits.items():
+        masks = {}
+        for name, rule in rules.items():
+            try:
+                masks[name] = forget_mask(pairs, rule).tolist()
+            except CliperaseError:
+                if split != "heldout":
+                    raise
+                masks[name] = [False] * len(pairs)
+        by = ["|".join(n for n in rules if masks[n][i]) for i in range(len(pairs))]
+        tables.append(pd.DataFrame({"split": split, "row_hash": pairs.row_hashes, "forgotten_by": by}))
+    table = pd.concat(tables, ignore_index=True)
+    leaks = table[table.row_hash.duplicated(keep=False)]
+    if len(leaks):
+        raise CliperaseError(
+            f"{leaks.row_hash.nunique()} images occur more than once, the first is {leaks.row_hash.iloc[0]}; "
+            "remove duplicates before splitting"
+        )
+    return table
+
+
+class EpochSampler:
+    """Batches of row numbers, every row once per epoch, in an order fixed by the seed.
+
+    The batch of a step is a function of the step alone, so a resumed run needs no sampler state.
+    """
+
+    def __init__(self, rows, batch_size, seed):
+        self.rows, self.batch_size, self.seed = rows, batch_size, seed
+        self.orders = {}
+
+    def order(self, epoch):
+        if epoch not in self.orders:
+            generator = torch.Generator().manual_seed(self.seed * 100_003 + epoch)
+            self.orders = {e: o for e, o in self.orders.items() if e == epoch - 1}  # keep only the last epoch
+            self.orders[epoch] = torch.randperm(self.rows, generator=generator)
+        return self.orders[epoch]
+
+    def batch(self, step):
+        """(batch_size,) row numbers; an epoch's end is filled up from the next epoch."""
+        first = step * self.batch_size
+        positions = torch.arange(first, first + self.batch_size)
+        return torch.stack([self.order(int(p // self.rows))[p % self.rows] for p in positions])

@@ -1,0 +1,145 @@
+"""What "an image-text model" is here, and the open_clip adapter: create, load, save."""
+
+import json
+import os
+from pathlib import Path
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import nn
+
+from cliperase.errors import CliperaseError
+
+CONFIG_NAME, WEIGHTS_NAME = "open_clip_config.json", "open_clip_model.safetensors"
+
+COMPACT = {  # the model of the `icons` profile; an ordinary open_clip configuration
+    "model_cfg": {
+        "embed_dim": 128,
+        "vision_cfg": {
+            "timm_model_name": "cliperase_compact",
+            "timm_model_pretrained": False,
+            "timm_pool": "",
+            "timm_proj": "linear",
+            "image_size": 32,
+        },
+        "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 128, "heads": 4, "layers": 2},
+    },
+    "preprocess_cfg": {"size": 32, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]},
+}
+
+
+class ImageTextModel(nn.Module):
+    """The interface that losses, loop, evaluation and audit rely on. One adapter per model family.
+
+    Adapters define `encode_image`, `encode_text`, `logit_scale`, `image_size` and `save`.
+    """
+
+    def encode_image(self, images):
+        """(N, 3, H, W) uint8 in 0…255 or float in 0…1 -> (N, D), L2-normalised, on the model's device."""
+        raise TypeError("an adapter defines encode_image")
+
+    def encode_text(self, texts):
+        """List of T strings -> (T, D), L2-normalised."""
+        raise TypeError("an adapter defines encode_text")
+
+    @property
+    def device(self):
+        return next(self.parameters()).device
+
+
+class OpenCLIP(ImageTextModel):
+    """Any open_clip model with its tokenizer and its preprocessing (on the device, differentiable)."""
+
+    def __init__(self, model, tokenizer, config):
+        super().__init__()
+        self.model, self.tokenizer, self.config = model, tokenizer, config
+        preprocess = config["preprocess_cfg"]
+        shape = (1, 3, 1, 1)
+        self.register_buffer("mean", torch.tensor(preprocess["mean"]).view(shape), persistent=False)
+        self.register_buffer("std", torch.tensor(preprocess["std"]).view(shape), persistent=False)
+        size = preprocess["size"]
+        self.image_size = size if isinstance(size, int) else size[0]
+        self.tokens = {}  # text -> token row; tokenizing the same prompts every step costs more than encoding
+
+    @property
+    def logit_scale(self):
+        """Temperature as a multiplier of cosines, scalar tensor."""
+        return self.model.logit_scale.exp()
+
+    def encode_image(self, images):
+        images = images.to(self.device, non_blocking=True)
+        pixels = images.float() / 255 if images.dtype == torch.uint8 else images
+        if pixels.shape[-1] != self.image_size or pixels.shape[-2] != self.image_size:
+            size = (self.image_size, self.image_size)
+            pixels = F.interpolate(pixels, size, mode="bicubic", antialias=True).clamp(0, 1)
+        return self.model.encode_image((pixels - self.mean) / self.std, normalize=True)
+
+    def encode_text(self, texts):
+        new = [text for text in texts if text not in self.tokens]
+        if new:
+            self.tokens.update(zip(new, self.tokenizer(new), strict=True))
+        tokens = torch.stack([self.tokens[text] for text in texts]).to(self.device)
+        return self.model.encode_text(tokens, normalize=True)
+
+    def save(self, folder):
+        """Write `open_clip_config.json` and safetensors weights, which open_clip loads as `local-dir:`."""
+        folder = Path(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / CONFIG_NAME).write_text(json.dumps(self.config, indent=2) + "\n")
+            partial = folder / f".{WEIGHTS_NAME}.partial"
+            weights = {name: tensor.cpu().contiguous() for name, tensor in self.model.state_dict().items()}
+            save_file(weights, partial)
+            os.replace(partial, folder / WEIGHTS_NAME)
+        except OSError as error:
+            raise CliperaseError(f"model folder {folder} cannot be written ({error.strerror})") from None
+
+
+def create_model(config=COMPACT, seed=0):
+    """A new open_clip model with random weights from `seed`."""
+    torch.manual_seed(seed)
+    model = open_clip.CLIP(**config["model_cfg"])
+    tokenizer = open_clip.SimpleTokenizer(context_length=config["model_cfg"]["text_cfg"]["context_length"])
+    return OpenCLIP(model, tokenizer, config)
+
+
+def load_model(source, device="cpu"):
+    """A saved model folder, or an open_clip name with a weights tag or file: `ViT-B-32/openai`.
+
+    open_clip leaves random weights where it finds none; here that is an error.
+    """
+    folder = Path(source)
+    if folder.is_dir():
+        for name in (CONFIG_NAME, WEIGHTS_NAME):
+            if not (folder / name).is_file():
+                raise CliperaseError(f"model folder {folder} holds no {name}; train or copy the model again")
+        name, pretrained = f"local-dir:{folder}", None
+    elif (folder.parent / CONFIG_NAME).is_file() or "/" not in str(source):
+        raise CliperaseError(f"model {str(source)!r} is neither a folder nor <open_clip name>/<tag or file>")
+    else:
+        name, pretrained = str(source).split("/", 1)
+    try:
+        model = open_clip.create_model(name, pretrained=pretrained, device=device)
+        tokenizer = open_clip.get_tokenizer(name)
+    except Exception as error:  # open_clip, torch and safetensors each raise their own
+        reason = str(error).strip().splitlines()[0][:200]
+        raise CliperaseError(
+            f"model {str(source)!r} cannot be loaded ({reason}); is it whole, and of this architecture?"
+        ) from None
+    return OpenCLIP(model, tokenizer, read_config(folder, name, model)).to(device).eval()
+
+
+def read_config(folder, name, model):
+    """The configuration `save` writes: the folder's own, or a built-in model's."""
+    if folder.is_dir():
+        return json.loads((folder / CONFIG_NAME).read_text())
+    preprocess = open_clip.get_model_preprocess_cfg(model)
+    kept = {key: preprocess[key] for key in ("size", "mean", "std")}
+    return {"model_cfg": open_clip.get_model_config(name), "preprocess_cfg": kept}
+
+
+def pick_device():
+    """A GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,76 @@
+"""The losses: pure functions of embeddings. λs and sums belong to the methods, data to the loop.
+
+Shapes: `image_features` and `text_features` are (N, D), L2-normalised, row i of one belongs to row i of
+the other. `text_ids` (N,) gives equal numbers to rows with the identical text. `logit_scale` is the
+multiplier itself (already exponentiated). Every loss is a scalar, a mean over samples.
+"""
+
+import torch
+import torch.nn.functional as F
+
+from cliperase.errors import CliperaseError
+
+RETENTION_TARGETS = ("identical-texts", "diagonal")
+CONSISTENCY_READINGS = ("similarity", "embedding")
+
+
+def forgetting(image_features, text_features):
+    """L_FM, CLIPErase's forgetting module: the mean dot product of the true pairs of the forget set.
+
+    Minimising it drives the pairs apart, to -1 at the least: it has no stop at zero.
+    """
+    return (image_features * text_features).sum(dim=1).mean()
+
+
+def info_nce(image_features, text_features, logit_scale, text_ids, targets="identical-texts", negatives=None):
+    """Symmetric InfoNCE as in CLIP (Radford et al. 2021), in nats, over the N pairs given.
+
+    Each image is classified among the batch's texts and each text among its images. `diagonal` is the
+    literal form: the only positive of row i is column i. `identical-texts` spreads the target over all
+    pairs with the same text, which would otherwise be false negatives: class prompts repeat in a batch.
+    `negatives` (image_features, text_features, text_ids) of M other pairs join the candidates, not the mean.
+    """
+    if targets not in RETENTION_TARGETS:
+        raise CliperaseError(f"retention targets {targets!r} unknown; choose one of {RETENTION_TARGETS}")
+    images, texts, ids = image_features, text_features, text_ids
+    if negatives is not None:
+        images, texts, ids = (torch.cat(both) for both in zip((images, texts, ids), negatives, strict=True))
+    if targets == "diagonal":
+        positives = torch.eye(len(text_ids), len(ids), device=ids.device)
+    else:
+        positives = (text_ids[:, None] == ids[None, :]).float()
+    positives = (positives / positives.sum(dim=1, keepdim=True)).to(image_features.dtype)
+    image_to_text = F.cross_entropy(logit_scale * image_features @ texts.T, positives)
+    text_to_image = F.cross_entropy(logit_scale * text_features @ images.T, positives)
+    return (image_to_text + text_to_image) / 2
+
+
+def retention(image_features, text_features, logit_scale, text_ids, targets="identical-texts"):
+    """L_RM, CLIPErase's retention module: InfoNCE on the retain set (the paper prefers it to an MSE)."""
+    return info_nce(image_features, text_features, logit_scale, text_ids, targets)
+
+
+def kl_divergence(original_logits, logits):
+    """KL(softmax(original) ‖ softmax(student)) over the last dimension, mean over rows, in nats."""
+    return F.kl_div(
+        logits.log_softmax(dim=-1),
+        original_logits.log_softmax(dim=-1),
+        reduction="batchmean",
+        log_target=True,
+    )
+
+
+def consistency(original, student, logit_scale, reading="similarity"):
+    """L_CM, CLIPErase's consistency module: KL(p_o^img ‖ p_u^img) + KL(p_o^txt ‖ p_u^txt) on the retain set.
+
+    `original` and `student` are (image_features, text_features). The paper leaves open what the
+    distributions run over. `similarity`: each row's softmax over the batch of logit-scaled similarities,
+    image to text and text to image. `embedding`: softmax over the D dimensions of each embedding.
+    `logit_scale` is the original model's in both terms, so that the student cannot pay with temperature.
+    """
+    if reading == "embedding":
+        return sum(kl_divergence(o, s) for o, s in zip(original, student, strict=True))
+    if reading == "similarity":
+        before, after = (logit_scale * image @ text.T for image, text in (original, student))
+        return kl_divergence(before, after) + kl_divergence(before.T, after.T)
+    raise CliperaseError(f"consistency reading {reading!r} unknown; choose one of {CONSISTENCY_READINGS}")

@@ -1,0 +1,42 @@
+"""One short file per row of the results table, and the registry that names them.
+
+A method that trains has `loss(batch) -> {term: scalar tensor}`; the loop adds the terms, logs each and steps.
+It may also have `prepare(model, forget, retain, seed) -> (forget, retain)` to replace the data (ENMN).
+Methods see embeddings (`Batch`), never a model's layers or a data set's name.
+"""
+
+from cliperase.errors import CliperaseError
+from cliperase.methods.cliperase import CLIPErase
+from cliperase.methods.enmn import ENMN
+from cliperase.methods.fine_tune import FineTune
+from cliperase.methods.gradient_ascent import GradientAscent
+from cliperase.methods.gradient_difference import GradientDifference
+from cliperase.methods.kl_minimisation import KLMinimisation
+from cliperase.methods.multidelete import MultiDelete
+
+METHODS = {
+    "fine-tune": FineTune,
+    "GA": GradientAscent,
+    "GradDiff": GradientDifference,
+    "KL-min": KLMinimisation,
+    "ENMN": ENMN,
+    "MultiDelete": MultiDelete,
+    "CLIPErase": CLIPErase,
+}
+REFERENCES = ("original", "retrain")  # rows that are models of their own, not made by unlearning
+
+
+def create_method(name, settings):
+    """The method called `name` with its `settings` (a mapping of hyperparameters, all numbers or options)."""
+    if name not in METHODS:
+        raise CliperaseError(f"method {name!r} unknown; choose one of {', '.join(METHODS)}")
+    allowed = METHODS[name].__dataclass_fields__
+    for key, value in settings.items():
+        if key not in allowed:
+            raise CliperaseError(f"{name} has no setting {key!r}; it has {', '.join(allowed) or 'none'}")
+        expected = type(allowed[key].default)
+        if expected is float and isinstance(value, int) and not isinstance(value, bool):
+            continue
+        if not isinstance(value, expected) or isinstance(value, bool) != (expected is bool):
+            raise CliperaseError(f"{name}: {key} is {value!r}; give a {expected.__name__}, for example 1.0e-4")
+    return METHODS[name](**settings)

@@ -1,0 +1,33 @@
+"""What a method sees of one step."""
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Aligned embeddings: `image` and `text` (N, D), L2-normalised; `text_ids` (N,), equal for equal texts."""
+
+    image: torch.Tensor
+    text: torch.Tensor
+    text_ids: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The student's embeddings of a forget and a retain batch, and the original model's of the same rows.
+
+    `original_logit_scale` is the original's temperature as a multiplier. `generator` is the loop's seeded
+    source of randomness; `step` counts from 0 to `steps` - 1.
+    """
+
+    forget: Pairs | None
+    retain: Pairs | None
+    original_forget: Pairs | None
+    original_retain: Pairs | None
+    logit_scale: torch.Tensor
+    original_logit_scale: torch.Tensor
+    step: int
+    steps: int
+    generator: torch.Generator

@@ -1,0 +1,31 @@
+"""CLIPErase (ACL 2025): L = λ1·L_RM + λ2·L_FM + λ3·L_CM, in the paper λ1 = 1, λ2 = λ3 = 3.
+
+Known failure: L_FM has no stop at zero, so the forgotten prompt is driven away from all images, not only
+from its own. A λ of zero leaves its term out, which gives the rows of the ablation.
+"""
+
+from dataclasses import dataclass
+
+from cliperase.losses import consistency, forgetting, retention
+
+
+@dataclass(frozen=True)
+class CLIPErase:
+    lambda_rm: float = 1.0
+    lambda_fm: float = 3.0
+    lambda_cm: float = 3.0
+    consistency_over: str = "similarity"  # or "embedding": losses.consistency says what each means
+    retention_targets: str = "identical-texts"  # or "diagonal", the literal InfoNCE
+
+    def loss(self, batch):
+        terms, r = {}, batch.retain
+        if self.lambda_rm:
+            rm = retention(r.image, r.text, batch.logit_scale, r.text_ids, self.retention_targets)
+            terms["RM"] = self.lambda_rm * rm
+        if self.lambda_fm:
+            terms["FM"] = self.lambda_fm * forgetting(batch.forget.image, batch.forget.text)
+        if self.lambda_cm:
+            original = (batch.original_retain.image, batch.original_retain.text)
+            cm = consistency(original, (r.image, r.text), batch.original_logit_scale, self.consistency_over)
+            terms["CM"] = self.lambda_cm * cm
+        return terms

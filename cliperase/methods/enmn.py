@@ -1,0 +1,53 @@
+"""Error-maximising and error-minimising noise (ENMN; EMMN of Chundawat et al. 2023), without real images.
+
+1. For the forget texts learn noise images that *maximise* the original's loss, for the retain texts noise
+   images that *minimise* it. 2. Fine-tune on (noise, text) with InfoNCE.
+
+Known failure: the noise is off the data manifold, and fine-tuning on it ruins retention.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from cliperase.losses import info_nce
+
+
+@dataclass(frozen=True)
+class ENMN:
+    images_per_text: int = 4
+    noise_steps: int = 40
+    noise_learning_rate: float = 0.1
+    norm_penalty: float = 0.1  # on the mean squared distance from mid-grey
+
+    def prepare(self, model, forget, retain, seed):
+        """The same two sets with learnt noise in place of their images."""
+        generator = torch.Generator().manual_seed(seed)
+        noise_forget = self.learn_noise(model, forget, retain, maximise=True, generator=generator)
+        noise_retain = self.learn_noise(model, retain, forget, maximise=False, generator=generator)
+        return noise_forget, noise_retain
+
+    def learn_noise(self, model, pairs, others, maximise, generator):
+        texts = pairs.texts_used()
+        candidates = texts + [text for text in others.texts_used() if text not in texts]
+        with torch.no_grad():
+            text_features = model.encode_text(candidates)
+        labels = torch.arange(len(texts)).repeat_interleave(self.images_per_text)
+        shape = (len(labels), *pairs.images.shape[1:])
+        noise = torch.randn(shape, generator=generator).to(text_features.device).requires_grad_()
+        optimizer = torch.optim.Adam([noise], lr=self.noise_learning_rate)
+        device_labels = labels.to(noise.device)
+        for _ in range(self.noise_steps):
+            image_features = model.encode_image(noise.sigmoid())
+            logits = model.logit_scale.detach() * image_features @ text_features.T
+            error = torch.nn.functional.cross_entropy(logits, device_labels)
+            penalty = self.norm_penalty * (noise.sigmoid() - 0.5).square().mean()
+            (noise.grad,) = torch.autograd.grad((-error if maximise else error) + penalty, noise)
+            optimizer.step()
+        images = (noise.detach().sigmoid() * 255).round().to(torch.uint8).cpu()
+        return replace(pairs.with_texts(texts, labels), images=images)
+
+    def loss(self, batch):
+        f, r = batch.forget, batch.retain
+        image, text = torch.cat([f.image, r.image]), torch.cat([f.text, r.text])
+        return {"noise": info_nce(image, text, batch.logit_scale, torch.cat([f.text_ids, r.text_ids]))}

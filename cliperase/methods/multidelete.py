@@ -1,0 +1,50 @@
+"""MultiDelete (Cheng & Amiri 2023), for two-tower models.
+
+Modality decoupling on Df: the student's similarity of a true pair is pulled to the original's similarity
+of a shuffled pair. Multimodal and unimodal knowledge retention on Dr: fusion and unimodal embeddings stay
+where the original has them. CLIP has no fusion module; the elementwise product stands for it, because its
+sum is the similarity. Squared errors are summed over dimensions, averaged over samples.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from cliperase.errors import CliperaseError
+
+
+@dataclass(frozen=True)
+class MultiDelete:
+    decoupling: float = 1.0
+    multimodal: float = 1.0
+    unimodal: float = 1.0
+
+    def loss(self, batch):
+        similarity = (batch.forget.image * batch.forget.text).sum(dim=1)
+        target = shuffled_similarity(batch)
+        before, after = batch.original_retain, batch.retain
+        fusion = squared_error(after.image * after.text, before.image * before.text)
+        unimodal = squared_error(after.image, before.image) + squared_error(after.text, before.text)
+        return {
+            "decoupling": self.decoupling * (similarity - target).square().mean(),
+            "multimodal": self.multimodal * fusion,
+            "unimodal": self.unimodal * unimodal,
+        }
+
+
+def squared_error(a, b):
+    return (a - b).square().sum(dim=1).mean()
+
+
+def shuffled_similarity(batch):
+    """(N,) the original's similarity of each forget image with a random text that is not its own.
+
+    Texts come from the retain batch: shuffling within the forget set would leave true pairs, for all
+    pairs of a forgotten class share their text.
+    """
+    forget, retain = batch.original_forget, batch.original_retain
+    allowed = (batch.forget.text_ids[:, None] != batch.retain.text_ids[None, :]).float()
+    if not allowed.any(dim=1).all():
+        raise CliperaseError("MultiDelete: the retain batch holds no text unlike the forget texts; enlarge it")
+    other = torch.multinomial(allowed.cpu(), 1, generator=batch.generator)[:, 0].to(forget.image.device)
+    return (forget.image * retain.text[other]).sum(dim=1)

@@ -1,0 +1,108 @@
+"""The tidy results table, one row per number, and its summaries."""
+
+import os
+import resource
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from cliperase.errors import CliperaseError
+
+COLUMNS = [
+    "profile", "experiment", "dataset", "model", "method", "concept", "seed", "split", "metric", "value", "unit",
+    "provenance", "seconds", "peak_mb",
+]  # fmt: skip
+KEY = ["profile", "experiment", "dataset", "model", "method", "concept", "seed", "split", "metric"]
+UNITS = {"accuracy": "%", "cosine": "1", "step": "steps", "score": "%"}
+PROVENANCES = ("icons", "real-data", "paper-data")
+
+
+def rows_of(about, metrics, seconds=0.0):
+    """Tidy rows for one run's `metrics` {name: value}. `about` holds the other columns but the last two."""
+    peak = peak_megabytes()
+    return [
+        {**about, "metric": name, "value": value, "unit": unit_of(name), "seconds": seconds, "peak_mb": peak}
+        for name, value in metrics.items()
+    ]
+
+
+def unit_of(metric):
+    return UNITS[metric.rsplit("_", 1)[-1]]
+
+
+def peak_megabytes():
+    """Peak memory of this process so far, in MB: of the GPU where there is one, else resident memory."""
+    if torch.cuda.is_available():
+        return round(torch.cuda.max_memory_allocated() / 2**20)
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is bytes on macOS, KiB on Linux
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20)
+
+
+def write_table(table, path):
+    """Write a CSV whole or not at all, sorted, with enough digits to read back what was measured."""
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + ".partial")
+        table.to_csv(partial, index=False, float_format="%.6g", lineterminator="\n")
+        os.replace(partial, path)
+    except OSError as error:
+        raise CliperaseError(f"{path} cannot be written ({error.strerror}); name another folder") from None
+
+
+def check_writable(path):
+    """Fail before hours of work, not after: the folder of `path` must take a file."""
+    folder = Path(path).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".cliperase-probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise CliperaseError(f"{folder} cannot be written ({error.strerror}); name another folder") from None
+
+
+def read_results(path):
+    """The results table, checked: columns, known provenance, and one value per key."""
+    try:
+        table = pd.read_csv(path, dtype={"concept": str, "seed": str}, keep_default_na=False)
+    except (OSError, pd.errors.ParserError) as error:
+        raise CliperaseError(f"results {path} cannot be read ({error}); run `dvc repro`") from None
+    if list(table.columns) != COLUMNS:
+        raise CliperaseError(f"results {path} has columns {list(table.columns)}; expected {COLUMNS}")
+    unknown = set(table.provenance) - set(PROVENANCES)
+    if unknown:
+        raise CliperaseError(f"results {path}: provenance {sorted(unknown)[0]!r}; one of {PROVENANCES}")
+    double = table[table.duplicated(KEY)]
+    if len(double):
+        raise CliperaseError(f"results {path}: two values for {dict(double.iloc[0][KEY])}; collect each part once")
+    return table
+
+
+def collect(folder, names, output):
+    """Join the part tables `<name>.csv` of `folder` into one, sorted by key. No part may be missing or stale."""
+    found = {part.stem for part in Path(folder).glob("*.csv")}
+    for problem, parts in (
+        ("is missing; run `dvc repro`", set(names) - found),
+        ("is stale; delete it", found - set(names)),
+    ):
+        if parts:
+            raise CliperaseError(f"part table {Path(folder) / min(parts)}.csv {problem}")
+    tables = [read_results(Path(folder) / f"{name}.csv") for name in names]
+    table = pd.concat(tables, ignore_index=True).sort_values(KEY, kind="stable")
+    write_table(table[COLUMNS], output)
+    read_results(output)
+
+
+def mean_interval(values):
+    """(mean, half-width of the 95 % t-interval) of independent runs; half-width nan for one."""
+    values = np.asarray(values, dtype=float)
+    if len(values) < 2:
+        return float(values.mean()), float("nan")
+    from scipy.stats import t  # only reports need scipy
+
+    half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return float(values.mean()), float(half)

@@ -1,0 +1,55 @@
+"""Execute a notebook: `notebooks/<name>.py` (jupytext percent script) -> `notebooks/<name>.ipynb` with outputs.
+
+    python notebooks/execute.py main_results
+
+papermill runs it; what would differ from run to run (times, random cell ids, papermill's own notes) is
+then normalised, so that a second run writes the same bytes.
+"""
+
+import argparse
+import logging
+import tempfile
+from pathlib import Path
+
+import jupytext
+import nbformat
+import papermill
+
+FOLDER = Path(__file__).resolve().parent
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+
+
+def execute(name, output, parameters):
+    """Run one notebook with `parameters` and write the normalised result to `output`."""
+    notebook = jupytext.read(FOLDER / f"{name}.py")
+    notebook.metadata["kernelspec"] = KERNEL
+    with tempfile.TemporaryDirectory() as scratch:
+        source, executed = Path(scratch) / "source.ipynb", Path(scratch) / "executed.ipynb"
+        nbformat.write(notebook, source)
+        papermill.execute_notebook(source, executed, parameters, cwd=FOLDER, progress_bar=False, log_output=False)
+        result = nbformat.read(executed, as_version=4)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(normalise(result), output)
+
+
+def normalise(notebook):
+    """Drop everything that depends on when and where the notebook ran."""
+    notebook.metadata = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
+    for number, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{number:02d}"
+        cell.metadata = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
+    return notebook
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("name")
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    arguments = parser.parse_args()
+    logging.getLogger("papermill").setLevel(logging.WARNING)
+    execute(arguments.name, arguments.output or FOLDER / f"{arguments.name}.ipynb", dict(arguments.parameter))
+
+
+if __name__ == "__main__":
+    main()

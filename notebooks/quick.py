@@ -1,0 +1,28 @@
+"""`make quick`: the main table of one concept and one seed, from the models that dvc has made, into artifacts/quick."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from cliperase.experiments import read_params, run_main
+from cliperase.methods import REFERENCES
+from cliperase.results import write_table
+
+FOLDER = Path("artifacts/quick")
+CONCEPT, SEED = "apple", 0
+
+
+def main():
+    params = read_params()
+    names = [*REFERENCES, *params["methods"]]
+    table = run_main(params, "data/icons", "artifacts/icons/models", names, [CONCEPT], [SEED])
+    write_table(table, FOLDER / "results.csv")
+    parameters = {"results": FOLDER / "results.csv", "publish_to": FOLDER}
+    command = [sys.executable, "notebooks/execute.py", "main_results", "--output", FOLDER / "main_results.ipynb"]
+    for name, value in parameters.items():
+        command += ["-p", name, value]
+    subprocess.run([str(part) for part in command], check=True)
+
+
+if __name__ == "__main__":
+    main()

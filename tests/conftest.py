@@ -1,0 +1,62 @@
+"""A data set and a model small enough for tests: four classes, told apart by colour."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+
+from cliperase.datasets import features_schema, load_pairs, write_split
+from cliperase.encoders import COMPACT, create_model
+
+CLASSES = {"apple": (220, 40, 40), "lemon": (230, 220, 60), "leaf": (40, 160, 60), "plum": (110, 40, 140)}
+ROWS = {"train": 8, "validation": 4, "test": 4, "heldout": 2}
+
+
+def make_split(split, per_class=None, seed=0):
+    rng = np.random.default_rng([seed, list(ROWS).index(split)])
+    rows = []
+    for label, (name, colour) in enumerate(CLASSES.items()):
+        for _ in range(per_class or ROWS[split]):
+            noise = rng.normal(0, 20, (32, 32, 3))
+            image = np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
+            captions = [f"a photo of a {name}", f"a drawing of a {name}"]
+            rows.append({"image": image, "captions": captions, "label": label, "source": f"colour:{name}"})
+    return Dataset.from_list(rows, features=features_schema(list(CLASSES)))
+
+
+@pytest.fixture(scope="session")
+def data_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "colours"
+    for split in ROWS:
+        write_split(make_split(split), folder, split)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def training(data_folder):
+    return load_pairs(data_folder, "train")
+
+
+@pytest.fixture(scope="session")
+def base_model():
+    return create_model(COMPACT, seed=0).eval()
+
+
+@pytest.fixture
+def model(base_model):
+    """A fresh copy: tests may train it."""
+    return copy.deepcopy(base_model)
+
+
+@pytest.fixture(scope="session")
+def model_folder(base_model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model") / "original"
+    base_model.save(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def two_threads():
+    torch.set_num_threads(2)

@@ -1,0 +1,118 @@
+"""The command line: it works on one's own model, and bad input gives one clear line and exit code 2."""
+
+import json
+
+import pytest
+import yaml
+
+from cliperase.cli import main
+from cliperase.encoders import WEIGHTS_NAME, load_model
+
+PARAMS = {
+    "profile": "test", "provenance": "icons", "dataset": "colours", "model": "compact",
+    "data": {"images_per_class": {"train": 8, "validation": 4}},
+    "pretrain": {"steps": 2, "learning_rate": 1e-3, "retain_batch": 8, "seed": 0},
+    "concepts": ["apple"], "seeds": [0],
+    "unlearn": {"steps": 2, "forget_batch": 4, "retain_batch": 8, "evaluate_every": 1},
+    "methods": {"CLIPErase": {"learning_rate": 1e-3}},
+}  # fmt: skip
+
+
+@pytest.fixture
+def params(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(PARAMS))
+    return path
+
+
+def unlearn(model, data, params, output, *more):
+    return main(
+        ["unlearn", "--model", str(model), "--data", str(data), "--params", str(params), "--output", str(output), *more]
+    )
+
+
+def test_unlearning_writes_a_model_and_a_report(data_folder, model_folder, params, tmp_path, capsys):
+    output = tmp_path / "forgotten"
+    assert unlearn(model_folder, data_folder, params, output, "--forget", "apple", "--set", "lambda_fm=2") == 0
+    report = json.loads((output / "report.json").read_text())
+    assert report["rows"] == {"forget": 8, "retain": 24}
+    assert report["settings"]["lambda_fm"] == 2
+    assert len(report["log"]) == 2
+    assert json.loads(capsys.readouterr().out) == report
+    load_model(output)
+    assert not list(output.glob("*checkpoint*"))
+    assert main(["evaluate", "--model", str(output), "--data", str(data_folder), "--forget", "apple"]) == 0
+    assert set(json.loads(capsys.readouterr().out)) >= {"forget_accuracy", "retain_accuracy"}
+
+
+BAD = {
+    "a concept that matches no row": (["--forget", "pear"], "'pear' matches no row"),
+    "a rule that matches all rows": (["--rule", "{caption_pattern: photo}"], "matches all"),
+    "nothing to forget": ([], "give --forget"),
+    "a λ that is not a number": (["--forget", "apple", "--set", "lambda_fm=much"], "lambda_fm is 'much'"),
+    "a learning rate that YAML reads as text": (["--forget", "apple", "--set", "learning_rate=1e-5"], "learning_rate"),
+    "an unknown method": (["--forget", "apple", "--method", "CLIP-erase"], "unknown; choose one of"),
+    "a setting without a value": (["--forget", "apple", "--set", "lambda_fm"], "NAME=VALUE"),
+    "a rule that is not YAML": (["--rule", "{classes: [apple"], "rule"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_exit_2(case, data_folder, model_folder, params, tmp_path, capsys):
+    more, message = BAD[case]
+    output = tmp_path / "held"
+    output.mkdir()
+    (output / WEIGHTS_NAME).write_text("held")
+    assert unlearn(model_folder, data_folder, params, output, *more) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("cliperase: ")
+    assert len(error.strip().splitlines()) == 1
+    assert [p.name for p in output.iterdir()] == [WEIGHTS_NAME]
+    assert (output / WEIGHTS_NAME).read_text() == "held"
+
+
+def test_bad_files_are_one_line_and_exit_2(data_folder, model_folder, params, tmp_path, capsys):
+    blocked = tmp_path / "blocked"
+    blocked.write_text("held")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("a: [")
+    cases = [
+        (tmp_path / "no-model", data_folder, params, tmp_path / "out", "neither a folder nor"),
+        (model_folder, tmp_path / "no-data", params, tmp_path / "out", "cannot be read"),
+        (model_folder, data_folder, tmp_path / "no-params", tmp_path / "out", "parameters"),
+        (model_folder, data_folder, broken, tmp_path / "out", "parameters"),
+        (model_folder, data_folder, params, blocked / "out", "cannot be written"),
+    ]
+    for model, data, parameters, output, message in cases:
+        assert unlearn(model, data, parameters, output, "--forget", "apple") == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert len(error.strip().splitlines()) == 1
+    assert blocked.read_text() == "held"
+
+
+def test_a_checkpoint_of_another_run_stops_and_is_kept(data_folder, model_folder, params, tmp_path, capsys):
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "checkpoint.safetensors").write_text("not a checkpoint")
+    assert unlearn(model_folder, data_folder, params, output, "--forget", "apple") == 2
+    assert "delete it to start anew" in capsys.readouterr().err
+    assert (output / "checkpoint.safetensors").read_text() == "not a checkpoint"
+
+
+def test_pretraining_can_leave_a_concept_out(data_folder, params, tmp_path):
+    output = tmp_path / "models" / "retrain-apple"
+    arguments = ["pretrain", "--data", str(data_folder), "--params", str(params), "--output", str(output)]
+    assert main([*arguments, "--without", "apple"]) == 0
+    load_model(output)
+    assert [p.name for p in output.parent.iterdir()] == ["retrain-apple"]
+
+
+def test_search_concepts_may_not_be_reported_ones(data_folder, model_folder, params, tmp_path, capsys):
+    search = tmp_path / "search.yaml"
+    search.write_text(yaml.safe_dump({"concepts": ["apple"], "seed": 0, "candidates": {"GA": []}}))
+    arguments = ["tune", "--method", "GA", "--data", str(data_folder), "--models", str(model_folder.parent)]
+    arguments += ["--search", str(search), "--params", str(params), "--output", str(tmp_path / "t.csv")]
+    assert main(arguments) == 2
+    assert "overlap the reported" in capsys.readouterr().err

@@ -1,0 +1,126 @@
+"""Schema, forget rules, manifests and samplers."""
+
+import hashlib
+from dataclasses import replace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from conftest import CLASSES, ROWS, make_split
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cliperase.datasets import EpochSampler, forget_mask, load_pairs, manifest, write_split
+from cliperase.errors import CliperaseError
+
+
+def test_a_split_comes_back_as_it_was_written(training):
+    table = make_split("train")
+    assert len(training) == ROWS["train"] * len(CLASSES)
+    assert training.class_names == list(CLASSES)
+    assert training.labels.tolist() == table["label"][:]
+    assert training.images.shape == (len(table), 3, 32, 32)
+    first = torch.from_numpy(np.array(table[0]["image"])).permute(2, 0, 1)
+    assert torch.equal(training.images[0], first)
+    captions = [training.texts[i] for i in training.text_ids[0].tolist()]
+    assert captions == ["a photo of a apple", "a drawing of a apple"]
+
+
+def test_row_hashes_are_of_the_image_file(data_folder, training):
+    column = pq.read_table(next(data_folder.glob("train-*.parquet")))["image"].to_pylist()
+    assert training.row_hashes[3] == hashlib.sha256(column[3]["bytes"]).hexdigest()[:12]
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ({"concept": "apple"}, {"apple"}),
+        ({"classes": ["apple", "plum"]}, {"apple", "plum"}),
+        ({"caption_pattern": r"drawing of a l\w+"}, {"lemon", "leaf"}),
+    ],
+)
+def test_rules_pick_the_rows_they_name(training, rule, expected):
+    mask = forget_mask(training, rule)
+    names = [training.class_names[label] for label in training.labels.tolist()]
+    assert mask.tolist() == [name in expected for name in names]
+
+
+def test_rows_rule_and_word_rule_without_classes(training):
+    mask = forget_mask(training, {"rows": training.row_hashes[:3]})
+    assert mask.nonzero()[:, 0].tolist() == [0, 1, 2]
+    unlabelled = replace(training, labels=None, class_names=[])
+    assert forget_mask(unlabelled, {"concept": "Apple"}).sum() == ROWS["train"]
+    with pytest.raises(CliperaseError, match="matches no row"):
+        forget_mask(unlabelled, {"concept": "app"})  # whole words only
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ({"concept": "pear"}, "'pear' matches no row"),
+        ({"classes": list(CLASSES)}, "matches all 32 rows"),
+        ({"caption_pattern": "("}, "no regular expression"),
+        ({"caption_pattern": "zebra"}, "matches no row of 32"),
+        ({"rows": []}, "matches no row"),
+        ({"colour": "red"}, "give one of"),
+        ("apple", "give one of"),
+        ({}, "give one of"),
+    ],
+)
+def test_bad_rules_are_named(training, rule, message):
+    with pytest.raises(CliperaseError, match=message):
+        forget_mask(training, rule)
+
+
+def test_manifest_partitions_every_split_without_leakage(data_folder):
+    splits = {split: load_pairs(data_folder, split) for split in ROWS}
+    table = manifest(splits, {"apple": {"concept": "apple"}, "fruit": {"classes": ["apple", "plum"]}})
+    assert not table.row_hash.duplicated().any()
+    assert (table.groupby("split").size() == {s: n * len(CLASSES) for s, n in ROWS.items()}).all()
+    by = table[table.split == "test"].forgotten_by.value_counts().to_dict()
+    assert by == {"": 2 * ROWS["test"], "apple|fruit": ROWS["test"], "fruit": ROWS["test"]}
+
+
+def test_manifest_refuses_an_image_in_two_splits(data_folder):
+    train = load_pairs(data_folder, "train")
+    with pytest.raises(CliperaseError, match="occur more than once"):
+        manifest({"train": train, "test": train}, {"apple": {"concept": "apple"}})
+
+
+def test_missing_truncated_and_foreign_files(tmp_path, data_folder):
+    with pytest.raises(CliperaseError, match="cannot be read"):
+        load_pairs(tmp_path / "nowhere", "train")
+    shard = tmp_path / "cut" / "train-00000-of-00001.parquet"
+    shard.parent.mkdir()
+    whole = next(data_folder.glob("train-*.parquet")).read_bytes()
+    shard.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CliperaseError, match="cannot be read"):
+        load_pairs(shard.parent, "train")
+    other = tmp_path / "other"
+    write_split(make_split("train").rename_column("captions", "text"), other, "train")
+    with pytest.raises(CliperaseError, match="lacks the column 'captions'"):
+        load_pairs(other, "train")
+
+
+def test_writing_the_same_rows_twice_gives_the_same_bytes(tmp_path):
+    for name in ("a", "b"):
+        write_split(make_split("train"), tmp_path / name, "train")
+    a, b = (next((tmp_path / name).glob("*.parquet")).read_bytes() for name in ("a", "b"))
+    assert a == b
+
+
+@given(rows=st.integers(1, 40), size=st.integers(1, 16), seed=st.integers(0, 50))
+def test_sampler_visits_every_row_once_an_epoch(rows, size, seed):
+    sampler = EpochSampler(rows, size, seed)
+    steps = -(-2 * rows // size)
+    stream = torch.cat([sampler.batch(step) for step in range(steps)])[: 2 * rows].tolist()
+    assert sorted(stream[:rows]) == list(range(rows))
+    assert sorted(stream[rows:]) == list(range(rows))
+
+
+def test_sampler_needs_no_history():
+    walked = EpochSampler(10, 4, 1)
+    batches = [walked.batch(step).tolist() for step in range(9)]
+    assert EpochSampler(10, 4, 1).batch(8).tolist() == batches[8]
+    assert EpochSampler(10, 4, 2).batch(8).tolist() != batches[8]

@@ -1,0 +1,102 @@
+"""The open_clip adapter: conformance, saving and loading, and models that are not what they seem."""
+
+import json
+
+import open_clip
+import pytest
+import torch
+from torchvision.transforms.functional import to_pil_image
+
+from cliperase.encoders import CONFIG_NAME, WEIGHTS_NAME, create_model, load_model
+from cliperase.errors import CliperaseError
+
+TEXTS = ["a photo of a apple", "a photo of a lemon", "apple"]
+
+
+def test_conformance(model, training):
+    """What any adapter must give: shapes, unit norm, gradients into both towers, deterministic evaluation."""
+    images = model.encode_image(training.images[:5])
+    texts = model.encode_text(TEXTS)
+    assert images.shape == (5, 128)
+    assert texts.shape == (3, 128)
+    for features in (images, texts):
+        assert torch.allclose(features.norm(dim=1), torch.ones(len(features)), atol=1e-5)
+    (model.logit_scale * images @ texts.T).sum().backward()
+    for name in ("visual.trunk.blocks.0.0.weight", "token_embedding.weight", "logit_scale"):
+        assert model.model.get_parameter(name).grad.abs().max() > 0
+    assert torch.equal(model.encode_image(training.images[:5]), images)
+
+
+def test_uint8_and_float_images_are_the_same(model, training):
+    images = training.images[:4]
+    assert torch.allclose(model.encode_image(images), model.encode_image(images.float() / 255))
+
+
+def test_other_image_sizes_are_resized(model):
+    assert model.encode_image(torch.randint(0, 256, (2, 3, 64, 48), dtype=torch.uint8)).shape == (2, 128)
+
+
+def test_the_tokenizer_is_whole(model):
+    assert model.tokenizer.vocab_size == 49408
+    tokens = model.tokenizer(TEXTS)
+    assert tokens.shape == (3, 16)
+    assert len({tuple(row) for row in tokens.tolist()}) == 3
+
+
+def test_a_saved_model_gives_identical_embeddings(model, model_folder, training):
+    loaded = load_model(model_folder)
+    assert torch.equal(loaded.encode_image(training.images[:4]), model.encode_image(training.images[:4]))
+    assert torch.equal(loaded.encode_text(TEXTS), model.encode_text(TEXTS))
+
+
+def test_open_clip_itself_loads_it(model, model_folder, training):
+    loaded, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{model_folder}")
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{model_folder}")
+    loaded.eval()
+    with torch.no_grad():
+        texts = loaded.encode_text(tokenizer(TEXTS), normalize=True)
+    assert torch.allclose(texts, model.encode_text(TEXTS), atol=1e-6)
+    pixels = preprocess(to_pil_image(training.images[0]))[None]
+    with torch.no_grad():
+        image = loaded.encode_image(pixels, normalize=True)
+    assert torch.allclose(image, model.encode_image(training.images[:1]), atol=1e-5)
+
+
+def test_a_built_in_model_with_weights_from_a_file(tmp_path):
+    path = tmp_path / "weights.pt"
+    torch.save(open_clip.create_model("RN50").state_dict(), path)
+    loaded = load_model(f"RN50/{path}")
+    assert loaded.image_size == 224
+    assert loaded.encode_text(["apple"]).shape == (1, 1024)
+
+
+def test_models_that_cannot_be_loaded(tmp_path, model_folder):
+    with pytest.raises(CliperaseError, match="neither a folder nor"):
+        load_model("nowhere")
+    with pytest.raises(CliperaseError, match="cannot be loaded"):
+        load_model("no-such-model/openai")
+    folder = tmp_path / "half"
+    folder.mkdir()
+    (folder / CONFIG_NAME).write_text((model_folder / CONFIG_NAME).read_text())
+    with pytest.raises(CliperaseError, match=WEIGHTS_NAME):  # open_clip would go on with random weights
+        load_model(folder)
+    (folder / WEIGHTS_NAME).write_bytes((model_folder / WEIGHTS_NAME).read_bytes()[:1000])
+    with pytest.raises(CliperaseError, match="cannot be loaded"):
+        load_model(folder)
+
+
+def test_weights_of_another_architecture_are_refused(tmp_path, model_folder):
+    config = json.loads((model_folder / CONFIG_NAME).read_text())
+    config["model_cfg"]["text_cfg"]["layers"] = 3
+    folder = tmp_path / "other"
+    create_model(config).save(folder)
+    (folder / CONFIG_NAME).write_text((model_folder / CONFIG_NAME).read_text())
+    with pytest.raises(CliperaseError, match="cannot be loaded"):
+        load_model(folder)
+
+
+def test_saving_where_one_cannot_write(model, tmp_path):
+    (tmp_path / "file").write_text("held")
+    with pytest.raises(CliperaseError, match="cannot be written"):
+        model.save(tmp_path / "file" / "model")
+    assert (tmp_path / "file").read_text() == "held"

@@ -1,0 +1,75 @@
+"""The icons data set: its table of drawings, and that a seed renders the same bytes."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "data_prep"))
+
+import icons  # noqa: E402
+from contact_sheet import contact_sheet  # noqa: E402
+
+TABLE = yaml.safe_load((ROOT / "data_prep" / "icons.yaml").read_text())
+
+
+def test_at_least_72_classes_each_by_three_independent_families():
+    assert len(TABLE["classes"]) >= 72
+    for name, drawings in TABLE["classes"].items():
+        training = set(drawings) & set(TABLE["training_families"])
+        assert len(training) >= 3, name
+        assert set(drawings) <= {*TABLE["training_families"], *TABLE["heldout_families"]}, name
+
+
+def test_both_senses_of_apple_are_there():
+    assert {"apple", "Apple logo"} <= set(TABLE["classes"])
+
+
+def test_every_drawing_exists_and_has_ink():
+    for name, drawings in TABLE["classes"].items():
+        for family, names in drawings.items():
+            for glyph_name in names:
+                for glyph in icons.find_glyphs(family, glyph_name):
+                    ink = np.asarray(icons.draw_glyph(*glyph).getchannel("A"))
+                    assert (ink > 128).mean() > 0.02, (name, family, glyph_name)
+
+
+def test_heldout_families_stay_out_of_training():
+    small = {**TABLE, "classes": {"key": TABLE["classes"]["key"], "lock": TABLE["classes"]["lock"]}}
+    for split, families in (("train", "training_families"), ("heldout", "heldout_families")):
+        rows = icons.render_split(small, split, 6, TABLE[families], ["{}"], 32, seed=0)
+        assert {source.split(":")[0] for source in rows["source"]} <= set(TABLE[families])
+
+
+def test_rendering_is_repeatable_and_splits_differ():
+    small = {**TABLE, "classes": {"key": TABLE["classes"]["key"], "lock": TABLE["classes"]["lock"]}}
+
+    def pixels(split, seed):
+        rows = icons.render_split(small, split, 4, TABLE["training_families"], ["a photo of a {}"], 32, seed)
+        return [np.asarray(image).tobytes() for image in rows["image"]]
+
+    assert pixels("train", 0) == pixels("train", 0)
+    assert not set(pixels("train", 0)) & set(pixels("test", 0))
+    assert not set(pixels("train", 0)) & set(pixels("train", 1))
+
+
+def test_a_wrong_name_is_named():
+    with pytest.raises(SystemExit, match="no drawing named 'no-such-thing'"):
+        icons.find_glyphs("material", "no-such-thing")
+
+
+def test_colours_contrast():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        foreground, background = icons.random_colours(rng)
+        assert abs(icons.luminance(foreground) - icons.luminance(background)) >= icons.LEAST_CONTRAST
+
+
+def test_contact_sheet_shows_every_class(training):
+    sheet = np.asarray(contact_sheet(training, per_class=2)).tobytes()
+    for label in range(len(training.class_names)):
+        first = training.images[(training.labels == label).nonzero()[0, 0]].permute(1, 2, 0).numpy()
+        assert first[7].tobytes() in sheet, label  # one row of pixels, whole

@@ -1,0 +1,124 @@
+"""What the repository promises: pins in step, numbers from runs, notebooks that are their scripts, no leaks."""
+
+import itertools
+import re
+import tomllib
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pandas as pd
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+from cliperase.experiments import part_names, read_params
+from cliperase.results import PROVENANCES, read_results
+
+ROOT = Path(__file__).parent.parent
+LOCK = (ROOT / "requirements.lock").read_text()
+NOTEBOOKS = ["main_results", "ablation"]
+PARAMS = read_params(ROOT / "params.yaml")
+RESULTS = ROOT / "metrics" / "icons" / "results.csv"
+
+
+def pins():
+    found = re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", LOCK, flags=re.MULTILINE)
+    return {re.sub(r"[._]", "-", name).lower(): version for name, version in found}
+
+
+def test_the_lock_satisfies_the_package_and_holds_only_names_versions_and_hashes():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
+    for requirement in map(Requirement, wanted):
+        version = pins()[re.sub(r"[._]", "-", requirement.name).lower()]
+        assert requirement.specifier.contains(version), requirement
+    assert "://" not in LOCK
+    blocks = re.split(r"\n(?=\S)", LOCK.strip())
+    assert all("--hash=sha256:" in block for block in blocks if "==" in block)
+
+
+def test_conda_gives_the_same_pins():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    python = next(d for d in environment["dependencies"] if str(d).startswith("python="))
+    pip = next(d["pip"] for d in environment["dependencies"] if isinstance(d, dict))
+    assert pip == ["-r requirements.lock"]
+    assert python == "python=3.11"
+
+
+def test_results_hold_every_run_and_only_these():
+    table = read_results(RESULTS)
+    tests = table[(table.split == "test") & (table.metric == "retain_accuracy")]
+    main = tests[tests.experiment == "main"]
+    expected = {(m, c, str(s)) for m in PARAMS["methods"] for c in PARAMS["concepts"] for s in PARAMS["seeds"]}
+    expected |= {(m, c, "0") for m in ("original", "retrain") for c in PARAMS["concepts"]}
+    assert set(zip(main.method, main.concept, main.seed, strict=True)) == expected
+    ablation = tests[tests.experiment == "ablation"]
+    runs = {(row, str(seed)) for row in PARAMS["ablation"]["rows"] for seed in PARAMS["seeds"]} | {("original", "0")}
+    assert set(zip(ablation.method, ablation.seed, strict=True)) == runs
+    assert len(part_names(PARAMS)) == len(PARAMS["methods"]) + 3
+    percent = table[table.unit == "%"].value
+    assert percent.between(0, 100).all()
+
+
+def test_the_original_is_good_enough_to_forget_from():
+    table = read_results(RESULTS)
+    original = table[(table.method == "original") & (table.split == "test") & (table.experiment == "main")]
+    assert (original[original.metric == "retain_accuracy"].value >= 90).all()
+    assert (original[original.metric == "forget_accuracy"].value >= 80).all()
+
+
+def test_settings_are_the_choices_of_the_search():
+    table = pd.read_csv(ROOT / "figures" / "tuning.csv")
+    chosen = table[table.chosen == "yes"].set_index("method").settings
+    assert set(chosen.index) == set(PARAMS["methods"])
+    assert table.groupby("method").size().nunique() == 1  # the same budget for every row
+    assert set(table.split) == {"validation"}
+    for method, settings in chosen.items():
+        for key, value in yaml.safe_load(settings).items():
+            assert float(PARAMS["methods"][method][key]) == float(value), (method, key)
+
+
+def test_the_committed_manifest_does_not_leak():
+    table = pd.read_csv(ROOT / "metrics" / "icons" / "manifest.csv", keep_default_na=False)
+    assert not table.row_hash.duplicated().any()
+    counts = table.groupby("split").size().to_dict()
+    per_class = PARAMS["data"]["images_per_class"]
+    classes = counts["train"] // per_class["train"]
+    assert classes >= 72
+    assert {s: classes * per_class[s] for s in ("train", "validation", "test")} == {
+        s: counts[s] for s in ("train", "validation", "test")
+    }
+    for concept in PARAMS["concepts"]:
+        for split in ("train", "validation", "test"):
+            rows = table[(table.split == split) & (table.forgotten_by == concept)]
+            assert len(rows) == per_class[split]
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_is_its_script_executed(name):
+    notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+    script = jupytext.read(ROOT / "notebooks" / f"{name}.py")
+    cells = [c for c in notebook.cells if "injected-parameters" not in c.metadata.get("tags", [])]
+    assert [c.source for c in cells] == [c.source for c in script.cells]
+    code = [c for c in cells if c.cell_type == "code"]
+    assert all(c.execution_count for c in code)
+    assert sum(bool(c.outputs) for c in code) >= 5  # strict nbval passes what was never run
+    assert not any(o.output_type == "error" for c in code for o in c.outputs)
+
+
+@pytest.mark.parametrize("table", sorted((ROOT / "figures").glob("*.csv")), ids=lambda path: path.stem)
+def test_every_published_table_says_where_its_numbers_come_from(table):
+    assert set(pd.read_csv(table).provenance) <= set(PROVENANCES)
+
+
+def test_the_ledger_is_whole():
+    cells = yaml.safe_load((ROOT / "figures" / "paper_reference.yaml").read_text())["cells"]
+    keys = [(c["experiment"], c["task"], c["method"], c.get("concept"), c["metric"]) for c in cells]
+    assert len(set(keys)) == len(keys)
+    assert {c["experiment"] for c in cells} == {"main", "pairs", "retrieval", "ablation", "blip", "diffusion", "ratios"}
+    assert all(("value" in c) != ("statement" in c) for c in cells)
+
+
+def test_the_readme_table_is_the_published_one():
+    assert (ROOT / "figures" / "main_results.md").read_text().strip() in (ROOT / "README.md").read_text()

@@ -1,0 +1,95 @@
+"""The tidy table, its summaries and the verdicts."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from cliperase.errors import CliperaseError
+from cliperase.reporting import beside_paper, paper_cells, summarise, verdict
+from cliperase.results import COLUMNS, collect, mean_interval, read_results, rows_of, write_table
+
+ABOUT = {"profile": "icons", "experiment": "main", "dataset": "icons", "model": "compact", "method": "GA"}
+ABOUT |= {"concept": "apple", "seed": "0", "split": "test", "provenance": "icons"}
+
+
+def table_of(*abouts, **metrics):
+    rows = [row for about in abouts for row in rows_of({**ABOUT, **about}, metrics or {"forget_accuracy": 1.0})]
+    return pd.DataFrame(rows)[COLUMNS]
+
+
+def test_rows_carry_unit_and_provenance(tmp_path):
+    write_table(table_of({}, forget_accuracy=12.5, forget_cosine=0.25, selected_step=50), tmp_path / "r.csv")
+    table = read_results(tmp_path / "r.csv").set_index("metric")
+    assert table.unit.to_dict() == {"forget_accuracy": "%", "forget_cosine": "1", "selected_step": "steps"}
+    assert set(table.provenance) == {"icons"}
+    assert table.value["forget_accuracy"] == 12.5
+
+
+def test_a_number_without_known_provenance_is_refused(tmp_path):
+    write_table(table_of({"provenance": "a colleague"}), tmp_path / "r.csv")
+    with pytest.raises(CliperaseError, match="provenance 'a colleague'"):
+        read_results(tmp_path / "r.csv")
+
+
+def test_two_values_for_one_key_are_refused(tmp_path):
+    write_table(table_of({}, {}), tmp_path / "r.csv")
+    with pytest.raises(CliperaseError, match="two values"):
+        read_results(tmp_path / "r.csv")
+
+
+def test_collect_wants_every_part_and_no_other(tmp_path):
+    write_table(table_of({}), tmp_path / "parts" / "main-GA.csv")
+    write_table(table_of({"method": "ENMN"}), tmp_path / "parts" / "main-ENMN.csv")
+    collect(tmp_path / "parts", ["main-GA", "main-ENMN"], tmp_path / "all.csv")
+    assert set(read_results(tmp_path / "all.csv").method) == {"GA", "ENMN"}
+    with pytest.raises(CliperaseError, match=r"main-X.csv is missing"):
+        collect(tmp_path / "parts", ["main-GA", "main-ENMN", "main-X"], tmp_path / "all.csv")
+    with pytest.raises(CliperaseError, match=r"main-GA.csv is of no row"):
+        collect(tmp_path / "parts", ["main-ENMN"], tmp_path / "all.csv")
+
+
+def test_a_table_that_cannot_be_written_leaves_the_old_one(tmp_path):
+    held = tmp_path / "file"
+    held.write_text("held")
+    with pytest.raises(CliperaseError, match="cannot be written"):
+        write_table(table_of({}), held / "r.csv")
+    assert held.read_text() == "held"
+
+
+def test_mean_interval_by_hand():
+    mean, half = mean_interval([1.0, 2.0, 3.0])
+    assert mean == 2
+    assert half == pytest.approx(4.302653 * 1 / math.sqrt(3), abs=1e-5)  # t at 97.5 %, 2 degrees of freedom
+    assert math.isnan(mean_interval([5.0])[1])
+
+
+def test_summarise_counts_runs_and_averages_them():
+    runs = pd.concat([table_of({"seed": s}, forget_accuracy=v) for s, v in (("0", 1.0), ("1", 3.0))])
+    line = summarise(runs, ["method"], ["forget_accuracy"]).iloc[0]
+    assert (line.forget_accuracy, line.runs) == (2.0, 2)
+
+
+@pytest.mark.parametrize(
+    ("ours", "paper", "our_baseline", "paper_baseline", "expected"),
+    [
+        (10.0, 12.0, 95.0, 86.0, "match"),
+        (40.0, 12.0, 95.0, 86.0, "same direction"),
+        (97.0, 12.0, 95.0, 86.0, "differs"),
+        (94.5, 12.0, 95.0, 86.0, "differs"),  # has hardly moved
+        (90.0, 60.0, 90.0, 60.5, "differs"),  # neither moved: no direction to share
+        (None, 12.0, 95.0, 86.0, "not run"),
+        (math.nan, 12.0, 95.0, 86.0, "not run"),
+    ],
+)
+def test_verdicts(ours, paper, our_baseline, paper_baseline, expected):
+    assert verdict(ours, paper, our_baseline, paper_baseline) == expected
+
+
+def test_a_row_that_was_not_run_has_no_number():
+    summary = pd.DataFrame({"method": ["original"], "forget_accuracy": [90.0], "retain_accuracy": [91.0]})
+    table = beside_paper(summary, "main", "icons")
+    assert len(table) == sum(cell["value"] is not None for cell in paper_cells("main"))
+    assert set(table.verdict) == {"not run"}
+    assert table.ours.isna().all()
+    assert set(table["provenance of ours"]) == {"–"}

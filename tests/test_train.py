@@ -1,0 +1,174 @@
+"""The loop: determinism, resuming after a kill, micro-batches, selection, and what it must not touch."""
+
+import copy
+
+import pytest
+import torch
+
+from cliperase import checkpoints
+from cliperase.errors import CliperaseError
+from cliperase.methods import create_method
+from cliperase.train import Features, Loop, Original, TrainConfig, train
+
+CONFIG = TrainConfig(steps=6, learning_rate=1e-3, forget_batch=4, retain_batch=6, evaluate_every=2)
+
+
+@pytest.fixture
+def sets(training):
+    return training.select(training.labels == 0), training.select(training.labels != 0)
+
+
+def original_of(model, sets):
+    forget, retain = sets
+    return Original(Features.of(model, forget), Features.of(model, retain), model.logit_scale.item())
+
+
+def weights_after(model, sets, config=CONFIG, method=None, **options):
+    student = copy.deepcopy(model)
+    original = original_of(student, sets)
+    method = method or create_method("CLIPErase", {})
+    history = train(student, method, sets[1], config, sets[0], original, progress=False, **options)
+    return student.state_dict(), history
+
+
+def same(a, b, tolerance=0.0):
+    return all(torch.allclose(a[k].double(), b[k].double(), rtol=0, atol=tolerance) for k in a)
+
+
+def test_a_seed_fixes_the_result_and_another_seed_changes_it(model, sets):
+    first, history = weights_after(model, sets)
+    again, _ = weights_after(model, sets)
+    other, _ = weights_after(model, sets, TrainConfig(**{**vars(CONFIG), "seed": 1}))
+    assert same(first, again)
+    assert not same(first, other)
+    assert [entry["step"] for entry in history.log] == [2, 4, 6]
+    assert set(history.log[0]) == {"step", "RM", "FM", "CM"}
+
+
+def test_the_forgotten_pairs_move_apart(model, sets):
+    before = original_of(model, sets).forget
+    state, _ = weights_after(model, sets, TrainConfig(**{**vars(CONFIG), "steps": 20}))
+    model.load_state_dict(state)
+    after = Features.of(model, sets[0])
+    column = sets[0].text_ids[:, 0]
+    cosine = [(f.image * f.text[column]).sum(dim=1).mean() for f in (before, after)]
+    assert cosine[1] < cosine[0] - 0.2
+
+
+def test_batch_norm_statistics_stay_unless_asked(model, sets):
+    def statistics(state):
+        return {k: v for k, v in state.items() if "running" in k}
+
+    kept, _ = weights_after(model, sets)
+    moved, _ = weights_after(model, sets, TrainConfig(**{**vars(CONFIG), "update_norm_statistics": True}))
+    before = statistics(model.state_dict())
+    assert before
+    assert same(before, statistics(kept))
+    assert not same(before, statistics(moved))
+
+
+def test_micro_batches_give_the_whole_batchs_gradient(model, sets):
+    gradients = []
+    for size in (0, 3):
+        student = copy.deepcopy(model).double()
+        original = original_of(student, sets)
+        original = Original(
+            *(Features(f.image.double(), f.text.double()) for f in (original.forget, original.retain)),
+            original.logit_scale,
+        )
+        config = TrainConfig(**{**vars(CONFIG), "micro_batch": size})
+        loop = Loop(student, create_method("CLIPErase", {}), sets[1], config, sets[0], original)
+        encode = student.encode_image
+        student.encode_image = lambda images, encode=encode: encode(images.double() / 255)
+        loop.step(0)
+        gradients.append({name: p.grad for name, p in student.named_parameters()})
+    assert same(*gradients, tolerance=1e-12)
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_killed_run_resumes_to_the_same_result(model, sets, tmp_path, monkeypatch):
+    def validate(student):
+        return {"score": -student.logit_scale.item()}
+
+    whole, history = weights_after(model, sets, validate=validate)
+    path = tmp_path / "run.safetensors"
+    save = checkpoints.save_checkpoint
+
+    def save_then_die(*arguments):
+        save(*arguments)
+        if arguments[4] == 4:
+            raise Killed
+
+    monkeypatch.setattr("cliperase.train.save_checkpoint", save_then_die)
+    with pytest.raises(Killed):
+        weights_after(model, sets, validate=validate, checkpoint=path)
+    monkeypatch.undo()
+    resumed, second = weights_after(model, sets, validate=validate, checkpoint=path)
+    assert same(whole, resumed)
+    assert [e["step"] for e in second.log] == [e["step"] for e in history.log]
+    assert second.log[0] == history.log[0]
+    assert second.best_step == history.best_step
+
+
+def test_one_cycle_resumes_at_its_place(model, sets, tmp_path, monkeypatch):
+    config = TrainConfig(**{**vars(CONFIG), "schedule": "one-cycle", "captions": "random"})
+    whole, _ = weights_after(model, sets, config)
+    path, save = tmp_path / "run.safetensors", checkpoints.save_checkpoint
+
+    def save_then_die(*arguments):
+        save(*arguments)
+        raise Killed
+
+    monkeypatch.setattr("cliperase.train.save_checkpoint", save_then_die)
+    with pytest.raises(Killed):
+        weights_after(model, sets, config, checkpoint=path)
+    monkeypatch.undo()
+    resumed, _ = weights_after(model, sets, config, checkpoint=path)
+    assert same(whole, resumed)
+
+
+def test_a_checkpoint_of_another_run_or_a_broken_one_is_refused(model, sets, tmp_path):
+    path = tmp_path / "run.safetensors"
+    weights_after(model, sets, checkpoint=path)
+    held = path.read_bytes()
+    with pytest.raises(CliperaseError, match=r"of another run \(learning_rate was 0.001\)"):
+        weights_after(model, sets, TrainConfig(**{**vars(CONFIG), "learning_rate": 1.0}), checkpoint=path)
+    assert path.read_bytes() == held  # nothing lost
+    path.write_bytes(held[:100])
+    with pytest.raises(CliperaseError, match="cannot be read"):
+        weights_after(model, sets, checkpoint=path)
+
+
+def test_the_best_validated_weights_are_kept_and_the_first_of_equals(model, sets):
+    scores = iter([1.0, 5.0, 5.0])
+    seen = []
+
+    def validate(student):
+        seen.append(copy.deepcopy(student.state_dict()))
+        return {"score": next(scores)}
+
+    state, history = weights_after(model, sets, validate=validate)
+    assert history.best_step == 4
+    assert same(state, seen[1])
+    assert not same(state, seen[2])
+
+
+def test_a_diverging_loss_says_so(model, sets):
+    class Broken:
+        def loss(self, batch):
+            return {"bad": batch.retain.image.sum() * float("nan")}
+
+    with pytest.raises(CliperaseError, match="loss bad is nan"):
+        weights_after(model, sets, method=Broken())
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("learning_rate", "1e-5"), ("steps", 0), ("learning_rate", -1.0), ("schedule", "cosine"), ("captions", "all")],
+)
+def test_bad_settings_are_named(field, value):
+    with pytest.raises(CliperaseError, match=field):
+        TrainConfig(**{"steps": 1, "learning_rate": 1e-4, field: value})
