@@ -26,10 +26,11 @@ def unlearn(model, data, rule, method="CLIPErase", settings=None, seed=0, output
     names = {field.name for field in fields(TrainConfig)}
     settings = dict(settings or {})
     training = {key: settings.pop(key) for key in list(settings) if key in names}
+    algorithm = create_method(method, settings)
     for needed in ("steps", "learning_rate"):
         if needed not in training:
             raise CliperaseError(f"unlearning needs {needed}; pass --set {needed}=…")
-    algorithm, config = create_method(method, settings), train_config(training, seed)
+    config = train_config(training, seed)
     student = load_model(model, pick_device())
     training_set, validation = load_pairs(data, "train"), load_pairs(data, "validation")
     mask, forgotten = forget_mask(training_set, rule), forget_mask(validation, rule)

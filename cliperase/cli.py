@@ -12,12 +12,21 @@ from cliperase.errors import CliperaseError
 
 def main(arguments=None):
     parsed = parse(arguments)
+    quiet_libraries()
     try:
         parsed.run(parsed)
     except CliperaseError as error:
         print(f"cliperase: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def quiet_libraries():
+    """An error is one line of ours, not that line below a library's log of the same."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    datasets.utils.logging.set_verbosity(datasets.utils.logging.CRITICAL)
 
 
 def parse(arguments):

@@ -35,7 +35,8 @@ def read_params(path="params.yaml"):
     try:
         params = yaml.safe_load(Path(path).read_text())
     except (OSError, yaml.YAMLError) as error:
-        raise CliperaseError(f"parameters {path} cannot be read ({error})") from None
+        reason = " ".join(str(error).split())  # YAML's messages draw over several lines
+        raise CliperaseError(f"parameters {path} cannot be read ({reason})") from None
     if not isinstance(params, dict):
         raise CliperaseError(f"parameters {path} hold {type(params).__name__}, not a mapping")
     return params

@@ -104,7 +104,12 @@ def show(table):
 
 
 def markdown(table):
-    return table.to_markdown(index=False, floatfmt=".2f", missingval="–")
+    """A Markdown table: floats with two decimals, gaps as a dash, text as it stands (tabulate would reparse it)."""
+    text = table.copy()
+    for column in text.select_dtypes("float"):
+        text[column] = ["–" if math.isnan(value) else f"{value:.2f}" for value in text[column]]
+    right = ["right" if table[column].dtype.kind in "fi" else "left" for column in table]
+    return text.to_markdown(index=False, disable_numparse=True, colalign=right)
 
 
 def publish_table(table, name, folder):

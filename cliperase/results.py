@@ -83,14 +83,13 @@ def read_results(path):
 
 
 def collect(folder, names, output):
-    """Join the part tables `<name>.csv` of `folder` into one, sorted by key. No part may be missing or stale."""
+    """Join the part tables `<name>.csv` of `folder` into one, sorted by key. No part may be missing or left over."""
     found = {part.stem for part in Path(folder).glob("*.csv")}
-    for problem, parts in (
-        ("is missing; run `dvc repro`", set(names) - found),
-        ("is stale; delete it", found - set(names)),
-    ):
-        if parts:
-            raise CliperaseError(f"part table {Path(folder) / min(parts)}.csv {problem}")
+    missing, foreign = set(names) - found, found - set(names)
+    if missing:
+        raise CliperaseError(f"part table {Path(folder) / min(missing)}.csv is missing; run `dvc repro`")
+    if foreign:
+        raise CliperaseError(f"part table {Path(folder) / min(foreign)}.csv is of no row in the parameters; delete it")
     tables = [read_results(Path(folder) / f"{name}.csv") for name in names]
     table = pd.concat(tables, ignore_index=True).sort_values(KEY, kind="stable")
     write_table(table[COLUMNS], output)

@@ -59,4 +59,4 @@ def model_folder(base_model, tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def two_threads():
-    torch.set_num_threads(2)
+    torch.set_num_threads(min(2, torch.get_num_threads()))

@@ -75,11 +75,16 @@ def test_bad_input_is_one_line_and_exit_2(case, data_folder, model_folder, param
 def test_bad_files_are_one_line_and_exit_2(data_folder, model_folder, params, tmp_path, capsys):
     blocked = tmp_path / "blocked"
     blocked.write_text("held")
+    truncated = tmp_path / "truncated"
+    truncated.mkdir()
+    for shard in data_folder.glob("*.parquet"):
+        (truncated / shard.name).write_bytes(shard.read_bytes()[:2000])
     broken = tmp_path / "broken.yaml"
     broken.write_text("a: [")
     cases = [
-        (tmp_path / "no-model", data_folder, params, tmp_path / "out", "neither a folder nor"),
+        (tmp_path / "no-model", data_folder, params, tmp_path / "out", "cannot be loaded"),
         (model_folder, tmp_path / "no-data", params, tmp_path / "out", "cannot be read"),
+        (model_folder, truncated, params, tmp_path / "out", "cannot be read"),
         (model_folder, data_folder, tmp_path / "no-params", tmp_path / "out", "parameters"),
         (model_folder, data_folder, broken, tmp_path / "out", "parameters"),
         (model_folder, data_folder, params, blocked / "out", "cannot be written"),
