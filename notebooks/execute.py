@@ -28,8 +28,17 @@ def execute(name, output, parameters):
         nbformat.write(notebook, source)
         papermill.execute_notebook(source, executed, parameters, cwd=FOLDER, progress_bar=False, log_output=False)
         result = nbformat.read(executed, as_version=4)
+    refuse_stderr(result, name)
     output.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(normalise(result), output)
+
+
+def refuse_stderr(notebook, name):
+    """Warnings carry paths of this machine and differ on the next: nothing on stderr may be published."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if output.get("name") == "stderr":
+                raise SystemExit(f"notebooks/{name}.py prints to stderr: {output['text'].strip()[:200]}")
 
 
 def normalise(notebook):
