@@ -1,4 +1,4 @@
-"""A picture of a data set: one row per class, drawings of all its sources.
+"""A picture of a data set: one row per class, or without classes some images with their captions.
 
 python data_prep/contact_sheet.py --data data/icons --output figures/icons.png
 """
@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from cliperase.datasets import load_pairs
 
 PER_CLASS, COLUMNS, LABEL_WIDTH, GAP = 8, 5, 92, 2
+EXAMPLES, EXAMPLE_COLUMNS, PICTURE_SIDE = 12, 2, 128
 
 
 def contact_sheet(pairs, per_class=PER_CLASS):
@@ -29,6 +30,25 @@ def contact_sheet(pairs, per_class=PER_CLASS):
     return sheet
 
 
+def caption_sheet(pairs, examples=EXAMPLES):
+    """An image with the first `examples` pictures, enlarged without smoothing, each with its captions beside it."""
+    font = ImageFont.load_default(12)
+    shown = range(min(examples, len(pairs)))
+    texts = ["\n".join(dict.fromkeys(pairs.texts[i] for i in pairs.text_ids[index].tolist())) for index in shown]
+    longest = max(font.getlength(line) for text in texts for line in text.splitlines())
+    width, height = PICTURE_SIDE + int(longest) + 40, PICTURE_SIDE + 10
+    sheet = Image.new("RGB", (EXAMPLE_COLUMNS * width, -(-len(texts) // EXAMPLE_COLUMNS) * height), "white")
+    draw = ImageDraw.Draw(sheet)
+    for index, text in enumerate(texts):
+        x, y = index % EXAMPLE_COLUMNS * width, index // EXAMPLE_COLUMNS * height
+        picture = Image.fromarray(pairs.images[index].permute(1, 2, 0).numpy())
+        sheet.paste(picture.resize((PICTURE_SIDE, PICTURE_SIDE), Image.NEAREST), (x + 1, y + 1))
+        # white backgrounds need an edge to be seen on the white sheet
+        draw.rectangle((x, y, x + PICTURE_SIDE + 1, y + PICTURE_SIDE + 1), outline="gray")
+        draw.text((x + PICTURE_SIDE + 12, y + PICTURE_SIDE // 2), text, fill="black", font=font, anchor="lm", spacing=6)
+    return sheet
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True)
@@ -36,7 +56,8 @@ def main():
     arguments = parser.parse_args()
     pairs = load_pairs(arguments.data, "validation")
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    contact_sheet(pairs).save(arguments.output)
+    sheet = contact_sheet(pairs) if pairs.class_names else caption_sheet(pairs)
+    sheet.save(arguments.output)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import yaml
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "data_prep"))
 
+import drawings as drawn  # noqa: E402
 import icons  # noqa: E402
 from contact_sheet import contact_sheet  # noqa: E402
 
@@ -32,8 +33,8 @@ def test_every_drawing_exists_and_has_ink():
     for name, drawings in TABLE["classes"].items():
         for family, names in drawings.items():
             for glyph_name in names:
-                for glyph in icons.find_glyphs(family, glyph_name):
-                    ink = np.asarray(icons.draw_glyph(*glyph).getchannel("A"))
+                for glyph in drawn.find_glyphs(family, glyph_name):
+                    ink = np.asarray(drawn.draw_glyph(*glyph).getchannel("A"))
                     assert (ink > 128).mean() > 0.02, (name, family, glyph_name)
 
 
@@ -58,14 +59,14 @@ def test_rendering_is_repeatable_and_splits_differ():
 
 def test_a_wrong_name_is_named():
     with pytest.raises(SystemExit, match="no drawing named 'no-such-thing'"):
-        icons.find_glyphs("material", "no-such-thing")
+        drawn.find_glyphs("material", "no-such-thing")
 
 
 def test_colours_contrast():
     rng = np.random.default_rng(0)
     for _ in range(50):
-        foreground, background = icons.random_colours(rng)
-        assert abs(icons.luminance(foreground) - icons.luminance(background)) >= icons.LEAST_CONTRAST
+        foreground, background = drawn.random_colours(rng)
+        assert abs(drawn.luminance(foreground) - drawn.luminance(background)) >= drawn.LEAST_CONTRAST
 
 
 def test_contact_sheet_shows_every_class(training):
