@@ -131,12 +131,12 @@ def decode_pairs(table):
     )
 
 
-def forget_mask(pairs, rule):
+def forget_mask(pairs, rule, required=True):
     """(N,) bool, true where `rule` says forget. A rule is a mapping with one key:
 
     `concept`: a class name, or where there are no classes a word of any caption; `classes`: class names;
     `caption_pattern`: a regular expression searched in all captions (an image is forgotten if any
-    matches); `rows`: row hashes. The rule must match some rows and leave some.
+    matches); `rows`: row hashes. The rule must leave some rows, and if `required` match some.
     """
     if not isinstance(rule, Mapping) or len(rule) != 1 or next(iter(rule)) not in RULES:
         raise CliperaseError(f"forget rule {rule!r}: give one of {', '.join(RULES)} with its value")
@@ -145,17 +145,18 @@ def forget_mask(pairs, rule):
         wanted = set(value)
         mask = torch.tensor([row in wanted for row in pairs.row_hashes])
     elif kind == "classes" or (kind == "concept" and pairs.class_names):
-        mask = match_classes(pairs, [value] if kind == "concept" else value)
+        mask = class_mask(pairs, [value] if kind == "concept" else value)
     else:
         mask = match_captions(pairs, value if kind == "caption_pattern" else rf"\b{re.escape(value)}\b")
-    if not mask.any():
+    if required and not mask.any():
         raise CliperaseError(f"forget rule {kind}: {value!r} matches no row of {len(pairs)}; nothing to forget")
     if mask.all():
         raise CliperaseError(f"forget rule {kind}: {value!r} matches all {len(pairs)} rows; nothing to retain")
     return mask
 
 
-def match_classes(pairs, names):
+def class_mask(pairs, names):
+    """(N,) bool, true for rows of the named classes."""
     unknown = [name for name in names if name not in pairs.class_names]
     if unknown:
         known = ", ".join(pairs.class_names[:6])
@@ -187,14 +188,7 @@ def manifest(splits, rules):
     """
     tables = []
     for split, pairs in splits.items():
-        masks = {}
-        for name, rule in rules.items():
-            try:
-                masks[name] = forget_mask(pairs, rule).tolist()
-            except CliperaseError:
-                if split != "heldout":
-                    raise
-                masks[name] = [False] * len(pairs)
+        masks = {name: forget_mask(pairs, rule, split != "heldout").tolist() for name, rule in rules.items()}
         by = ["|".join(n for n in rules if masks[n][i]) for i in range(len(pairs))]
         tables.append(pd.DataFrame({"split": split, "row_hash": pairs.row_hashes, "forgotten_by": by}))
     table = pd.concat(tables, ignore_index=True)

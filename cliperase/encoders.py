@@ -24,7 +24,7 @@ COMPACT = {  # the model of the `icons` profile; an ordinary open_clip configura
             "timm_proj": "linear",
             "image_size": 32,
         },
-        "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 128, "heads": 4, "layers": 2},
+        "text_cfg": {"context_length": 24, "vocab_size": 49408, "width": 128, "heads": 4, "layers": 2},
     },
     "preprocess_cfg": {"size": 32, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]},
 }
@@ -33,7 +33,7 @@ COMPACT = {  # the model of the `icons` profile; an ordinary open_clip configura
 class ImageTextModel(nn.Module):
     """The interface that losses, loop, evaluation and audit rely on. One adapter per model family.
 
-    Adapters define `encode_image`, `encode_text`, `logit_scale`, `image_size` and `save`.
+    Adapters define `encode_image`, `encode_text`, `multiply_text_head`, `logit_scale`, `image_size` and `save`.
     """
 
     def encode_image(self, images):
@@ -43,6 +43,10 @@ class ImageTextModel(nn.Module):
     def encode_text(self, texts):
         """List of T strings -> (T, D), L2-normalised."""
         raise TypeError("an adapter defines encode_text")
+
+    def multiply_text_head(self, matrix):
+        """Fold (D, D) into the last linear map of the text tower: text features t (before norm) become t @ matrix."""
+        raise TypeError("an adapter defines multiply_text_head")
 
     @property
     def device(self):
@@ -81,7 +85,31 @@ class OpenCLIP(ImageTextModel):
         if new:
             self.tokens.update(zip(new, self.tokenizer(new), strict=True))
         tokens = torch.stack([self.tokens[text] for text in texts]).to(self.device)
-        return self.model.encode_text(tokens, normalize=True)
+        if not isinstance(self.model, open_clip.CLIP):  # towers of their own may pool or mask otherwise
+            return self.model.encode_text(tokens, normalize=True)
+        return self.encode_tokens(tokens[:, : tokens.argmax(dim=1).max() + 1])
+
+    def encode_tokens(self, tokens):
+        """Encode without the padding: attention is causal and the end token, the largest, is what is pooled,
+        so nothing behind the longest text's end can matter; with short prompts it is most of the work."""
+        length, model = tokens.shape[1], self.model
+        shortened = {
+            "positional_embedding": model.positional_embedding[:length],
+            "attn_mask": model.attn_mask[:length, :length],
+        }
+        out = torch.func.functional_call(model, shortened, kwargs={"image": None, "text": tokens})
+        return out["text_features"] if isinstance(out, dict) else out[1]
+
+    @torch.no_grad()
+    def multiply_text_head(self, matrix):
+        tower = getattr(self.model, "text", self.model)
+        head = getattr(tower, "text_projection", None)
+        if isinstance(head, nn.Linear) and head.bias is None:
+            head.weight.copy_(matrix.T @ head.weight)
+        elif isinstance(head, nn.Parameter):
+            head.copy_(head @ matrix)
+        else:
+            raise CliperaseError("the text tower has no linear projection to edit; choose a method that trains")
 
     def save(self, folder):
         """Write `open_clip_config.json` and safetensors weights, which open_clip loads as `local-dir:`."""
@@ -106,7 +134,7 @@ def create_model(config=COMPACT, seed=0):
 
 
 def load_model(source, device="cpu"):
-    """A saved model folder, or an open_clip name with a weights tag or file: `ViT-B-32/openai`.
+    """A saved model folder, an open_clip name with a weights tag or file such as `ViT-B-32/openai`, or `hf-hub:…`.
 
     open_clip leaves random weights where it finds none; here that is an error.
     """
@@ -116,8 +144,15 @@ def load_model(source, device="cpu"):
             if not (folder / name).is_file():
                 raise CliperaseError(f"model folder {folder} holds no {name}; train or copy the model again")
         name, pretrained = f"local-dir:{folder}", None
-    elif (folder.parent / CONFIG_NAME).is_file() or "/" not in str(source):
-        raise CliperaseError(f"model {str(source)!r} is neither a folder nor <open_clip name>/<tag or file>")
+    elif str(source).startswith("hf-hub:"):
+        name, pretrained = str(source), None
+    elif str(source).split("/")[0] not in open_clip.list_models():
+        raise CliperaseError(
+            f"model {str(source)!r} is neither a folder nor <open_clip name>/<tag or file>; "
+            "open_clip.list_models() names what it has"
+        )
+    elif "/" not in str(source):
+        raise CliperaseError(f"model {str(source)!r} names no weights; write {source}/<tag or file>")
     else:
         name, pretrained = str(source).split("/", 1)
     try:

@@ -4,7 +4,7 @@ import torch
 from timm.models import register_model
 from torch import nn
 
-WIDTHS = (32, 64, 128, 256)
+WIDTHS = (16, 48, 96, 192)
 
 
 def conv_block(channels_in, channels_out):

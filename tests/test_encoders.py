@@ -39,8 +39,28 @@ def test_other_image_sizes_are_resized(model):
 def test_the_tokenizer_is_whole(model):
     assert model.tokenizer.vocab_size == 49408
     tokens = model.tokenizer(TEXTS)
-    assert tokens.shape == (3, 16)
+    assert tokens.shape == (3, 24)
     assert len({tuple(row) for row in tokens.tolist()}) == 3
+
+
+def test_leaving_out_the_padding_changes_nothing(model):
+    whole = model.model.encode_text(model.tokenizer(TEXTS), normalize=True)
+    assert torch.allclose(model.encode_text(TEXTS), whole, atol=1e-6)
+    alone = torch.cat([model.encode_text([text]) for text in TEXTS])
+    assert torch.allclose(alone, whole, atol=1e-6)
+    model.encode_text(TEXTS).sum().backward()
+    assert model.model.positional_embedding.grad[0].abs().max() > 0
+
+
+def test_the_text_head_takes_a_matrix(model):
+    images = model.encode_image(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
+    before = model.encode_text(TEXTS)
+    model.multiply_text_head(2 * torch.eye(128))
+    assert torch.allclose(model.encode_text(TEXTS), before, atol=1e-6)  # the norm takes the factor out again
+    flip = torch.eye(128).flip(0)
+    model.multiply_text_head(flip)
+    assert torch.allclose(model.encode_text(TEXTS), before @ flip, atol=1e-6)
+    assert torch.equal(images, model.encode_image(torch.zeros(1, 3, 32, 32, dtype=torch.uint8)))
 
 
 def test_a_saved_model_gives_identical_embeddings(model, model_folder, training):
@@ -73,8 +93,11 @@ def test_a_built_in_model_with_weights_from_a_file(tmp_path):
 def test_models_that_cannot_be_loaded(tmp_path, model_folder):
     with pytest.raises(CliperaseError, match="neither a folder nor"):
         load_model("nowhere")
-    with pytest.raises(CliperaseError, match="cannot be loaded"):
-        load_model("no-such-model/openai")
+    for absent in ("no-such-model/openai", tmp_path / "no-model"):
+        with pytest.raises(CliperaseError, match="neither a folder nor"):
+            load_model(absent)
+    with pytest.raises(CliperaseError, match="names no weights; write RN50/"):
+        load_model("RN50")
     folder = tmp_path / "half"
     folder.mkdir()
     (folder / CONFIG_NAME).write_text((model_folder / CONFIG_NAME).read_text())

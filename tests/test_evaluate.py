@@ -5,8 +5,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cliperase import evaluate
 from cliperase.errors import CliperaseError
-from cliperase.evaluate import forgetting_metrics, selection_score, zero_shot_accuracy
+from cliperase.evaluate import (
+    draw_rivals,
+    matching_accuracy,
+    retrieval_recall,
+    zero_shot_accuracy,
+)
+from cliperase.tasks import ZERO_SHOT, zero_shot_metrics
 
 
 @settings(max_examples=40, deadline=None)
@@ -34,10 +41,10 @@ class Oracle(torch.nn.Module):
         return torch.tensor([directions[text.split()[-1]] for text in texts]).float()
 
 
-def test_forgetting_metrics_by_hand(training):
+def test_zero_shot_metrics_by_hand(training):
     # apple is red, lemon is red and green (red is brighter), leaf green, plum blue:
     # apple 100 %; of the retain set lemon is taken for apple, leaf and plum are right: 2 of 3
-    metrics = forgetting_metrics(Oracle(), training, training.labels == 0)
+    metrics = zero_shot_metrics(Oracle(), training, training.labels == 0)
     assert metrics["forget_accuracy"] == 100
     assert metrics["retain_accuracy"] == pytest.approx(200 / 3)
     assert metrics["forget_cosine"] == pytest.approx(1.0)
@@ -46,7 +53,7 @@ def test_forgetting_metrics_by_hand(training):
 
 def test_a_split_without_the_concept_has_only_retention(training):
     nothing = torch.zeros(len(training), dtype=torch.bool)
-    assert set(forgetting_metrics(Oracle(), training, nothing)) == {"retain_accuracy"}
+    assert set(zero_shot_metrics(Oracle(), training, nothing)) == {"retain_accuracy"}
 
 
 def test_no_images_is_an_error_not_a_nan():
@@ -55,6 +62,151 @@ def test_no_images_is_an_error_not_a_nan():
 
 
 def test_selection_score_is_the_harmonic_mean():
-    assert selection_score({"forget_accuracy": 0.0, "retain_accuracy": 100.0}) == pytest.approx(100)
-    assert selection_score({"forget_accuracy": 50.0, "retain_accuracy": 100.0}) == pytest.approx(200 / 3)
-    assert selection_score({"forget_accuracy": 100.0, "retain_accuracy": 90.0}) == 0
+    assert ZERO_SHOT.score({"forget_accuracy": 0.0, "retain_accuracy": 100.0}) == pytest.approx(100)
+    assert ZERO_SHOT.score({"forget_accuracy": 50.0, "retain_accuracy": 100.0}) == pytest.approx(200 / 3)
+    assert ZERO_SHOT.score({"forget_accuracy": 100.0, "retain_accuracy": 90.0}) == 0
+
+
+def unit_vectors(rows, generator, width=6):
+    return torch.nn.functional.normalize(torch.randn(rows, width, generator=generator, dtype=torch.double), dim=1)
+
+
+def random_pairs(seed, n, texts):
+    """Features of n images and their texts, some texts shared, at least two different; about half are queries."""
+    generator = torch.Generator().manual_seed(seed)
+    text_ids = torch.randint(texts, (n,), generator=generator)
+    text_ids[:2] = torch.tensor([0, 1])
+    queries = torch.rand(n, generator=generator) < 0.5
+    queries[0] = True
+    return unit_vectors(n, generator), unit_vectors(texts, generator)[text_ids], text_ids, queries
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), n=st.integers(2, 25), texts=st.integers(2, 12))
+def test_matching_against_all_is_the_brute_force_count(seed, n, texts):
+    images, text_features, text_ids, queries = random_pairs(seed, n, texts)
+    hits = {"image_to_text": 0, "text_to_image": 0}
+    for row in queries.nonzero()[:, 0].tolist():
+        by_image = [float(images[row] @ text) for text in text_features]
+        by_text = [float(text_features[row] @ image) for image in images]
+        hits["image_to_text"] += bool(text_ids[by_image.index(max(by_image))] == text_ids[row])
+        hits["text_to_image"] += bool(text_ids[by_text.index(max(by_text))] == text_ids[row])
+    expected = {way: pytest.approx(100 * count / int(queries.sum())) for way, count in hits.items()}
+    assert matching_accuracy(images, text_features, text_ids, queries) == expected
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), n=st.integers(8, 25), k=st.integers(2, 4))
+def test_k_way_matching_is_the_brute_force_count_over_its_rivals(seed, n, k):
+    images, text_features, _, queries = random_pairs(seed, n, 12)
+    text_ids = torch.arange(n) // 2  # each text twice
+    hits = {"image_to_text": 0, "text_to_image": 0}
+    for row in queries.nonzero()[:, 0].tolist():
+        rivals = draw_rivals(text_ids, row, k - 1, seed).tolist()
+        assert len(set(rivals)) == k - 1
+        assert all(text_ids[rival] != text_ids[row] for rival in rivals)
+        own = float(images[row] @ text_features[row])
+        hits["image_to_text"] += all(own > float(images[row] @ text_features[rival]) + 1e-12 for rival in rivals)
+        hits["text_to_image"] += all(own > float(text_features[row] @ images[rival]) + 1e-12 for rival in rivals)
+    got = matching_accuracy(images, text_features, text_ids, queries, k=k, seed=seed)
+    assert got == {way: pytest.approx(100 * count / int(queries.sum())) for way, count in hits.items()}
+
+
+def test_matching_by_chance_is_one_in_k():
+    images, text_features, text_ids, _ = random_pairs(0, 1500, 400)
+    everything = torch.ones(1500, dtype=torch.bool)
+    for accuracy in matching_accuracy(images, text_features, text_ids, everything, k=10).values():
+        assert accuracy == pytest.approx(10, abs=4)
+
+
+def test_rivals_hang_on_the_row_and_the_seed_alone():
+    text_ids = torch.arange(40)
+    assert draw_rivals(text_ids, 3, 9, 0).tolist() == draw_rivals(text_ids, 3, 9, 0).tolist()
+    assert draw_rivals(text_ids, 3, 9, 0).tolist() != draw_rivals(text_ids, 3, 9, 1).tolist()
+    assert draw_rivals(text_ids, 3, 9, 0).tolist() != draw_rivals(text_ids, 4, 9, 0).tolist()
+
+
+@pytest.mark.parametrize("k", [None, 3])
+def test_a_collapsed_or_broken_model_matches_nothing(k):
+    everything, text_ids = torch.ones(4, dtype=torch.bool), torch.arange(4)
+    for features in (torch.ones(4, 2), torch.full((4, 2), torch.nan)):
+        matched = matching_accuracy(features, features, text_ids, everything, k=k)
+        assert matched == {"image_to_text": 0, "text_to_image": 0}
+        assert set(retrieval_recall(features, features, text_ids, everything, ks=(1, 3)).values()) == {0}
+
+
+def test_matching_names_what_is_missing():
+    features, everything = torch.eye(4), torch.ones(4, dtype=torch.bool)
+    with pytest.raises(CliperaseError, match="all 4 rows have one text; give a pool"):
+        matching_accuracy(features, features, torch.zeros(4), everything)
+    with pytest.raises(CliperaseError, match=r"k=4: .* of the 4 rows 2 have one; choose another k"):
+        matching_accuracy(features, features, torch.tensor([0, 0, 1, 1]), everything, k=4)
+    with pytest.raises(CliperaseError, match=r"k=1: .* at least one"):
+        matching_accuracy(features, features, torch.arange(4), everything, k=1)
+    with pytest.raises(CliperaseError, match="none of 4 rows is a query; mark at least one"):
+        matching_accuracy(features, features, torch.arange(4), ~everything)
+
+
+def random_captions(seed, n, captions):
+    """Features of n images and of their captions, the number of which differs by image, in random order."""
+    generator = torch.Generator().manual_seed(seed)
+    extra = torch.randint(n, (captions,), generator=generator)
+    owner = torch.cat([torch.arange(n), extra])[torch.randperm(n + captions, generator=generator)]
+    queries = torch.rand(n, generator=generator) < 0.5
+    queries[0] = True
+    return unit_vectors(n, generator), unit_vectors(len(owner), generator), owner, queries
+
+
+def found_in_topk(scores, positive, k):
+    """CLIP_benchmark's criterion, for scores and positive (Q, C): a hit is a recall in the top k above 0."""
+    top = scores.topk(k, dim=1).indices
+    found = torch.nn.functional.one_hot(top, scores.shape[1]).sum(dim=1) * positive
+    return (found.sum(dim=1) / positive.sum(dim=1)) > 0
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), n=st.integers(5, 25), captions=st.integers(0, 60))
+def test_retrieval_recall_is_clip_benchmarks(seed, n, captions):
+    images, texts, owner, queries = random_captions(seed, n, captions)
+    scores = texts @ images.T
+    positive = torch.nn.functional.one_hot(owner, n)
+    expected = {}
+    for k in (1, 3, 5):
+        by_text, by_image = found_in_topk(scores, positive, k), found_in_topk(scores.T, positive.T, k)
+        expected[f"image_retrieval_r@{k}"] = pytest.approx(100 * by_text[queries[owner]].double().mean().item())
+        expected[f"text_retrieval_r@{k}"] = pytest.approx(100 * by_image[queries].double().mean().item())
+    assert retrieval_recall(images, texts, owner, queries, ks=(1, 3, 5)) == expected
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_retrieval_recall_is_the_brute_force_count(seed):
+    images, texts, owner, queries = random_captions(seed, 9, 20)
+    counts = {"image": [], "text": []}
+    for row in queries.nonzero()[:, 0].tolist():
+        ranking = sorted(range(len(texts)), key=lambda caption: -float(images[row] @ texts[caption]))
+        counts["text"].append(any(owner[caption] == row for caption in ranking[:2]))
+    for caption in range(len(texts)):
+        if queries[owner[caption]]:
+            ranking = sorted(range(len(images)), key=lambda row: -float(texts[caption] @ images[row]))
+            counts["image"].append(bool(owner[caption] in ranking[:2]))
+    expected = {f"{way}_retrieval_r@2": pytest.approx(100 * sum(c) / len(c)) for way, c in counts.items()}
+    assert retrieval_recall(images, texts, owner, queries, ks=(2,)) == expected
+
+
+def test_chunks_change_nothing(monkeypatch):
+    images, texts, owner, queries = random_captions(1, 23, 40)
+    whole = retrieval_recall(images, texts, owner, queries)
+    pairs = random_pairs(1, 23, 9)
+    matched = [matching_accuracy(*pairs, k=k) for k in (None, 4)]
+    monkeypatch.setattr(evaluate, "CHUNK", 5)
+    assert retrieval_recall(images, texts, owner, queries) == whole
+    assert [matching_accuracy(*pairs, k=k) for k in (None, 4)] == matched
+
+
+def test_retrieval_names_what_is_missing():
+    features, owner = torch.eye(3), torch.tensor([0, 0, 1])
+    with pytest.raises(CliperaseError, match="image row 2 has no caption; leave it out"):
+        retrieval_recall(features, features, owner, torch.ones(3, dtype=torch.bool))
+    with pytest.raises(CliperaseError, match="none of 3 rows is a query"):
+        retrieval_recall(features, features, owner, torch.zeros(3, dtype=torch.bool))
