@@ -4,23 +4,25 @@ import json
 from dataclasses import fields
 from pathlib import Path
 
+from cliperase.checkpoints import remove_checkpoint
 from cliperase.datasets import forget_mask, load_pairs
 from cliperase.encoders import load_model, pick_device
 from cliperase.errors import CliperaseError
-from cliperase.evaluate import forgetting_metrics, selection_score
-from cliperase.methods import create_method
+from cliperase.features import Features, Original
+from cliperase.methods import create_method, takes_steps
 from cliperase.results import check_writable
-from cliperase.train import Features, Original, TrainConfig, train, train_config
+from cliperase.tasks import task_of
+from cliperase.train import TrainConfig, train, train_config
 
 
 def unlearn(model, data, rule, method="CLIPErase", settings=None, seed=0, output=None):
     """Make a model forget the rows of `data` that `rule` matches, and keep the rest.
 
     `model`: folder or open_clip name/weights. `data`: folder or hub name with splits train and validation.
-    `settings`: the method's and the loop's, mixed; `steps` and `learning_rate` are needed. The checkpoint
-    is selected on validation data where there are classes, else the last one is kept. Written to `output`:
-    the model as an open_clip folder, `report.json`, and while it runs a checkpoint to resume from.
-    Returns the report: rule, rows, settings, validation metrics before and after, loss terms.
+    `settings`: the method's and the loop's, mixed; a method that trains needs `steps` and `learning_rate`.
+    The checkpoint is selected on validation data, by the task that `tasks.task_of` finds. Written to
+    `output`: the model as an open_clip folder, `report.json`, and while it runs a checkpoint to resume
+    from. Returns the report: rule, rows, settings, validation metrics before and after, loss terms.
     """
 
     names = {field.name for field in fields(TrainConfig)}
@@ -28,13 +30,13 @@ def unlearn(model, data, rule, method="CLIPErase", settings=None, seed=0, output
     training = {key: settings.pop(key) for key in list(settings) if key in names}
     algorithm = create_method(method, settings)
     for needed in ("steps", "learning_rate"):
-        if needed not in training:
+        if takes_steps(method) and needed not in training:
             raise CliperaseError(f"unlearning needs {needed}; pass --set {needed}=…")
     config = train_config(training, seed)
     student = load_model(model, pick_device())
     training_set, validation = load_pairs(data, "train"), load_pairs(data, "validation")
     mask, forgotten = forget_mask(training_set, rule), forget_mask(validation, rule)
-    before = forgetting_metrics(student, validation, forgotten) if validation.class_names else {}
+    before = task_of(validation).measure(student, validation, forgotten)
     if output:  # before the work, not after it
         check_writable(Path(output) / "report.json")
     checkpoint = Path(output) / "checkpoint.safetensors" if output else None
@@ -52,17 +54,17 @@ def unlearn(model, data, rule, method="CLIPErase", settings=None, seed=0, output
     if output:
         student.save(output)
         (Path(output) / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-        checkpoint.unlink(missing_ok=True)
+        remove_checkpoint(checkpoint)
     return report
 
 
 def forget_in_place(
     model, method, config, training, mask, validation, forgotten, checkpoint=None, features=None, progress=True
 ):
-    """Train `model` to forget the rows of `training` under `mask`; every run of the package goes through here.
+    """Make `model` forget the rows of `training` under `mask`; every run of the package goes through here.
 
     `features`: the original's `Features` of `training`, when they are known already. `forgotten` marks the
-    forget rows of `validation`, on which the checkpoint is selected where there are classes.
+    forget rows of `validation`, on which the checkpoint is selected.
     """
     forget, retain = training.select(mask), training.select(~mask)
     if hasattr(method, "prepare"):
@@ -73,16 +75,12 @@ def forget_in_place(
         original = Original(features.select(mask), features.select(~mask), model.logit_scale.item())
 
     def validate(model):
-        metrics = forgetting_metrics(model, validation, forgotten)
-        return {**metrics, "score": selection_score(metrics)}
+        return task_of(validation).validate(model, validation, forgotten)
 
-    validate = validate if validation.class_names else None
     return train(model, method, retain, config, forget, original, validate, checkpoint, progress)
 
 
 def evaluate(model, data, rule, split="test"):
-    """`forgetting_metrics` of a model on one split of a data set with classes."""
+    """The metrics of a model on one split of a data set, by the task that its columns say."""
     pairs = load_pairs(data, split)
-    if not pairs.class_names:
-        raise CliperaseError(f"data {str(data)!r} has no label column; zero-shot accuracy needs classes")
-    return forgetting_metrics(load_model(model, pick_device()), pairs, forget_mask(pairs, rule))
+    return task_of(pairs).measure(load_model(model, pick_device()), pairs, forget_mask(pairs, rule))

@@ -9,7 +9,6 @@ from tqdm import tqdm
 from cliperase.checkpoints import load_checkpoint, save_checkpoint
 from cliperase.datasets import EpochSampler
 from cliperase.errors import CliperaseError
-from cliperase.evaluate import encode_images, encode_texts
 from cliperase.methods.batch import Batch, Pairs
 
 SCHEDULES = ("constant", "one-cycle")
@@ -21,7 +20,7 @@ class TrainConfig:
     """Settings of the loop, the same for all methods; the losses' settings are the method's own."""
 
     steps: int
-    learning_rate: float
+    learning_rate: float = 1e-4  # of no use to a method that takes no steps; all others name theirs
     forget_batch: int = 16
     retain_batch: int = 64
     weight_decay: float = 0.0
@@ -51,48 +50,32 @@ def train_config(settings, seed):
 
 
 @dataclass
-class Features:
-    """One model's embeddings of a `PairSet`: `image` (N, D), `text` (T, D) of its distinct `texts`."""
-
-    image: torch.Tensor
-    text: torch.Tensor
-
-    @classmethod
-    def of(cls, model, pairs):
-        return cls(encode_images(model, pairs.images), encode_texts(model, pairs.texts))
-
-    def select(self, mask):
-        return Features(self.image[mask], self.text)
-
-
-@dataclass
-class Original:
-    """What the losses need of the original model; computed once, so that it need not run every step."""
-
-    forget: Features
-    retain: Features
-    logit_scale: float
-
-
-@dataclass
 class History:
-    """`log`: one dict per evaluation (step, mean of each loss term since the last, validation metrics).
+    """`log`: one dict per evaluation: step, mean of each loss term since the last, `validation` metrics.
     `seconds`: training time without evaluation. `best_step`: the checkpoint that was kept."""
 
     log: list
     seconds: float
     best_step: int
 
+    @property
+    def validation(self):
+        """The metrics of the checkpoint that was kept."""
+        return next(entry["validation"] for entry in self.log if entry["step"] == self.best_step)
+
 
 def train(model, method, retain, config, forget=None, original=None, validate=None, checkpoint=None, progress=True):
     """Train `model` in place with `method.loss` and leave it at its best validated weights.
 
     `forget` and `retain` are `PairSet`s, drawn by two samplers; pretraining has only `retain`. `original`
-    is `Original.of(...)` where the method uses it. `validate(model)` returns metrics with a `score`, higher
+    is the `Original` where the method uses it. `validate(model)` returns metrics with a `score`, higher
     is better; without it the last weights stay. `checkpoint`, a path, makes a killed run resume from its
-    last evaluation to the same result. Returns `History`.
+    last evaluation to the same result. A method with `apply` takes no steps: it edits the model once.
+    Returns `History`.
     """
     loop = Loop(model, method, retain, config, forget, original)
+    if hasattr(method, "apply"):
+        return apply_once(loop, validate)
     state = load_checkpoint(checkpoint, loop) if checkpoint else None
     log, best, start, seconds = state or ([], None, 0, 0.0)
     since, clock = {}, time.perf_counter()
@@ -107,7 +90,7 @@ def train(model, method, retain, config, forget=None, original=None, validate=No
         since, seconds = {}, seconds + time.perf_counter() - clock
         model.eval()
         metrics = validate(model) if validate else {}
-        log.append({"step": step + 1, **means, **metrics})
+        log.append({"step": step + 1, **means, "validation": metrics})
         bar.set_postfix({name: f"{value:.3g}" for name, value in (means | metrics).items()})
         if validate and (best is None or metrics["score"] > best[1]):
             best = (
@@ -122,6 +105,16 @@ def train(model, method, retain, config, forget=None, original=None, validate=No
     if best:
         model.load_state_dict(best[2])
     return History(log, seconds, best[0] if best else config.steps)
+
+
+def apply_once(loop, validate):
+    """A method that takes no steps: it sees batches with gradients, and the validation it may search on."""
+    loop.model.eval()
+    start = time.perf_counter()
+    loop.method.apply(loop.model, loop.batch, validate)
+    seconds = time.perf_counter() - start
+    loop.model.eval()
+    return History([{"step": 0, "validation": validate(loop.model) if validate else {}}], seconds, 0)
 
 
 def check_finite(means, step):
@@ -151,6 +144,10 @@ class Loop:
             else torch.optim.lr_scheduler.ConstantLR(self.optimizer, factor=1.0)
         )
 
+        # names of weights that may move, and what the others are put back to after every step
+        self.movable = method.restrict(model.eval(), self.batch) if hasattr(method, "restrict") else {}
+        self.held = {name: p.detach().clone() for name, p in model.named_parameters() if name in self.movable}
+
     @property
     def settings(self):
         """What must agree between a checkpoint and the run that resumes it."""
@@ -160,74 +157,97 @@ class Loop:
     def step(self, step):
         """One optimizer step. Returns the detached loss terms."""
         self.model.train(self.config.update_norm_statistics)
-        rows = self.draw(step)
-        texts = sorted({text for _, _, row_texts in rows for text in row_texts})
-        images = torch.cat([pairs.images[index] for pairs, index, _ in rows])
         self.optimizer.zero_grad()
-        terms = self.backward(images, texts, rows, step)
+        terms = self.backward(step)
         self.optimizer.step()
         self.scheduler.step()
+        self.put_back()
         return terms
 
+    @torch.no_grad()
+    def put_back(self):
+        """Weights outside a method's mask return to where they were: weight decay and momentum move them."""
+        for name, movable in self.movable.items():
+            parameter = self.model.get_parameter(name)
+            parameter.copy_(torch.where(movable, parameter, self.held[name]))
+
     def draw(self, step):
-        """[(pair set, row numbers, captions)] for the forget batch, where there is one, and the retain batch."""
-        chosen = [(self.retain, self.retain_sampler.batch(step))]
+        """The step's forget rows, where there is a forget set, and retain rows: a list of `Rows`."""
+        chosen = [("retain", self.retain, self.retain_sampler.batch(step))]
         if self.forget is not None:
-            chosen.insert(0, (self.forget, self.forget_sampler.batch(step)))
-        draw = torch.randint(1 << 30, (), generator=self.generator).item()
-        column = 0 if self.config.captions == "first" else draw
+            chosen.insert(0, ("forget", self.forget, self.forget_sampler.batch(step)))
+        column = 0
+        if self.config.captions == "random":
+            column = torch.randint(1 << 30, (), generator=self.generator).item()
         return [
-            (p, index, [p.texts[i] for i in p.text_ids[index, column % p.text_ids.shape[1]].tolist()])
-            for p, index in chosen
+            Rows(name, pairs.images[index], index, text_rows, [pairs.texts[i] for i in text_rows.tolist()])
+            for name, pairs, index in chosen
+            for text_rows in [pairs.text_ids[index, column % pairs.text_ids.shape[1]]]
         ]
 
-    def backward(self, images, texts, rows, step):
+    def batch(self, step):
+        """The method's view of a step: one encoding of its images and of its distinct texts, with gradients."""
+        rows = self.draw(step)
+        texts = distinct_texts(rows)
+        images = torch.cat([r.images for r in rows])
+        return self.assemble(self.model.encode_image(images), self.model.encode_text(texts), texts, rows, step)
+
+    def backward(self, step):
         """Loss and gradients. With `micro_batch` the images are encoded twice, in pieces: first without a
         graph, then piece by piece against the gradient of the loss by their features (GradCache, Gao et
         al. 2021). The gradient is the whole batch's, which plain accumulation of a contrastive loss is not."""
-        size = self.config.micro_batch or len(images)
-        text_features = self.model.encode_text(texts)
-        if size >= len(images):
-            terms = self.loss(self.model.encode_image(images), text_features, texts, rows, step)
+        size = self.config.micro_batch
+        if not size:
+            terms = self.method.loss(self.batch(step))
             sum(terms.values()).backward()
-        else:
-            pieces = images.split(size)
-            with torch.no_grad():
-                features = torch.cat([self.model.encode_image(piece) for piece in pieces])
-            features.requires_grad_()
-            terms = self.loss(features, text_features, texts, rows, step)
-            sum(terms.values()).backward()
-            for piece, gradient in zip(pieces, features.grad.split(size), strict=True):
-                self.model.encode_image(piece).backward(gradient)
+            return {name: value.detach() for name, value in terms.items()}
+        rows = self.draw(step)
+        texts = distinct_texts(rows)
+        pieces = torch.cat([r.images for r in rows]).split(size)
+        with torch.no_grad():
+            features = torch.cat([self.model.encode_image(piece) for piece in pieces])
+        features.requires_grad_()
+        terms = self.method.loss(self.assemble(features, self.model.encode_text(texts), texts, rows, step))
+        sum(terms.values()).backward()
+        for piece, gradient in zip(pieces, features.grad.split(size), strict=True):
+            self.model.encode_image(piece).backward(gradient)
         return {name: value.detach() for name, value in terms.items()}
 
-    def loss(self, image_features, text_features, texts, rows, step):
-        """Named loss terms of one step, from one encoding of its images and of its distinct texts."""
+    def assemble(self, image_features, text_features, texts, rows, step):
+        """Embeddings of the step's images and distinct texts -> `Batch`."""
         number = {text: i for i, text in enumerate(texts)}
-        ids = [torch.tensor([number[t] for t in captions], device=text_features.device) for _, _, captions in rows]
-        sizes = [len(i) for i in ids]
-        student = [Pairs(image, text_features[i], i) for image, i in zip(image_features.split(sizes), ids, strict=True)]
-        names = ["forget", "retain"] if self.forget is not None else ["retain"]
-        before = self.original_pairs(rows, ids, names) if self.original else [None] * len(names)
+        pairs, start = {"forget": None, "original_forget": None, "original_retain": None}, 0
+        for r in rows:
+            ids = torch.tensor([number[text] for text in r.captions], device=text_features.device)
+            images = image_features[start : start + len(ids)]
+            pairs[r.name] = Pairs(images, text_features[ids], ids)
+            if self.original:  # looked up, not computed
+                known = getattr(self.original, r.name)
+                image, text = known.image[r.index].to(ids.device), known.text[r.text_rows].to(ids.device)
+                pairs[f"original_{r.name}"] = Pairs(image, text, ids)
+            start += len(ids)
         scale = self.model.logit_scale
-        batch = Batch(
-            **{"forget": None, "original_forget": None}
-            | dict(zip(names, student, strict=True))
-            | {f"original_{name}": pairs for name, pairs in zip(names, before, strict=True)},
+        return Batch(
+            **pairs,
             logit_scale=scale,
             original_logit_scale=scale.new_tensor(self.original.logit_scale) if self.original else scale.detach(),
             step=step,
             steps=self.config.steps,
             generator=self.generator,
         )
-        return self.method.loss(batch)
 
-    def original_pairs(self, rows, ids, names):
-        """The original model's embeddings of the same rows and captions, looked up, not computed."""
-        found = []
-        for (pairs, index, captions), i, name in zip(rows, ids, names, strict=True):
-            features = getattr(self.original, name)
-            text_rows = torch.tensor([pairs.texts.index(text) for text in captions])
-            image, text = features.image[index], features.text[text_rows]
-            found.append(Pairs(image.to(i.device), text.to(i.device), i))
-        return found
+
+@dataclass(frozen=True)
+class Rows:
+    """What a step draws from one pair set: `images` (B, 3, H, W), row numbers `index` (B,), caption numbers
+    `text_rows` (B,) and the `captions` themselves."""
+
+    name: str
+    images: torch.Tensor
+    index: torch.Tensor
+    text_rows: torch.Tensor
+    captions: list
+
+
+def distinct_texts(rows):
+    return sorted({text for r in rows for text in r.captions})

@@ -1,15 +1,20 @@
 """Methods: their terms by hand on small embeddings, and what is special in each."""
 
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 
 from cliperase.errors import CliperaseError
 from cliperase.losses import consistency, forgetting, info_nce, retention
-from cliperase.methods import METHODS, create_method
+from cliperase.methods import METHODS, create_method, takes_steps
 from cliperase.methods.batch import Batch, Pairs
+from cliperase.methods.gradients import mean_over_batches
 from cliperase.methods.multidelete import shuffled_similarity
+from cliperase.methods.null_space import distinctive
+from cliperase.methods.random_labels import wrong_captions
+from cliperase.methods.slug import pareto_layers
 
 
 def features(seed, n, d=4):
@@ -99,7 +104,7 @@ def test_multidelete_never_shuffles_onto_a_true_pair(batch):
         expected = batch.original_forget.image @ batch.original_retain.text[3]
         assert torch.allclose(target, expected)
     all_true = Pairs(batch.retain.image, batch.retain.text, torch.zeros(5, dtype=torch.long))
-    with pytest.raises(CliperaseError, match="enlarge it"):
+    with pytest.raises(CliperaseError, match="enlarge retain_batch"):
         shuffled_similarity(Batch(**{**vars(batch), "retain": all_true}))
 
 
@@ -123,11 +128,123 @@ def test_enmn_noise_raises_the_forget_error_and_lowers_the_retain_error(model, t
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_gives_finite_scalar_terms_and_says_where_it_is_from(name, batch):
-    terms = METHODS[name]().loss(batch)
-    assert terms
-    assert all(value.ndim == 0 and torch.isfinite(value) for value in terms.values())
+def test_every_method_steps_or_applies_and_says_where_it_is_from(name, batch):
     assert len(sys.modules[METHODS[name].__module__].__doc__) > 80
+    if takes_steps(name):
+        terms = METHODS[name]().loss(batch)
+        assert terms
+        assert all(value.ndim == 0 and torch.isfinite(value) for value in terms.values())
+    else:
+        assert callable(METHODS[name]().apply)
+
+
+def test_gradient_ascent_on_text_leaves_the_images_alone(batch):
+    image = batch.forget.image.clone().requires_grad_()
+    text = batch.forget.text.clone().requires_grad_()
+    tried = replace(batch, forget=Pairs(image, text, batch.forget.text_ids))
+    create_method("GA", {"towers": "text"}).loss(tried)["GA"].backward()
+    assert image.grad is None
+    assert text.grad.abs().max() > 1e-3
+    with pytest.raises(CliperaseError, match="towers 'image' unknown"):
+        create_method("GA", {"towers": "image"})
+
+
+def test_random_labels_by_hand(batch):
+    """One retain text is not the forget text, so the drawn label is known."""
+    retain = replace(batch.retain, text_ids=torch.tensor([0, 0, 0, 7, 0]))
+    f = batch.forget
+    logits = 3.0 * f.image @ torch.cat([retain.text, f.text]).T
+    expected = -logits.log_softmax(dim=1)[:, 3].mean().item()
+    assert wrong_captions(replace(batch, retain=retain)).item() == pytest.approx(expected)
+
+
+def test_scrub_disobeys_only_at_first(batch):
+    method = create_method("SCRUB", {"mu": 2.0, "alpha": 3.0, "forget_share": 0.5})
+    first = method.loss(replace(batch, step=4, steps=10))
+    assert set(first) == {"RM", "KL", "disobey"}
+    assert set(method.loss(replace(batch, step=5, steps=10))) == {"RM", "KL"}
+    expected = 0.0
+    for i in range(3):
+        before = [
+            batch.original_forget.image[i] @ t for t in (batch.original_forget.text[i], *batch.original_retain.text)
+        ]
+        after = [batch.forget.image[i] @ t for t in (batch.forget.text[i], *batch.retain.text)]
+        p, q = (torch.stack(v).mul(2.0).softmax(dim=0) for v in (before, after))
+        expected += (p * (p / q).log()).sum().item() / 3
+    assert first["disobey"].item() == pytest.approx(-2.0 * expected)
+
+
+class TwoWeights(torch.nn.Module):
+    """`features = (a, b·x)`: a model whose gradients can be written down."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = torch.nn.Parameter(torch.tensor([[3.0]], dtype=torch.float64))
+        self.b = torch.nn.Parameter(torch.tensor([[4.0]], dtype=torch.float64))
+        self.unused = torch.nn.Parameter(torch.ones(2, 2, dtype=torch.float64))
+
+
+def test_mean_over_batches_by_hand():
+    model = TwoWeights()
+    x = [1.0, 3.0]
+    means = mean_over_batches(model, lambda v: (model.a * v + 2 * model.b).sum(), x.__getitem__, 2)
+    assert (means["a"].item(), means["b"].item(), means["unused"].abs().sum().item()) == (2.0, 2.0, 0.0)
+    squares = mean_over_batches(model, lambda v: (model.a * v).sum(), x.__getitem__, 2, power=2)
+    assert squares["a"].item() == 5.0
+    assert model.a.grad is None
+
+
+def test_ssd_dampens_what_only_the_forget_set_needs(monkeypatch):
+    model = TwoWeights()
+    found = iter([{"a": 40.0, "b": 1.0, "unused": 0.0}, {"a": 2.0, "b": 1.0, "unused": 0.0}])
+
+    def importance(model, *_, power):
+        assert power == 2
+        values = next(found)
+        return {name: torch.full_like(p, values[name]) for name, p in model.named_parameters()}
+
+    monkeypatch.setattr("cliperase.methods.ssd.mean_over_batches", importance)
+    create_method("SSD", {"alpha": 10.0, "dampening": 2.0}).apply(model, None)
+    assert model.a.item() == pytest.approx(3.0 * 2.0 * 2.0 / 40.0)
+    assert model.b.item() == 4.0
+    assert torch.equal(model.unused, torch.ones(2, 2, dtype=torch.float64))
+
+
+@torch.no_grad()
+def test_slug_finds_the_step_that_validation_likes():
+    """Forgetting falls with `a`; a score that peaks at a = 1.2 must be found to within the search's last step."""
+    model = TwoWeights()
+
+    def validate(model):
+        a = model.a.item()
+        return {"score": -abs(a - 1.2), "remaining": 100.0 if a > 1.2 else 0.0}
+
+    method = create_method("SLUG", {"search_steps": 8})
+    ones = {"a": torch.ones(1, 1, dtype=torch.float64)}
+    score, name, weights = method.search(model, "a", ones["a"], validate)
+    assert name == "a"
+    assert weights.item() == pytest.approx(1.2, abs=3.0 / 2**7)
+    assert score == pytest.approx(0, abs=3.0 / 2**7)
+    assert model.a.item() == 3.0  # left as it was
+    with pytest.raises(CliperaseError, match="validation"):
+        method.apply(model, None)
+
+
+def test_slug_prefers_important_layers_that_point_elsewhere():
+    model = torch.nn.ParameterDict({n: torch.nn.Parameter(torch.eye(2)) for n in ("big", "aligned", "small", "dull")})
+    model["bias"] = torch.nn.Parameter(torch.ones(2))
+    across, along = torch.tensor([[0.0, 1.0], [0.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 0.0]])
+    between = across + along
+    forget = {"big": 9 * between, "aligned": 5 * along, "small": across, "dull": 0.5 * along, "bias": torch.ones(2)}
+    retain = dict.fromkeys(("big", "aligned", "small", "dull"), along) | {"bias": torch.ones(2)}
+    assert pareto_layers(model, forget, retain) == ["big", "small"]
+
+
+def test_null_space_leaves_what_texts_share():
+    common, own = torch.tensor([1.0, 0.0, 0.0]), torch.tensor([0.6, 0.8, 0.0])
+    assert distinctive(own, common).tolist() == pytest.approx([0.0, 1.0, 0.0])
+    with pytest.raises(CliperaseError, match="nothing distinctive"):
+        distinctive(common, 2 * common)
 
 
 @pytest.mark.parametrize("value", ["3", None, "three", True])

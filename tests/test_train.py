@@ -7,8 +7,11 @@ import torch
 
 from cliperase import checkpoints
 from cliperase.errors import CliperaseError
+from cliperase.features import Features, Original
 from cliperase.methods import create_method
-from cliperase.train import Features, Loop, Original, TrainConfig, train
+from cliperase.methods.gradient_ascent import ascent
+from cliperase.methods.gradients import mean_over_batches
+from cliperase.train import Loop, TrainConfig, train
 
 CONFIG = TrainConfig(steps=6, learning_rate=1e-3, forget_batch=4, retain_batch=6, evaluate_every=2)
 
@@ -42,7 +45,7 @@ def test_a_seed_fixes_the_result_and_another_seed_changes_it(model, sets):
     assert same(first, again)
     assert not same(first, other)
     assert [entry["step"] for entry in history.log] == [2, 4, 6]
-    assert set(history.log[0]) == {"step", "RM", "FM", "CM"}
+    assert set(history.log[0]) == {"step", "RM", "FM", "CM", "validation"}
 
 
 def test_the_forgotten_pairs_move_apart(model, sets):
@@ -83,6 +86,56 @@ def test_micro_batches_give_the_whole_batchs_gradient(model, sets):
         loop.step(0)
         gradients.append({name: p.grad for name, p in student.named_parameters()})
     assert same(*gradients, tolerance=1e-12)
+
+
+def test_salun_moves_only_masked_weights_and_resumes(model, sets):
+    method = create_method("SalUn", {"keep": 0.3, "batches": 2})
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    student = copy.deepcopy(model)
+    loop = Loop(student, method, sets[1], TrainConfig(**{**vars(CONFIG), "weight_decay": 0.1}), sets[0], None)
+    for step in range(3):
+        loop.step(step)
+    moved = kept = 0
+    for name, p in student.named_parameters():
+        mask = loop.movable[name]
+        assert torch.equal(p[~mask], before[name][~mask]), name
+        moved, kept = moved + (p != before[name]).sum().item(), kept + mask.sum().item()
+    assert 0 < moved <= kept
+    reached = sum(
+        (g != 0).sum().item() for g in mean_over_batches(model, ascent, fresh_loop(model, sets).batch, 2).values()
+    )
+    assert kept == pytest.approx(0.3 * reached, rel=0.01)
+
+
+def fresh_loop(model, sets):
+    return Loop(model.eval(), create_method("GA", {}), sets[1], CONFIG, sets[0], None)
+
+
+@pytest.mark.parametrize("name", ["SSD", "SLUG", "null space"])
+def test_methods_without_steps_edit_the_model_once(name, model, sets):
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    settings = {"SSD": {"alpha": 1.0, "batches": 2}, "SLUG": {"batches": 2, "search_steps": 2}, "null space": {}}[name]
+    calls = []
+
+    def validate(student):
+        calls.append(1)
+        return {"score": float(len(calls)), "remaining": 100.0}
+
+    history = train(model, create_method(name, settings), sets[1], CONFIG, sets[0], original_of(model, sets), validate)
+    assert history.best_step == 0
+    assert history.validation["remaining"] == 100.0
+    assert not same(before, model.state_dict())
+    assert not any(p.grad is not None for p in model.parameters())
+
+
+def test_null_space_moves_the_forget_texts_most(model, sets):
+    texts = sets[0].texts
+    before = model.encode_text(texts).detach()
+    train(model, create_method("null space", {}), sets[1], CONFIG, sets[0], original_of(model, sets))
+    after = model.encode_text(texts).detach()
+    drift = 1 - (before * after).sum(dim=1)
+    own = torch.tensor(["apple" in text for text in texts])
+    assert drift[own].min() > 10 * drift[~own].max()
 
 
 class Killed(Exception):

@@ -1,8 +1,10 @@
 """One short file per row of the results table, and the registry that names them.
 
 A method that trains has `loss(batch) -> {term: scalar tensor}`; the loop adds the terms, logs each and steps.
-It may also have `prepare(model, forget, retain, seed) -> (forget, retain)` to replace the data (ENMN).
-Methods see embeddings (`Batch`), never a model's layers or a data set's name.
+It may also have `prepare(model, forget, retain, seed) -> (forget, retain)` to replace the data (ENMN), and
+`restrict(model, batch) -> {parameter: mask}` to hold the other weights (SalUn). A method that takes no steps has
+`apply(model, batch, validate)` instead: it edits weights by name, from `batch(i)`, batches with gradients.
+Methods see embeddings (`Batch`) and named weights, never a tower's kind or a data set's name.
 """
 
 from cliperase.errors import CliperaseError
@@ -13,6 +15,12 @@ from cliperase.methods.gradient_ascent import GradientAscent
 from cliperase.methods.gradient_difference import GradientDifference
 from cliperase.methods.kl_minimisation import KLMinimisation
 from cliperase.methods.multidelete import MultiDelete
+from cliperase.methods.null_space import NullSpace
+from cliperase.methods.random_labels import RandomLabels
+from cliperase.methods.salun import SalUn
+from cliperase.methods.scrub import SCRUB
+from cliperase.methods.slug import SLUG
+from cliperase.methods.ssd import SSD
 
 METHODS = {
     "fine-tune": FineTune,
@@ -21,9 +29,20 @@ METHODS = {
     "KL-min": KLMinimisation,
     "ENMN": ENMN,
     "MultiDelete": MultiDelete,
+    "random labels": RandomLabels,
+    "SalUn": SalUn,
+    "SSD": SSD,
+    "SCRUB": SCRUB,
+    "SLUG": SLUG,
+    "null space": NullSpace,
     "CLIPErase": CLIPErase,
 }
 REFERENCES = ("original", "retrain")  # rows that are models of their own, not made by unlearning
+
+
+def takes_steps(name):
+    """True for a method of the loop, false for one that edits the weights once."""
+    return not hasattr(METHODS.get(name), "apply")
 
 
 def create_method(name, settings):

@@ -37,14 +37,18 @@ def squared_error(a, b):
 
 
 def shuffled_similarity(batch):
-    """(N,) the original's similarity of each forget image with a random text that is not its own.
+    """(N,) the original's similarity of each forget image with a random text that is not its own."""
+    return (batch.original_forget.image * batch.original_retain.text[other_texts(batch)]).sum(dim=1)
+
+
+def other_texts(batch):
+    """(N,) for each forget pair a random row of the retain batch whose text is not its own.
 
     Texts come from the retain batch: shuffling within the forget set would leave true pairs, for all
     pairs of a forgotten class share their text.
     """
-    forget, retain = batch.original_forget, batch.original_retain
     allowed = (batch.forget.text_ids[:, None] != batch.retain.text_ids[None, :]).float()
     if not allowed.any(dim=1).all():
-        raise CliperaseError("MultiDelete: the retain batch holds no text unlike the forget texts; enlarge it")
-    other = torch.multinomial(allowed.cpu(), 1, generator=batch.generator)[:, 0].to(forget.image.device)
-    return (forget.image * retain.text[other]).sum(dim=1)
+        raise CliperaseError("the retain batch holds no text unlike the forget texts; enlarge retain_batch")
+    other = torch.multinomial(allowed.cpu(), 1, generator=batch.generator)[:, 0]
+    return other.to(batch.forget.text_ids.device)

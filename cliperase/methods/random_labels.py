@@ -1,0 +1,40 @@
+"""Random labels: images of Df are taught a wrong caption, drawn anew each step; Dr is taught as before.
+
+Usual form: cross-entropy on Df with labels drawn from the other classes, plus the ordinary loss on Dr. For
+CLIP the classes of a step are the texts of its retain batch and the image's own text, which is thus pushed
+away. Known failure: the images are pulled to *something*, so forgotten concepts come out as confident errors.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from cliperase.losses import retention
+from cliperase.methods.multidelete import other_texts
+
+
+@dataclass(frozen=True)
+class RandomLabels:
+    gamma: float = 1.0  # weight of the wrong captions against retention
+
+    def loss(self, batch):
+        r = batch.retain
+        return {
+            "wrong": self.gamma * wrong_captions(batch),
+            "RM": retention(r.image, r.text, batch.logit_scale, r.text_ids),
+        }
+
+
+def wrong_captions(batch):
+    """Cross-entropy of the forget images with a random retain text as their label, scalar, in nats.
+
+    Candidates are the retain texts and the forget texts; all candidates with the drawn text are positives.
+    """
+    forget, retain = batch.forget, batch.retain
+    label = retain.text_ids[other_texts(batch)]
+    candidates = torch.cat([retain.text, forget.text])
+    ids = torch.cat([retain.text_ids, forget.text_ids])
+    positives = (label[:, None] == ids[None, :]).to(forget.image.dtype)
+    targets = positives / positives.sum(dim=1, keepdim=True)
+    return F.cross_entropy(batch.logit_scale * forget.image @ candidates.T, targets)

@@ -1,0 +1,37 @@
+"""SalUn (Fan et al. 2024): random labels, but only on the weights that matter for the forget set.
+
+1. Saliency mask: the share `keep` of the weights with the largest |∇L(Df)| at the original model; weights
+   without any gradient (words that no caption has) are not counted. 2. Random labels on masked weights.
+
+The other weights are put back after every step, since weight decay and momentum would move them. Usual
+share: one half. Known failure: what random labels do to the embedding, with a smaller reach.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from cliperase.errors import CliperaseError
+from cliperase.methods.gradient_ascent import ascent
+from cliperase.methods.gradients import mean_over_batches
+from cliperase.methods.random_labels import RandomLabels
+
+
+@dataclass(frozen=True)
+class SalUn(RandomLabels):
+    keep: float = 0.5  # share of the weights that may move
+    batches: int = 8  # forget batches that the saliency is averaged over
+
+    def __post_init__(self):
+        if not 0 < self.keep <= 1:
+            raise CliperaseError(f"SalUn: keep is {self.keep!r}; give a share above 0 and at most 1, for example 0.5")
+
+    def restrict(self, model, batch):
+        """{parameter name: mask of the weights that may move}; the loop puts all others back."""
+        saliency = mean_over_batches(model, ascent, batch, self.batches)
+        sizes = torch.cat([gradient.abs().flatten() for gradient in saliency.values()])
+        reached = sizes[sizes > 0].sort(descending=True).values
+        if not len(reached):
+            raise CliperaseError("SalUn: the forget loss has no gradient in any weight; is the model trained?")
+        threshold = reached[max(1, round(self.keep * len(reached))) - 1]
+        return {name: gradient.abs() >= threshold for name, gradient in saliency.items()}

@@ -1,0 +1,44 @@
+"""SCRUB (Kurmanji et al. 2023): a student that disobeys its teacher on Df and obeys it on Dr.
+
+-μ·KL(p_o ‖ p_u) on Df during the first part of training, then only CE + α·KL(p_o ‖ p_u) on Dr to repair.
+p is the softmax over logit-scaled similarities: for a forget image over its own text and the retain texts
+of the step, which are constants there. Usual: both in turn each epoch; here both in one step, as every row
+has the same number of steps. Known failure: where the forget phase ends decides between too little and too much.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from cliperase.losses import consistency, kl_divergence, retention
+
+
+@dataclass(frozen=True)
+class SCRUB:
+    mu: float = 1.0
+    alpha: float = 1.0
+    forget_share: float = 0.5  # of the steps, from the first
+
+    def loss(self, batch):
+        before, after = batch.original_retain, batch.retain
+        kl = consistency((before.image, before.text), (after.image, after.text), batch.original_logit_scale)
+        terms = {
+            "RM": retention(after.image, after.text, batch.logit_scale, after.text_ids),
+            "KL": self.alpha * kl,
+        }
+        if batch.step < self.forget_share * batch.steps:
+            terms["disobey"] = -self.mu * forget_divergence(batch)
+        return terms
+
+
+def forget_divergence(batch):
+    """KL(p_o ‖ p_u) of the forget images, scalar, in nats, mean over images."""
+    before = choices(batch.original_forget, batch.original_retain.text)
+    after = choices(batch.forget, batch.retain.text.detach())
+    return kl_divergence(batch.original_logit_scale * before, batch.original_logit_scale * after)
+
+
+def choices(forget, texts):
+    """(N, 1 + M) cosines of each image with its own text and with M others."""
+    own = (forget.image * forget.text).sum(dim=1, keepdim=True)
+    return torch.cat([own, forget.image @ texts.T], dim=1)

@@ -1,0 +1,80 @@
+"""SLUG (Cai et al. 2024): a single layer, a single gradient, a step found by binary search.
+
+1. One gradient g_f of the forget loss (the mean cosine of true pairs) and g_r of InfoNCE on Dr. 2. Layers on
+the Pareto front of high importance ‖g_f‖/‖θ‖ and low |cos(g_f, g_r)|; the most important `layers` of them are
+tried. 3. θ ← θ - s·‖θ‖·g_f/‖g_f‖ with s by binary search on validation data: larger while more than
+`tolerance` percent of the forget set is still recognised, else smaller. The best score of all is kept.
+
+Seconds instead of minutes. Known failure: one layer holds more than one concept; neighbours go with it.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from cliperase.errors import CliperaseError
+from cliperase.losses import forgetting, retention
+from cliperase.methods.gradients import mean_over_batches
+
+
+@dataclass(frozen=True)
+class SLUG:
+    layers: int = 2
+    search_steps: int = 5
+    largest_step: float = 1.0  # relative to the layer's norm
+    tolerance: float = 1.0  # percent
+    batches: int = 8
+
+    @torch.no_grad()
+    def apply(self, model, batch, validate=None):
+        if validate is None:
+            raise CliperaseError("SLUG searches its step on validation data with classes or captions; it has none here")
+        with torch.enable_grad():
+            g_forget = mean_over_batches(model, forget_loss, batch, self.batches)
+            g_retain = mean_over_batches(model, retain_loss, batch, self.batches)
+        best = (validate(model)["score"], None, None)  # the untouched model may be the best there is
+        for name in pareto_layers(model, g_forget, g_retain)[: self.layers]:
+            best = max(best, self.search(model, name, g_forget[name], validate), key=lambda found: found[0])
+        if best[1]:
+            model.get_parameter(best[1]).copy_(best[2])
+
+    def search(self, model, name, gradient, validate):
+        """(score, layer name, its weights) of the best step in one layer; leaves the model as it was."""
+        parameter = model.get_parameter(name)
+        start, low, high = parameter.clone(), 0.0, self.largest_step
+        direction = gradient * start.norm() / gradient.norm()
+        found = []
+        for _ in range(self.search_steps):
+            step = (low + high) / 2
+            parameter.copy_(start - step * direction)
+            metrics = validate(model)
+            found.append((metrics["score"], name, parameter.clone()))
+            low, high = (step, high) if metrics["remaining"] > self.tolerance else (low, step)
+        parameter.copy_(start)
+        return max(found, key=lambda one: one[0])
+
+
+def forget_loss(batch):
+    return forgetting(batch.forget.image, batch.forget.text)
+
+
+def retain_loss(batch):
+    r = batch.retain
+    return retention(r.image, r.text, batch.logit_scale, r.text_ids)
+
+
+def pareto_layers(model, g_forget, g_retain):
+    """Names of weight matrices on the Pareto front, the most important first."""
+    rated = []
+    for name, parameter in model.named_parameters():
+        f, r = g_forget[name].flatten(), g_retain[name].flatten()
+        if parameter.ndim >= 2 and f.norm() > 0:
+            alignment = torch.nn.functional.cosine_similarity(f, r, dim=0).abs().item()
+            rated.append((f.norm().item() / parameter.norm().item(), alignment, name))
+    rated.sort(key=lambda one: (-one[0], one[1]))
+    front, least = [], float("inf")
+    for _, alignment, name in rated:  # by falling importance: on the front where alignment is a new low
+        if alignment < least:
+            front.append(name)
+            least = alignment
+    return front

@@ -1,0 +1,43 @@
+"""Selective synaptic dampening (SSD; Foster et al. 2024): no training, only weights made smaller.
+
+Where the forget set's importance F_f exceeds α times that of the data, F_D, a weight θ becomes
+θ·min(1, λ·F_D/F_f). Importance is the squared gradient of InfoNCE, averaged over batches; D is sampled
+by the retain batches, in pieces of the forget batch's size. Usual α = 10, λ = 1.
+
+Scalars such as logit_scale are skipped: dampening the temperature changes every answer. Known failure:
+no α is right for all concepts; too low erases what others share, too high forgets nothing.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from cliperase.methods.gradient_ascent import ascent, pairs_against
+from cliperase.methods.gradients import mean_over_batches
+
+
+@dataclass(frozen=True)
+class SSD:
+    alpha: float = 10.0
+    dampening: float = 1.0  # λ
+    batches: int = 20
+
+    @torch.no_grad()
+    def apply(self, model, batch, validate=None):
+        with torch.enable_grad():
+            forget = mean_over_batches(model, ascent, batch, self.batches, power=2)
+            data = mean_over_batches(model, retain_loss, batch, self.batches, power=2)
+        for name, parameter in model.named_parameters():
+            if parameter.ndim == 0:
+                continue
+            important = forget[name] > self.alpha * data[name]
+            factor = (self.dampening * data[name] / forget[name]).clamp(max=1)
+            parameter.copy_(torch.where(important, parameter * factor, parameter))
+
+
+def retain_loss(batch):
+    """InfoNCE of as many retain pairs as there are forget pairs, against the rest of the retain batch."""
+    size, retain = len(batch.forget.text_ids), batch.retain
+    part = [replace(retain, image=retain.image[s], text=retain.text[s], text_ids=retain.text_ids[s])
+            for s in (slice(size), slice(size, None))]  # fmt: skip
+    return pairs_against(batch, *part)
