@@ -2,12 +2,15 @@
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
 import yaml
 
 from cliperase.errors import CliperaseError
+
+EXPERIMENTS = ("ablation", "efficiency", "main", "pairs", "polysemy", "ratios", "retention", "retrieval")
 
 
 def main(arguments=None):
@@ -22,7 +25,8 @@ def main(arguments=None):
 
 
 def quiet_libraries():
-    """An error is one line of ours, not that line below a library's log of the same."""
+    """An error is one line of ours, not that line below a library's log of the same; workers inherit it."""
+    os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
     import datasets
 
     datasets.disable_progress_bars()
@@ -50,15 +54,18 @@ def parse(arguments):
         command("evaluate", run_evaluate, "Forget and retain accuracy of a model on one split."),
         "model", "data", "forget", "rule", "split",
     )  # fmt: skip
-    pretrain = command("pretrain", run_pretrain, "Train the compact CLIP from scratch.")
-    options(pretrain, "data", "without", "params", "output")
+    pretrain = command("pretrain", run_pretrain, "Train the compact CLIP from scratch, or on from another model.")
+    options(pretrain, "data", "without", "start", "section", "params", "output")
     options(command("manifest", run_manifest, "Write which rows each concept forgets."), "data", "params", "output")
-    experiment = command("experiment", run_experiment, "Run a row of the main table, or the ablation.")
-    experiment.add_argument("name", choices=("main", "ablation"))
-    options(experiment, "method", "data", "models", "concepts", "seeds", "params", "output")
+    experiment = command("experiment", run_experiment, "Run one experiment: a table of results.")
+    experiment.add_argument("name", choices=EXPERIMENTS)
+    options(experiment, "data", "model", "rows", "params", "output")
+    space = command("embedding-space", run_embedding_space, "Embeddings and relevance maps before and after.")
+    space.add_argument("--table", required=True, type=Path, help="part table of the numbers beside the pictures")
+    options(space, "data", "model", "params", "output")
     options(
-        command("tune", run_tune, "Search one method's settings on validation data."),
-        "method", "data", "models", "search", "params", "output",
+        command("tune", run_tune, "Search one row's settings on validation data."),
+        "data", "model", "row", "search", "params", "output",
     )  # fmt: skip
     collect = command("collect", run_collect, "Join part tables into one results table.")
     collect.add_argument("parts", type=Path, help="folder of part tables")
@@ -71,14 +78,15 @@ OPTIONS = {
     "data": {"required": True, "help": "folder or hub name of a data set in the schema of cliperase.datasets"},
     "forget": {"help": "concept: a class name, or a word of the captions"},
     "rule": {"help": "any other forget rule as YAML, such as '{classes: [apple, lemon]}'"},
-    "method": {"default": "CLIPErase", "help": "a row name of the results table"},
+    "method": {"default": "CLIPErase", "help": "an algorithm: CLIPErase, MultiDelete, …"},
     "set": {"nargs": "+", "default": [], "metavar": "NAME=VALUE", "help": "settings of method or training"},
     "seed": {"type": int, "default": 0},
-    "seeds": {"type": int, "nargs": "+"},
-    "concepts": {"nargs": "+"},
+    "row": {"required": True, "help": "the row whose candidates are tried"},
+    "rows": {"nargs": "+", "help": "only these rows of the main table"},
     "split": {"default": "test"},
     "without": {"help": "concept to leave out: the retrained reference"},
-    "models": {"required": True, "type": Path, "help": "folder of pretrained models"},
+    "start": {"help": "model folder whose weights training starts from"},
+    "section": {"default": "pretrain", "help": "section of the parameters with the settings"},
     "search": {"required": True, "type": Path, "help": "YAML of candidates"},
     "params": {"default": "params.yaml", "type": Path},
     "output": {"required": True, "type": Path},
@@ -133,12 +141,19 @@ def run_evaluate(arguments):
 
 
 def run_pretrain(arguments):
-    from cliperase.experiments import pretrain, read_params
+    from cliperase.experiments import read_params
+    from cliperase.pretraining import pretrain
     from cliperase.results import check_writable
 
     check_writable(arguments.output / "open_clip_config.json")
-    accuracy = pretrain(arguments.data, arguments.output, read_params(arguments.params)["pretrain"], arguments.without)
-    print(f"{arguments.output}: {accuracy:.1f} % zero-shot on validation images of the classes it was trained on")
+    params = read_params(arguments.params)
+    settings = params
+    for key in arguments.section.split("."):
+        if key not in settings:
+            raise CliperaseError(f"parameters {arguments.params} have no section {arguments.section!r}")
+        settings = settings[key]
+    quality = pretrain(arguments.data, arguments.output, settings, arguments.without, arguments.start)
+    print(f"{arguments.output}: {quality:.1f} % on validation images of what it was trained on")
 
 
 def run_manifest(arguments):
@@ -147,23 +162,31 @@ def run_manifest(arguments):
     from cliperase.results import write_table
 
     params = read_params(arguments.params)
-    splits = {split: load_pairs(arguments.data, split) for split in params["data"]["images_per_class"]}
+    splits = {split: load_pairs(arguments.data, split) for split in params["data"]["sets"]["icons"]["per_class"]}
     write_table(manifest(splits, {name: {"concept": name} for name in params["concepts"]}), arguments.output)
 
 
 def run_experiment(arguments):
-    from cliperase.experiments import read_params, run_ablation, run_main
+    from cliperase.experiments import read_params, run_experiment
     from cliperase.results import check_writable, write_table
 
     check_writable(arguments.output)
     params = read_params(arguments.params)
-    if arguments.name == "main":
-        table = run_main(
-            params, arguments.data, arguments.models, [arguments.method], arguments.concepts, arguments.seeds
-        )
-    else:
-        table = run_ablation(params, arguments.data, arguments.models, arguments.seeds)
-    write_table(table, arguments.output)
+    write_table(
+        run_experiment(arguments.name, params, arguments.data, arguments.model, arguments.rows), arguments.output
+    )
+
+
+def run_embedding_space(arguments):
+    from cliperase import embedding_space
+    from cliperase.experiments import read_params
+    from cliperase.results import check_writable, write_table
+
+    for path in (arguments.output, arguments.table):
+        check_writable(path)
+    arrays, table = embedding_space.run_embedding_space(read_params(arguments.params), arguments.data, arguments.model)
+    embedding_space.write_arrays(arrays, arguments.output)
+    write_table(table, arguments.table)
 
 
 def run_tune(arguments):
@@ -172,8 +195,7 @@ def run_tune(arguments):
 
     check_writable(arguments.output)
     params, search = read_params(arguments.params), read_params(arguments.search)
-    table = run_tuning(params, arguments.data, arguments.models, search, arguments.method)
-    write_table(table, arguments.output)
+    write_table(run_tuning(params, arguments.data, arguments.model, search, arguments.row), arguments.output)
 
 
 def run_collect(arguments):

@@ -1,33 +1,18 @@
-"""The experiments of the pipeline: what to run, on which split, and the rows that come of it."""
+"""The experiments: which runs make up each table or figure. `bench.py` carries them out.
 
-import copy
-import time
-from dataclasses import dataclass
+A plan is `plan(params, pairs, rows) -> [Run]`: the parameters, one split of the data for its class names,
+and for `main` the rows that are asked for.
+"""
+
 from pathlib import Path
 
-import pandas as pd
+import numpy as np
 import yaml
-from tqdm import tqdm
 
-from cliperase.api import forget_in_place
-from cliperase.checkpoints import remove_checkpoint
-from cliperase.datasets import PairSet, forget_mask, load_pairs, split_pairs
-from cliperase.encoders import COMPACT, ImageTextModel, create_model, load_model, pick_device
+from cliperase.bench import Run, check_runs, run_all
+from cliperase.datasets import load_pairs
 from cliperase.errors import CliperaseError
-from cliperase.evaluate import (
-    PROMPT,
-    encode_images,
-    encode_texts,
-    forgetting_metrics,
-    selection_score,
-    zero_shot_accuracy,
-)
-from cliperase.methods import METHODS, REFERENCES, create_method
-from cliperase.methods.fine_tune import FineTune
-from cliperase.results import COLUMNS, rows_of
-from cliperase.train import Features, train, train_config
-
-REPORTED_SPLITS = ("validation", "test", "heldout")
+from cliperase.methods import METHODS, REFERENCES, takes_steps
 
 
 def read_params(path="params.yaml"):
@@ -42,162 +27,177 @@ def read_params(path="params.yaml"):
     return params
 
 
-def pretrain(data, output, settings, without=None):
-    """Train a compact CLIP from scratch and save it as an open_clip folder, with its training features.
+def configured(params, row, overrides=None, unlearn=None):
+    """{method, settings, training} of a row of params.yaml, some settings replaced by `overrides` and `unlearn`.
 
-    `without` leaves a concept out of training: the retrained reference. Resumes when killed. Returns the
-    validation accuracy of the classes it was trained on, in percent.
+    A row is an algorithm with settings; `method` names the algorithm where the row's name does not.
     """
-    output = Path(output)
-    seed = settings["seed"]
-    config = train_config({key: value for key, value in settings.items() if key != "seed"}, seed)
-    training, validation = load_pairs(data, "train"), load_pairs(data, "validation")
-    retain, seen = training, validation
-    if without:
-        retain, seen = split_pairs(training, {"concept": without})[1], split_pairs(validation, {"concept": without})[1]
-    model = create_model(COMPACT, seed).to(pick_device())
-
-    def validate(model):
-        classes = encode_texts(model, [PROMPT.format(name) for name in seen.class_names])
-        return {"score": zero_shot_accuracy(encode_images(model, seen.images), classes, seen.labels)}
-
-    checkpoint = output.with_name(f"{output.name}.checkpoint.safetensors")  # outside `output`, which dvc clears
-    history = train(model, FineTune(), retain, config, validate=validate, checkpoint=checkpoint)
-    model.save(output)
-    remove_checkpoint(checkpoint)
-    return max(entry["score"] for entry in history.log)
+    if row in REFERENCES:
+        return {"method": row}
+    if row not in params["methods"]:
+        known = ", ".join([*REFERENCES, *params["methods"]])
+        raise CliperaseError(f"row {row!r} is not in the parameters; choose one of {known}")
+    settings = {**params["methods"][row], **(overrides or {})}
+    method, training = settings.pop("method", row), {**params["unlearn"], **(unlearn or {})}
+    if method not in METHODS:
+        raise CliperaseError(f"method {method!r} unknown; choose one of {', '.join(METHODS)}")
+    if takes_steps(method):
+        if "learning_rate" not in settings:
+            raise CliperaseError(f"row {row!r} has no learning_rate in the parameters; give one, for example 1.0e-4")
+        training["learning_rate"] = settings.pop("learning_rate")
+    return {"method": method, "settings": settings, "training": training}
 
 
-@dataclass
-class Bench:
-    """Data, original model and its training features, loaded once and shared by all runs of a process."""
-
-    params: dict
-    model: ImageTextModel
-    splits: dict[str, PairSet]
-    training_features: Features
-
-    @classmethod
-    def load(cls, params, data, model_folder, splits=REPORTED_SPLITS):
-        model = load_model(model_folder, pick_device())
-        loaded = {split: load_pairs(data, split) for split in ("train", *splits)}
-        return cls(params, model, loaded, Features.of(model, loaded["train"]))
-
-    def unlearn(self, method, config, concept):
-        """One run: a copy of the original, unlearned and selected on validation data. (model, history)"""
-        training, validation = self.splits["train"], self.splits["validation"]
-        mask, forgotten = (forget_mask(pairs, {"concept": concept}) for pairs in (training, validation))
-        model = copy.deepcopy(self.model)
-        history = forget_in_place(
-            model, method, config, training, mask, validation, forgotten,
-            features=self.training_features, progress=False,
-        )  # fmt: skip
-        return model, history
-
-    def measure(self, model, about, concept, splits, seconds=0.0, extra=None):
-        """Rows for one model on the named splits."""
-        rows = []
-        for split in splits:
-            pairs = self.splits[split]
-            forgotten = pairs.labels == pairs.class_names.index(concept)
-            metrics = forgetting_metrics(model, pairs, forgotten)
-            if split == "validation":
-                metrics |= {"selection_score": selection_score(metrics), **(extra or {})}
-            rows += rows_of({**about, "split": split}, metrics, seconds)
-        return rows
-
-    def about(self, experiment, method, concept, seed):
-        params = self.params
-        names = {key: params[key] for key in ("profile", "dataset", "model", "provenance")}
-        return {**names, "experiment": experiment, "method": method, "concept": concept, "seed": str(seed)}
+def seeds_of(params, row):
+    """References are one model each; all other rows are run with every seed."""
+    return [params["pretrain"]["seed"]] if row in REFERENCES else params["seeds"]
 
 
-def configured(params, name, overrides=None):
-    """(method, training settings) of a row from params.yaml; `overrides` replaces settings of the method."""
-    settings = {**params["methods"][name], **(overrides or {})}
-    training = {**params["unlearn"], "learning_rate": settings.pop("learning_rate")}
-    return create_method(name, settings), training
+def plan_main(params, pairs, rows=None):
+    """Every row, one concept at a time."""
+    rows = rows or [*REFERENCES, *params["methods"]]
+    return [
+        Run("main", row, concept, {"concept": concept}, seed, **configured(params, row))
+        for row in rows
+        for concept in params["concepts"]
+        for seed in seeds_of(params, row)
+    ]
 
 
-def run_main(params, data, models, names, concepts=None, seeds=None):
-    """Rows of the named methods over concepts and seeds; the references are evaluated, not trained."""
-    unknown = [name for name in names if name not in (*METHODS, *REFERENCES)]
-    if unknown:
-        raise CliperaseError(f"method {unknown[0]!r} unknown; choose one of {', '.join([*REFERENCES, *METHODS])}")
-    concepts, seeds = concepts or params["concepts"], params["seeds"] if seeds is None else seeds
-    settings = {name: configured(params, name) for name in names if name in METHODS}  # before anything slow
-    bench = Bench.load(params, data, Path(models) / "original")
-    rows = []
-    for name in names:
-        if name in REFERENCES:
-            for concept in concepts:
-                folder = "original" if name == "original" else f"retrain-{concept}"
-                model = load_model(Path(models) / folder, pick_device())
-                about = bench.about("main", name, concept, params["pretrain"]["seed"])
-                rows += bench.measure(model, about, concept, REPORTED_SPLITS)
-        else:
-            for concept, seed in progress_over(concepts, seeds, f"main {name}"):
-                rows += one_run(bench, "main", name, *settings[name], concept, seed)
-    return pd.DataFrame(rows)[COLUMNS]
+def plan_ablation(params, pairs, rows=None):
+    """The subsets of the three losses on one concept."""
+    settings = params["ablation"]
+    concept = settings["concept"]
+    subsets = {"original": configured(params, "original")}
+    subsets |= {name: configured(params, "CLIPErase", change) for name, change in settings["subsets"].items()}
+    return [
+        Run("ablation", name, concept, {"concept": concept}, seed, **about)
+        for name, about in subsets.items()
+        for seed in seeds_of(params, name)
+    ]
+
+
+def plan_ratios(params, pairs, rows=None):
+    """Several classes forgotten together, drawn anew by each seed; smaller draws are part of the larger."""
+    settings, runs = params["experiments"]["ratios"], []
+    for seed in params["seeds"]:
+        order = np.random.default_rng([seed, len(pairs.class_names)]).permutation(pairs.class_names).tolist()
+        for percent in settings["percent"]:
+            rule = {"classes": sorted(order[: max(1, round(percent / 100 * len(order)))])}
+            for row in ["original", *settings["rows"]]:
+                runs.append(Run("ratios", row, f"{percent} % of classes", rule, seed, **configured(params, row)))
+    return runs
+
+
+def plan_polysemy(params, pairs, rows=None):
+    """One sense of a word forgotten, the other watched; both ways round."""
+    settings = params["experiments"]["polysemy"]
+    senses = [sense for one, other in settings["senses"] for sense in ((one, other), (other, one))]
+    return [
+        Run(
+            "polysemy", row, forgotten, {"concept": forgotten}, seed,
+            watched={"kept_sense": [kept]}, **configured(params, row),
+        )
+        for forgotten, kept in senses
+        for row in ["original", *settings["rows"]]
+        for seed in seeds_of(params, row)
+    ]  # fmt: skip
+
+
+def plan_retention(params, pairs, rows=None):
+    """Drawings that pretraining has not seen; some classes take no part in unlearning, neither to forget nor to keep.
+
+    How much `trained` classes gain over `bystander` classes is fine-tuning, not retention.
+    """
+    settings, runs = params["experiments"]["retention"], []
+    drawn = [pairs.class_names[label] for label in pairs.labels.unique().tolist()]
+    for concept in settings["concepts"]:
+        others = [name for name in drawn if name != concept]
+        for seed in params["seeds"]:
+            order = np.random.default_rng([seed, len(others)]).permutation(others).tolist()
+            absent = sorted(order[: round(settings["bystanders"] * len(order))])
+            trained = sorted(set(others) - set(absent))
+            watched = {"bystander": absent, "trained": trained}
+            rows = {row: configured(params, row) for row in ["original", *settings["rows"]]}
+            rows |= {name: configured(params, "CLIPErase", params["ablation"]["subsets"][name])
+                     for name in settings["subsets"]}  # fmt: skip
+            for row, about in rows.items():
+                about = {**about, "absent": absent, "watched": watched}
+                runs.append(Run("retention", row, concept, {"concept": concept}, seed, **about))
+    return runs
+
+
+def plan_captions(experiment):
+    """Data without classes: the forget rule looks at captions."""
+
+    def plan(params, pairs, rows=None):
+        settings = params["experiments"][experiment]
+        return [
+            Run(experiment, row, concept, rule, seed, **configured(params, row, unlearn=settings.get("unlearn")))
+            for concept, rule in settings["rules"].items()
+            for row in ["original", *settings["rows"]]
+            for seed in seeds_of(params, row)
+        ]
+
+    return plan
+
+
+def plan_efficiency(params, pairs, rows=None):
+    """Each row once, with the machine to itself: seconds and peak memory."""
+    concept, seed = params["concepts"][0], params["seeds"][0]
+    return [
+        Run("efficiency", row, concept, {"concept": concept}, seed, **configured(params, row))
+        for row in params["methods"]
+    ]
+
+
+PLANS = {
+    "main": plan_main,
+    "ablation": plan_ablation,
+    "ratios": plan_ratios,
+    "polysemy": plan_polysemy,
+    "retention": plan_retention,
+    "pairs": plan_captions("pairs"),
+    "retrieval": plan_captions("retrieval"),
+    "efficiency": plan_efficiency,
+}
+HELD_OUT = ("main", "ablation")  # experiments that are also measured on drawings of other families
+
+
+def run_experiment(name, params, data, model, rows=None):
+    """The results table of one experiment."""
+    runs = PLANS[name](params, load_pairs(data, "validation"), rows)
+    splits = ("validation", "test", "heldout") if name in HELD_OUT else ("validation", "test")
+    return run_all(params, data, model, runs, splits, alone=name == "efficiency")
 
 
 def part_names(params):
     """Names of the part tables that make up the results of a profile."""
-    return [*(f"main-{name}" for name in (*REFERENCES, *params["methods"])), "ablation"]
+    return [
+        *(f"main-{row}" for row in (*REFERENCES, *params["methods"])),
+        "ablation",
+        *params["experiments"],
+        "embedding",
+    ]
 
 
-def run_ablation(params, data, models, seeds=None):
-    """Rows of every subset of the losses named in params.yaml, on one concept."""
-    concept = params["ablation"]["concept"]
-    seeds = params["seeds"] if seeds is None else seeds
-    bench = Bench.load(params, data, Path(models) / "original")
-    about = bench.about("ablation", "original", concept, params["pretrain"]["seed"])
-    rows = bench.measure(bench.model, about, concept, REPORTED_SPLITS)
-    for name, seed in progress_over(params["ablation"]["rows"], seeds, "ablation"):
-        method, training = configured(params, "CLIPErase", params["ablation"]["rows"][name])
-        rows += one_run(bench, "ablation", name, method, training, concept, seed)
-    return pd.DataFrame(rows)[COLUMNS]
+def run_tuning(params, data, model, search, row):
+    """Every candidate of one row on the search concepts: a results table of validation metrics.
 
-
-def progress_over(names, seeds, description):
-    runs = [(name, seed) for name in names for seed in seeds]
-    return tqdm(runs, desc=description)
-
-
-def one_run(bench, experiment, row_name, method, training, concept, seed):
-    start = time.perf_counter()
-    model, history = bench.unlearn(method, train_config(training, seed), concept)
-    seconds = round(time.perf_counter() - start, 2)
-    about = bench.about(experiment, row_name, concept, seed)
-    extra = {"selected_step": history.best_step}
-    return bench.measure(model, about, concept, REPORTED_SPLITS, seconds, extra)
-
-
-def run_tuning(params, data, models, search, method_name):
-    """Every candidate of one method on the search concepts: a table with its mean validation score.
-
-    Test images are not loaded. The search concepts are not among the reported ones.
+    Test images are not loaded. The search concepts are not among the reported ones. A candidate is named
+    `<row> <number>`; its settings stand in the search file.
     """
     concepts = search["concepts"]
     if set(concepts) & set(params["concepts"]):
         raise CliperaseError(f"search concepts {concepts} overlap the reported {params['concepts']}; choose others")
-    bench = Bench.load(params, data, Path(models) / "original", splits=("validation",))
-    rows = []
-    for number, candidate in enumerate(tqdm(search["candidates"][method_name], desc=f"tune {method_name}")):
-        settings = dict(candidate)
-        training = {**params["unlearn"], "learning_rate": settings.pop("learning_rate")}
-        method = create_method(method_name, settings)
-        for concept in concepts:
-            _, history = bench.unlearn(method, train_config(training, search["seed"]), concept)
-            best = next(entry for entry in history.log if entry["step"] == history.best_step)
-            kept = ("score", "forget_accuracy", "retain_accuracy", "forget_cosine", "unrelated_cosine", "step")
-            rows.append(
-                {"method": method_name, "candidate": number, "settings": yaml_line(candidate), "concept": concept}
-                | {"split": "validation", "seed": search["seed"]}
-                | {key: best[key] for key in kept}
-            )
-    return pd.DataFrame(rows)
-
-
-def yaml_line(settings):
-    return yaml.safe_dump(settings, default_flow_style=True, width=1000).strip()
+    if row not in search["candidates"]:
+        raise CliperaseError(f"row {row!r} has no candidates; the search holds {', '.join(search['candidates'])}")
+    runs = []
+    for number, candidate in enumerate(search["candidates"][row]):
+        about = configured({**params, "methods": {row: candidate}}, row)
+        runs += [
+            Run("tuning", f"{row} {number}", concept, {"concept": concept}, search["seed"], **about)
+            for concept in concepts
+        ]
+    check_runs(runs)
+    return run_all(params, data, model, runs, ("validation",))

@@ -1,6 +1,8 @@
 """The tidy results table, one row per number, and its summaries."""
 
+import contextlib
 import os
+import re
 import resource
 import sys
 from pathlib import Path
@@ -16,7 +18,8 @@ COLUMNS = [
     "provenance", "seconds", "peak_mb",
 ]  # fmt: skip
 KEY = ["profile", "experiment", "dataset", "model", "method", "concept", "seed", "split", "metric"]
-UNITS = {"accuracy": "%", "cosine": "1", "step": "steps", "score": "%"}
+PERCENT = ("accuracy", "r", "score", "parameters", "purity", "relevance")
+UNITS = {**dict.fromkeys(PERCENT, "%"), "cosine": "1", "step": "steps"}  # by the last word of a metric's name
 PROVENANCES = ("icons", "real-data", "paper-data")
 
 
@@ -30,14 +33,26 @@ def rows_of(about, metrics, seconds=0.0):
 
 
 def unit_of(metric):
-    return UNITS[metric.rsplit("_", 1)[-1]]
+    """By the last word of its name: `forget_matching_accuracy@16` is an accuracy, `…_r@10` a recall."""
+    return UNITS[metric.split("@")[0].rsplit("_", 1)[-1]]
+
+
+def reset_peak():
+    """Start a new measurement of peak memory, where the system can (GPU, Linux)."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_megabytes():
-    """Peak memory of this process so far, in MB: of the GPU where there is one, else resident memory."""
+    """Peak memory of this process since `reset_peak`, in MB: of the GPU where there is one, else resident memory."""
     if torch.cuda.is_available():
         return round(torch.cuda.max_memory_allocated() / 2**20)
-    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is bytes on macOS, KiB on Linux
+    with contextlib.suppress(OSError):
+        status = Path("/proc/self/status").read_text()
+        return round(int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024)
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is bytes on macOS, KiB elsewhere
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20)
 
 

@@ -16,22 +16,30 @@
 # with retention (CIFAR-100, OpenAI CLIP).
 #
 # **What is run here.** The `icons` data set and a compact CLIP that is pretrained from scratch, so every
-# number below carries the provenance `icons` and none is a measurement of the paper's models. Concepts
-# are forgotten one at a time; each row's settings come from six candidates on validation images of other
-# concepts (`figures/tuning.md`). The budget was not quite equal: CLIPErase alone was also tried by hand, and
-# two rows had their candidates widened once (`DECISIONS.md`). Checkpoints are selected on validation images;
-# what is shown is the test split. `original` and `retrain` are single models, every other row is concepts × seeds.
+# number below carries the provenance `icons` and none is a measurement of the paper's models. Five concepts of
+# different kinds (a fruit, a vehicle, a tool, an animal, a symbol) are forgotten one at a time. Every row has
+# the same steps and batches, and settings chosen among eight candidates on validation images of two other
+# concepts (`figures/tuning.md`). Checkpoints are selected on validation images; what is shown is the test
+# split. `original` and `retrain` are single models, every other row is concepts × seeds.
+# `fine-tune retention` is fine-tuning at the candidate that keeps the retain set best, not the one that
+# forgets best: the control for retention that rises.
 
 # %% tags=["parameters"]
 results = "metrics/icons/results.csv"
 publish_to = "figures"
 
 # %%
+import pandas as pd
+
+from cliperase.methods import REFERENCES
 from cliperase.reporting import (
     beside_paper,
+    compare,
     dot_plot,
     experiment_rows,
     find_root,
+    in_order,
+    mark_best,
     paper_cells,
     publish_figure,
     publish_table,
@@ -44,8 +52,6 @@ from cliperase.reporting import (
 use_style()
 root = find_root()
 rows = experiment_rows(root / results, "main")
-metrics = ["forget_accuracy", "retain_accuracy"]
-order = ["original", "retrain", "fine-tune", "GA", "GradDiff", "KL-min", "ENMN", "MultiDelete", "CLIPErase"]
 concepts = sorted(rows.concept.unique())
 print("concepts:", ", ".join(concepts), "| seeds:", ", ".join(sorted(rows[rows.method == "CLIPErase"].seed.unique())))
 print("provenance:", ", ".join(rows.provenance.unique()))
@@ -53,19 +59,21 @@ print("provenance:", ", ".join(rows.provenance.unique()))
 # %% [markdown]
 # ## The table
 #
-# Zero-shot accuracy in percent on test images, mean ± 95 % t-interval over runs. Forget accuracy should be
-# low, retain accuracy where `original` and `retrain` have it. `unrelated_cosine` is the mean cosine of the
-# forgotten prompt to the images of all *other* classes: forgetting should not move it.
+# Zero-shot accuracy in percent on test images: mean over concepts ± 95 % t-interval (seeds of a concept are
+# averaged first), and the worst single run. `unrelated_cosine` is the mean cosine of the forgotten prompt to the
+# images of all *other* classes: forgetting should not move it. References first, then by the harmonic mean of
+# forgetting and retention; bold is the best retention among rows that forget (at most 1 % on average).
 
 # %%
-summary = summarise(rows, ["method"], [*metrics, "forget_cosine", "unrelated_cosine"])
-summary = summary.set_index("method").loc[order].reset_index()
-readable = with_intervals(summary, metrics).merge(
-    with_intervals(summary, ["forget_cosine", "unrelated_cosine"], digits=2).drop(columns="runs"), on="method"
-)
-readable["provenance"] = "icons"
-publish_table(readable, "main_results", root / publish_to)
-show(readable)
+percent, cosines = ["forget_accuracy", "retain_accuracy"], ["forget_cosine", "unrelated_cosine"]
+summary = in_order(summarise(rows, ["method"], [*percent, *cosines]))
+order = list(summary.method)
+table = with_intervals(summary, percent, cosines)
+table.insert(3, "worst forget", summary["forget_accuracy worst"].map("{:.1f}".format))
+table.insert(5, "worst retain", summary["retain_accuracy worst"].map("{:.1f}".format))
+table = mark_best(table, summary, "retain_accuracy").assign(provenance="icons")
+publish_table(table, "main_results", root / publish_to)
+show(table)
 
 # %% [markdown]
 # ## The picture
@@ -99,8 +107,9 @@ show(beside_paper(summary, "main", provenance="icons"))
 # most 1.5 points below the original's.
 
 # %%
-accuracies = rows[rows.metric.isin(metrics)]
-runs = accuracies.pivot_table(index=["method", "concept", "seed"], columns="metric", values="value")
+runs = rows[rows.metric.isin(percent)].pivot_table(
+    index=["method", "concept", "seed"], columns="metric", values="value"
+)
 ours = runs.loc["CLIPErase"]
 before = runs.loc["original"].droplevel("seed")
 drop = before.retain_accuracy - ours.retain_accuracy
@@ -112,12 +121,54 @@ assert (drop <= 1.5).all()
 assert summary.set_index("method").retain_accuracy["CLIPErase"] > summary.set_index("method").retain_accuracy["ENMN"]
 
 # %% [markdown]
+# ## Is a row better than CLIPErase, or is it chance?
+#
+# Retain accuracy, CLIPErase minus the other row, paired by concept: mean, 95 % interval, and the p of a paired
+# t-test adjusted by Holm. Only rows that forget (at most 1 % on average) are compared: retention without forgetting
+# is no achievement.
+
+# %%
+forgets = summary[(summary.forget_accuracy <= 1.0) & ~summary.method.isin([*REFERENCES, "CLIPErase"])].method
+several = len(concepts) > 1 and len(forgets) > 0
+if several:
+    show(compare(rows, "CLIPErase", "retain_accuracy", list(forgets)))
+
+# %% [markdown]
+# ## What a row costs
+#
+# One run each on the first concept, with the machine to itself and one thread: seconds with validation, peak memory
+# of the process with data and both models, and the share of weights that are no longer what they were.
+
+# %%
+
+alone = experiment_rows(root / results, "efficiency", split="validation").drop_duplicates("method").set_index("method")
+changed = experiment_rows(root / results, "main", split="validation").query("metric == 'changed_parameters'")
+if len(alone):
+    cost = pd.DataFrame({"seconds": alone.seconds, "peak_mb": alone.peak_mb})
+    cost["changed parameters, %"] = changed.groupby("method").value.mean()
+    cost = cost.sort_values("seconds").reset_index().assign(provenance="icons")
+    show(cost)
+
+# %% [markdown]
 # ## The same, per concept
 
 # %%
 per_concept = runs.groupby(["method", "concept"]).mean().unstack("concept").loc[order].round(1)
 per_concept.columns = [f"{metric.split('_')[0]}, {concept}" for metric, concept in per_concept.columns]
 show(per_concept.reset_index())
+
+# %% [markdown]
+# ## The same concept drawn by somebody else
+#
+# Forget accuracy on drawings of families that no training image came from, for the concepts that have such a
+# drawing. A method that only unlearnt the drawings it was shown would still name these.
+
+# %%
+other = experiment_rows(root / results, "main", split="heldout")
+other = other[other.metric == "forget_accuracy"]
+if len(other):
+    wide = other.groupby(["method", "concept"]).value.mean().unstack().reindex(order).round(1)
+    show(wide.reset_index())
 
 # %% [markdown]
 # ## What does not agree, and what the paper does not show
@@ -130,21 +181,15 @@ change = mean.retain_accuracy - mean.retain_accuracy["original"]
 cell = next(c for c in paper_cells("main") if (c["method"], c["metric"]) == ("CLIPErase", "retain_accuracy"))
 rise = cell["value"] - cell["baseline"]
 print(f"Retention changes by {rise:+.2f} points in the paper; here CLIPErase changes it by {change['CLIPErase']:+.2f}")
-print(f"and fine-tuning alone, at the rate that the same search picked, by {change['fine-tune']:+.2f}.")
+print(f"and fine-tuning at its best for retention by {change['fine-tune retention']:+.2f}.")
 unseen = runs.loc["retrain"].forget_accuracy.groupby("concept").mean()
 print(f"The retrained reference still names {unseen.max():.1f} % of the {unseen.idxmax()} images it never saw;")
 print("a method that brings this to zero forgets more than never having learnt it would.")
-best = mean.loc[["GA", "GradDiff", "KL-min", "ENMN", "MultiDelete"]]
-forgot = best[best.forget_accuracy <= 1.0]
-if len(forgot):
-    name = forgot.retain_accuracy.idxmax()
-    print(f"The best baseline among those that forget (≤ 1 %) is {name}, at {forgot.retain_accuracy[name]:.2f} %")
+if len(forgets):
+    best = mean.loc[forgets].retain_accuracy
+    print(f"The best other row among those that forget (≤ 1 %) is {best.idxmax()}, at {best.max():.2f} %")
     print(f"retain accuracy against CLIPErase's {mean.retain_accuracy['CLIPErase']:.2f} %.")
-print(
-    f"Over-forgetting: the forgotten prompt's cosine to unrelated images goes from "
-    f"{mean.unrelated_cosine['original']:.2f} to {mean.unrelated_cosine['CLIPErase']:.2f} under CLIPErase,"
-)
-print(
-    f"{mean.unrelated_cosine['MultiDelete']:.2f} under MultiDelete; "
-    f"a model that never saw the concept has {mean.unrelated_cosine['retrain']:.2f}."
-)
+moved = mean.unrelated_cosine - mean.unrelated_cosine["original"]
+print("Over-forgetting: the forgotten prompt's cosine to unrelated images moves by")
+for name in ("CLIPErase", "MultiDelete", "null space", "retrain"):
+    print(f"  {moved[name]:+.2f} under {name}" + (", which never saw the concept" if name == "retrain" else ""))

@@ -4,8 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cliperase.experiments import read_params, run_main
-from cliperase.methods import REFERENCES
+from cliperase.experiments import read_params, run_experiment
 from cliperase.results import write_table
 
 FOLDER = Path("artifacts/quick")
@@ -13,9 +12,8 @@ CONCEPT, SEED = "apple", 0
 
 
 def main():
-    params = read_params()
-    names = [*REFERENCES, *params["methods"]]
-    table = run_main(params, "data/icons", "artifacts/icons/models", names, [CONCEPT], [SEED])
+    params = {**read_params(), "concepts": [CONCEPT], "seeds": [SEED]}
+    table = run_experiment("main", params, "data/icons", "artifacts/icons/models/original")
     write_table(table, FOLDER / "results.csv")
     parameters = {"results": FOLDER / "results.csv", "publish_to": FOLDER}
     command = [sys.executable, "notebooks/execute.py", "main_results", "--output", FOLDER / "main_results.ipynb"]

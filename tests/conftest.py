@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from hypothesis import settings
 
 from cliperase.datasets import features_schema, load_pairs, write_split
 from cliperase.encoders import COMPACT, create_model
 
+settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
+settings.load_profile("untimed")
 CLASSES = {"apple": (220, 40, 40), "lemon": (230, 220, 60), "leaf": (40, 160, 60), "plum": (110, 40, 140)}
 ROWS = {"train": 8, "validation": 4, "test": 4, "heldout": 2}
 
@@ -55,6 +58,11 @@ def model_folder(base_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("model") / "original"
     base_model.save(folder)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def own_feature_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setattr("cliperase.bench.FEATURES", tmp_path_factory.getbasetemp() / "features")
 
 
 @pytest.fixture(autouse=True)

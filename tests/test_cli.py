@@ -4,13 +4,15 @@ import json
 
 import pytest
 import yaml
+from conftest import make_split
 
 from cliperase.cli import main
+from cliperase.datasets import write_split
 from cliperase.encoders import WEIGHTS_NAME, load_model
 
 PARAMS = {
     "profile": "test", "provenance": "icons", "dataset": "colours", "model": "compact",
-    "data": {"images_per_class": {"train": 8, "validation": 4}},
+    "data": {"sets": {"icons": {"per_class": {"train": 8, "validation": 4}}}},
     "pretrain": {"steps": 2, "learning_rate": 1e-3, "retain_batch": 8, "seed": 0},
     "concepts": ["apple"], "seeds": [0],
     "unlearn": {"steps": 2, "forget_batch": 4, "retain_batch": 8, "evaluate_every": 1},
@@ -82,7 +84,7 @@ def test_bad_files_are_one_line_and_exit_2(data_folder, model_folder, params, tm
     broken = tmp_path / "broken.yaml"
     broken.write_text("a: [")
     cases = [
-        (tmp_path / "no-model", data_folder, params, tmp_path / "out", "cannot be loaded"),
+        (tmp_path / "no-model", data_folder, params, tmp_path / "out", "neither a folder nor"),
         (model_folder, tmp_path / "no-data", params, tmp_path / "out", "cannot be read"),
         (model_folder, truncated, params, tmp_path / "out", "cannot be read"),
         (model_folder, data_folder, tmp_path / "no-params", tmp_path / "out", "parameters"),
@@ -117,7 +119,35 @@ def test_pretraining_can_leave_a_concept_out(data_folder, params, tmp_path):
 def test_search_concepts_may_not_be_reported_ones(data_folder, model_folder, params, tmp_path, capsys):
     search = tmp_path / "search.yaml"
     search.write_text(yaml.safe_dump({"concepts": ["apple"], "seed": 0, "candidates": {"GA": []}}))
-    arguments = ["tune", "--method", "GA", "--data", str(data_folder), "--models", str(model_folder.parent)]
+    arguments = ["tune", "--row", "GA", "--data", str(data_folder), "--model", str(model_folder)]
     arguments += ["--search", str(search), "--params", str(params), "--output", str(tmp_path / "t.csv")]
     assert main(arguments) == 2
     assert "overlap the reported" in capsys.readouterr().err
+
+
+def test_captions_without_classes_are_selected_by_retrieval(data_folder, model_folder, params, tmp_path, capsys):
+    captions = tmp_path / "captions"
+    captions.mkdir()
+    for split in ("train", "validation", "test"):
+        write_split(make_split(split).remove_columns("label"), captions, split)
+    output = tmp_path / "forgotten"
+    assert unlearn(model_folder, captions, params, output, "--rule", r"{caption_pattern: '\bapple\b'}") == 0
+    report = json.loads(capsys.readouterr().out)
+    chosen = next(entry["validation"] for entry in report["log"] if entry["step"] == report["selected_step"])
+    assert chosen["remaining"] == chosen["forget_image_retrieval_r@10"]
+    assert chosen["score"] == max(entry["validation"]["score"] for entry in report["log"])
+    evaluated = ["evaluate", "--model", str(output), "--data", str(captions), "--forget", "apple"]
+    assert main(evaluated) == 0
+    assert "retain_text_retrieval_r@1" in json.loads(capsys.readouterr().out)
+
+
+def test_a_method_without_steps_needs_none(data_folder, model_folder, params, tmp_path, capsys):
+    bare = yaml.safe_load(params.read_text()) | {"unlearn": {}, "methods": {}}
+    params.write_text(yaml.safe_dump(bare))
+    output = tmp_path / "out"
+    assert unlearn(model_folder, data_folder, params, output, "--forget", "apple", "--method", "GA") == 2
+    assert "unlearning needs steps" in capsys.readouterr().err
+    assert not (output / WEIGHTS_NAME).exists()
+    settings = ["--method", "null space", "--set", "steps=1", "forget_batch=4", "retain_batch=8"]
+    assert unlearn(model_folder, data_folder, params, output, "--forget", "apple", *settings) == 0
+    assert json.loads((output / "report.json").read_text())["selected_step"] == 0

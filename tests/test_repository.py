@@ -4,21 +4,23 @@ import itertools
 import re
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import jupytext
 import nbformat
 import pandas as pd
 import pytest
+import torch
 import yaml
 from packaging.requirements import Requirement
 
-from cliperase.experiments import part_names, read_params
+from cliperase.experiments import PLANS, part_names, read_params
 from cliperase.results import PROVENANCES, read_results
 
 ROOT = Path(__file__).parent.parent
 LOCK = (ROOT / "requirements.lock").read_text()
-NOTEBOOKS = ["main_results", "ablation"]
 PARAMS = read_params(ROOT / "params.yaml")
+NOTEBOOKS = [*PARAMS["notebooks"], "embedding_space"]
 RESULTS = ROOT / "metrics" / "icons" / "results.csv"
 
 
@@ -46,19 +48,27 @@ def test_conda_gives_the_same_pins():
     assert python == "python=3.11"
 
 
+def stand_in(families):
+    """What a plan needs of a data set: its class names, and the labels that have a picture."""
+    table = yaml.safe_load((ROOT / "data_prep" / "icons.yaml").read_text())
+    drawn = [number for number, names in enumerate(table["classes"].values()) if set(names) & set(table[families])]
+    return SimpleNamespace(class_names=list(table["classes"]), labels=torch.tensor(drawn))
+
+
 def test_results_hold_every_run_and_only_these():
     table = read_results(RESULTS)
-    tests = table[(table.split == "test") & (table.metric == "retain_accuracy")]
-    main = tests[tests.experiment == "main"]
-    expected = {(m, c, str(s)) for m in PARAMS["methods"] for c in PARAMS["concepts"] for s in PARAMS["seeds"]}
-    expected |= {(m, c, "0") for m in ("original", "retrain") for c in PARAMS["concepts"]}
-    assert set(zip(main.method, main.concept, main.seed, strict=True)) == expected
-    ablation = tests[tests.experiment == "ablation"]
-    runs = {(row, str(seed)) for row in PARAMS["ablation"]["rows"] for seed in PARAMS["seeds"]} | {("original", "0")}
-    assert set(zip(ablation.method, ablation.seed, strict=True)) == runs
-    assert len(part_names(PARAMS)) == len(PARAMS["methods"]) + 3
-    percent = table[table.unit == "%"].value
-    assert percent.between(0, 100).all()
+    tests = table[table.split == "test"]
+    for experiment in ("main", "ablation", *PARAMS["experiments"]):
+        other = PARAMS["experiments"].get(experiment, {}).get("data") == "icons_other"
+        runs = PLANS[experiment](PARAMS, stand_in("heldout_families" if other else "training_families"))
+        found = tests[tests.experiment == experiment]
+        planned = {(run.row, run.concept, str(run.seed)) for run in runs}
+        assert set(zip(found.method, found.concept, found.seed, strict=True)) == planned, experiment
+    parts = {part.removeprefix("main-") for part in part_names(PARAMS)}
+    assert parts == {"original", "retrain", *PARAMS["methods"], "ablation", *PARAMS["experiments"], "embedding"}
+    assert set(table.experiment) == {"main", "ablation", *PARAMS["experiments"], "embedding"}
+    shares = table[(table.unit == "%") & ~table.metric.str.endswith("relevance")].value  # of before: may rise
+    assert shares.between(0, 100).all()
 
 
 def test_the_original_is_good_enough_to_forget_from():
@@ -75,15 +85,14 @@ def test_settings_are_the_choices_of_the_search():
     assert table.groupby("method").size().nunique() == 1  # the same budget for every row
     assert set(table.split) == {"validation"}
     for method, settings in chosen.items():
-        for key, value in yaml.safe_load(settings).items():
-            assert float(PARAMS["methods"][method][key]) == float(value), (method, key)
+        assert PARAMS["methods"][method] == yaml.safe_load(settings), method
 
 
 def test_the_committed_manifest_does_not_leak():
     table = pd.read_csv(ROOT / "metrics" / "icons" / "manifest.csv", keep_default_na=False)
     assert not table.row_hash.duplicated().any()
     counts = table.groupby("split").size().to_dict()
-    per_class = PARAMS["data"]["images_per_class"]
+    per_class = PARAMS["data"]["sets"]["icons"]["per_class"]
     classes = counts["train"] // per_class["train"]
     assert classes >= 72
     assert {s: classes * per_class[s] for s in ("train", "validation", "test")} == {

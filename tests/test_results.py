@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from cliperase.errors import CliperaseError
-from cliperase.reporting import beside_paper, paper_cells, summarise, verdict
+from cliperase.reporting import beside_paper, compare, in_order, mark_best, paper_cells, summarise, verdict
 from cliperase.results import COLUMNS, collect, mean_interval, read_results, rows_of, write_table
 
 ABOUT = {"profile": "icons", "experiment": "main", "dataset": "icons", "model": "compact", "method": "GA"}
@@ -64,10 +64,53 @@ def test_mean_interval_by_hand():
     assert math.isnan(mean_interval([5.0])[1])
 
 
+def runs_of(values, **about):
+    """A table of `{(concept, seed): value}`."""
+    return pd.concat([table_of({**about, "concept": c, "seed": s}, forget_accuracy=v) for (c, s), v in values.items()])
+
+
 def test_summarise_counts_runs_and_averages_them():
-    runs = pd.concat([table_of({"seed": s}, forget_accuracy=v) for s, v in (("0", 1.0), ("1", 3.0))])
+    runs = runs_of({("apple", "0"): 1.0, ("apple", "1"): 3.0})
     line = summarise(runs, ["method"], ["forget_accuracy"]).iloc[0]
-    assert (line.forget_accuracy, line.runs) == (2.0, 2)
+    assert (line.forget_accuracy, line.runs, line["forget_accuracy worst"]) == (2.0, 2, 3.0)
+    assert line["forget_accuracy ±"] == pytest.approx(12.706205 * math.sqrt(2) / math.sqrt(2), abs=1e-4)
+
+
+def test_seeds_do_not_pass_for_concepts():
+    """Three seeds that agree are one sample of their concept, not three."""
+    runs = runs_of({(c, str(s)): v for c, v in (("apple", 1.0), ("cat", 2.0), ("key", 3.0)) for s in range(3)})
+    line = summarise(runs, ["method"], ["forget_accuracy"]).iloc[0]
+    assert line.runs == 9
+    assert line["forget_accuracy ±"] == pytest.approx(mean_interval([1.0, 2.0, 3.0])[1])
+
+
+def test_comparison_is_paired_and_adjusted():
+    concepts = ["a", "b", "c", "d"]
+    tables = []
+    for method, shift in (("ours", 0.0), ("far", 9.0), ("near", 0.0)):
+        wobble = [0.1, -0.2, 0.15, -0.05] if method != "ours" else [0.0] * 4
+        values = {(c, "0"): 10.0 * i + shift + w for i, (c, w) in enumerate(zip(concepts, wobble, strict=True))}
+        tables.append(runs_of(values, method=method))
+    found = compare(pd.concat(tables), "ours", "forget_accuracy", ["far", "near"]).set_index("against")
+    assert found.better.to_dict() == {"far": "ours", "near": ""}
+    assert found.difference["far"] == pytest.approx(-9.0)
+    from scipy.stats import ttest_1samp
+
+    assert found["p (Holm)"]["far"] == pytest.approx(2 * ttest_1samp([9.1, 8.8, 9.15, 8.95], 0).pvalue)
+
+
+def test_tables_are_sorted_and_marked_by_rule():
+    summary = pd.DataFrame(
+        {
+            "method": ["weak", "good", "original", "harsh"],
+            "forget_accuracy": [50.0, 0.0, 99.0, 0.0],
+            "retain_accuracy": [99.0, 95.0, 98.0, 40.0],
+        }
+    )
+    ordered = in_order(summary)
+    assert list(ordered.method) == ["original", "good", "weak", "harsh"]
+    text = ordered.astype(str)
+    assert list(mark_best(text, ordered, "retain_accuracy").retain_accuracy) == ["98.0", "**95.0**", "99.0", "40.0"]
 
 
 @pytest.mark.parametrize(

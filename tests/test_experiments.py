@@ -1,0 +1,152 @@
+"""Plans and runs: what is run, that bad parameters are named before anything slow, and that workers change nothing."""
+
+import copy
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+import torch
+
+from cliperase.bench import Bench, Run, changed_parameters, run_all
+from cliperase.errors import CliperaseError
+from cliperase.experiments import PLANS, configured, read_params, run_tuning
+from cliperase.tasks import task_of
+
+PARAMS = read_params()
+SMALL = {"steps": 2, "learning_rate": 1e-3, "forget_batch": 4, "retain_batch": 8, "evaluate_every": 1}
+ABOUT = {"profile": "test", "model": "compact", "provenance": "icons"}
+DATA = SimpleNamespace(class_names=[f"thing {i}" for i in range(50)], labels=torch.arange(0, 50, 2))
+
+
+def planned(name, **changes):
+    return PLANS[name]({**PARAMS, **changes}, DATA)
+
+
+def test_main_runs_every_row_concept_and_seed_once():
+    runs = planned("main")
+    keys = [(run.row, run.concept, run.seed) for run in runs]
+    assert len(set(keys)) == len(keys)
+    trained = len(PARAMS["methods"]) * len(PARAMS["concepts"]) * len(PARAMS["seeds"])
+    assert len(keys) == trained + 2 * len(PARAMS["concepts"])
+
+
+def test_ratios_grow_by_adding_classes_and_differ_between_seeds():
+    runs = [run for run in planned("ratios") if run.row == "CLIPErase"]
+    drawn = {(run.seed, run.concept): set(run.rule["classes"]) for run in runs}
+    for seed in PARAMS["seeds"]:
+        sizes = [len(drawn[seed, f"{percent} % of classes"]) for percent in (3, 10, 20, 30)]
+        assert sizes == [2, 5, 10, 15]
+        assert drawn[seed, "3 % of classes"] < drawn[seed, "30 % of classes"]
+    assert drawn[0, "30 % of classes"] != drawn[1, "30 % of classes"]
+
+
+def test_polysemy_goes_both_ways():
+    runs = planned("polysemy")
+    directions = {(run.concept, *run.watched["kept_sense"]) for run in runs}
+    assert {("apple", "Apple logo"), ("Apple logo", "apple")} <= directions
+
+
+def test_bystanders_are_no_part_of_the_run_and_the_same_for_every_row():
+    changes = {"experiments": {"retention": {**PARAMS["experiments"]["retention"], "concepts": ["thing 4"]}}}
+    runs = planned("retention", **changes)
+    for run in runs:
+        trained, absent = set(run.watched["trained"]), set(run.absent)
+        assert not trained & absent
+        assert "thing 4" not in trained | absent
+        assert len(trained | absent) == len(DATA.labels) - 1
+    assert len({tuple(run.absent) for run in runs if run.seed == 0}) == 1
+
+
+def test_rows_that_cannot_be_run_are_named():
+    with pytest.raises(CliperaseError, match="row 'Clip' is not in the parameters"):
+        configured(PARAMS, "Clip")
+    with pytest.raises(CliperaseError, match="row 'GA' has no learning_rate"):
+        configured({**PARAMS, "methods": {"GA": {}}}, "GA")
+    with pytest.raises(CliperaseError, match="method 'gone' unknown"):
+        configured({**PARAMS, "methods": {"GA": {"method": "gone"}}}, "GA")
+    with pytest.raises(CliperaseError, match="no candidates"):
+        run_tuning(PARAMS, "data", "model", {"concepts": ["dog"], "seed": 0, "candidates": {"GA": []}}, "SSD")
+    with pytest.raises(CliperaseError, match="no run"):
+        run_all({}, "data", "model", [], ("test",))
+
+
+def runs_of_apple(*methods):
+    return [Run("main", m, "apple", {"concept": "apple"}, 0, m, training=SMALL) for m in methods]
+
+
+def test_results_do_not_depend_on_how_many_workers_there_are(data_folder, model_folder):
+    runs = [
+        *runs_of_apple("CLIPErase", "null space"),
+        Run("main", "original", "apple", {"concept": "apple"}, 0, "original"),
+    ]
+    tables = [
+        run_all({**ABOUT, "workers": workers}, data_folder, model_folder, runs, ("validation", "test", "heldout"))
+        for workers in (1, 2)
+    ]
+    one, two = (table.drop(columns=["seconds", "peak_mb"]) for table in tables)
+    pd.testing.assert_frame_equal(one, two)
+    assert set(one.dataset) == {"colours"}
+    assert set(one[one.method == "CLIPErase"].metric) >= {"selected_step", "selection_score", "changed_parameters"}
+    assert (tables[0].peak_mb > 50).all()
+
+
+def test_absent_classes_are_neither_forgotten_nor_kept(data_folder, model_folder, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "cliperase.bench.forget_in_place",
+        lambda model, method, config, training, mask, *_, **known: (
+            seen.append((training, mask, known["features"])),
+            SimpleNamespace(),
+        )[1],
+    )
+    bench = Bench.load(ABOUT, data_folder, model_folder, ("validation",))
+    run = Run("retention", "CLIPErase", "apple", {"concept": "apple"}, 0, "CLIPErase", training=SMALL, absent=["plum"])
+    bench.unlearn(run)
+    training, mask, features = seen[0]
+    plum = training.class_names.index("plum")
+    assert (training.labels != plum).all()
+    assert len(training) == len(mask) == len(features.image) == 24
+
+
+def test_features_are_kept_by_content(data_folder, model_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("cliperase.bench.FEATURES", tmp_path)
+    first = Bench.load(ABOUT, data_folder, model_folder, ("validation",)).training_features
+    (kept,) = tmp_path.iterdir()
+    monkeypatch.setattr("cliperase.features.encode_images", lambda *_: pytest.fail("computed again"))
+    again = Bench.load(ABOUT, data_folder, model_folder, ("validation",)).training_features
+    assert torch.equal(first.image, again.image)
+    assert torch.equal(first.text, again.text)
+    monkeypatch.undo()
+    monkeypatch.setattr("cliperase.bench.FEATURES", tmp_path)
+    kept.write_bytes(kept.read_bytes()[:50])  # a broken file is made anew
+    assert torch.equal(
+        Bench.load(ABOUT, data_folder, model_folder, ("validation",)).training_features.image, first.image
+    )
+
+
+def test_changed_parameters_counts_weights(model):
+    other = copy.deepcopy(model)
+    assert changed_parameters(model, other) == 0
+    with torch.no_grad():
+        other.model.logit_scale += 1
+    total = sum(p.numel() for p in model.parameters())
+    assert changed_parameters(model, other) == pytest.approx(100 / total)
+
+
+def test_the_task_follows_from_the_columns(training, model):
+    captions = training.__class__(**{**vars(training), "labels": None, "class_names": []})
+    one = captions.__class__(**{**vars(captions), "text_ids": captions.text_ids[:, :1]})
+    forgotten = training.labels == 0
+    assert set(task_of(training).measure(model, training, forgotten)) >= {"forget_accuracy", "retain_accuracy"}
+    found = task_of(captions).measure(model, captions, forgotten)
+    assert {"forget_image_retrieval_r@10", "retain_text_retrieval_r@1", "forget_cosine"} <= set(found)
+    assert task_of(one).forget == "forget_matching_accuracy@16"
+    for pairs in (training, captions):
+        task = task_of(pairs)
+        assert (
+            task.quality(model, pairs)
+            == task.measure(model, pairs, torch.zeros(len(pairs), dtype=torch.bool))[task.retain]
+        )
+        checked = task.validate(model, pairs, forgotten)
+        assert checked["remaining"] == checked[task.forget]
+        assert checked["score"] == task.score(checked)
