@@ -9,6 +9,7 @@ from cliperase.datasets import forget_mask, load_pairs
 from cliperase.encoders import load_model, pick_device
 from cliperase.errors import CliperaseError
 from cliperase.features import Features, Original
+from cliperase.files import whole_file
 from cliperase.methods import create_method, takes_steps
 from cliperase.results import check_writable
 from cliperase.tasks import task_of
@@ -25,6 +26,8 @@ def unlearn(model, data, rule, method="CLIPErase", settings=None, seed=0, output
     from. Returns the report: rule, rows, settings, validation metrics before and after, loss terms.
     """
 
+    if "seed" in (settings or {}):
+        raise CliperaseError("the seed is an argument of its own (--seed), not a setting")
     names = {field.name for field in fields(TrainConfig)}
     settings = dict(settings or {})
     training = {key: settings.pop(key) for key in list(settings) if key in names}
@@ -53,7 +56,8 @@ def unlearn(model, data, rule, method="CLIPErase", settings=None, seed=0, output
     }
     if output:
         student.save(output)
-        (Path(output) / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+        with whole_file(Path(output) / "report.json") as partial:
+            partial.write_text(json.dumps(report, indent=2) + "\n")
         remove_checkpoint(checkpoint)
     return report
 

@@ -70,9 +70,10 @@ class Bench:
         """A copy of the original, unlearned and selected on validation data. (model, history)"""
         training, validation = self.splits["train"], self.splits["validation"]
         features = self.training_features
-        if run.absent:
+        if run.absent:  # neither trained on nor in what selects the checkpoint
             present = ~class_mask(training, run.absent)
             training, features = training.select(present), features.select(present)
+            validation = validation.select(~class_mask(validation, run.absent))
         mask, forgotten = forget_mask(training, run.rule), forget_mask(validation, run.rule)
         model = copy.deepcopy(self.model)
         method, config = create_method(run.method, run.settings), train_config(run.training, run.seed)
@@ -137,12 +138,13 @@ def run_all(params, data, model_folder, runs, splits, alone=False):
     workers = 1 if alone or torch.cuda.is_available() else params.get("workers") or os.cpu_count()
     workers = min(workers, MOST_WORKERS, len(runs))
     where = (params, data, model_folder, splits)
-    if workers == 1:
+    if workers == 1 and not alone:
         open_bench(*where)
         tables = [run_here(run) for run in tqdm(runs, desc=runs[0].experiment)]
     else:
         spawn = multiprocessing.get_context("spawn")  # forked children inherit locks of torch's threads
-        with ProcessPoolExecutor(workers, spawn, open_bench, where) as pool:
+        once = 1 if alone else None  # a process of its own: nobody else's memory
+        with ProcessPoolExecutor(workers, spawn, open_bench, where, max_tasks_per_child=once) as pool:
             tables = list(tqdm(pool.map(run_here, runs), total=len(runs), desc=runs[0].experiment))
     return pd.DataFrame([row for table in tables for row in table])[COLUMNS]
 
@@ -161,11 +163,16 @@ def check_runs(runs):
 
 
 def open_bench(params, data, model_folder, splits):
-    """Load the bench of this process."""
+    """Load the bench of this process; what is wrong with it is told by the first run, not by a dead worker."""
     global BENCH
     torch.set_num_threads(1)
-    BENCH = Bench.load(params, data, model_folder, splits)
+    try:
+        BENCH = Bench.load(params, data, model_folder, splits)
+    except CliperaseError as error:
+        BENCH = error
 
 
 def run_here(run):
+    if isinstance(BENCH, CliperaseError):
+        raise BENCH
     return BENCH.rows(run)

@@ -1,13 +1,13 @@
 """Checkpoints of a run in one safetensors file: model, optimizer, best weights, random state, log."""
 
 import json
-import os
 from pathlib import Path
 
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 from cliperase.errors import CliperaseError
+from cliperase.files import whole_file
 
 
 def save_checkpoint(path, loop, log, best, step, seconds):
@@ -25,15 +25,9 @@ def save_checkpoint(path, loop, log, best, step, seconds):
         "step": step,
         "seconds": seconds,
     }
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        copies = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
+    copies = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
+    with whole_file(path) as partial:
         save_file(copies, partial, metadata={"about": json.dumps(about)})
-        os.replace(partial, path)
-    except OSError as error:
-        raise CliperaseError(f"checkpoint {path} cannot be written ({error.strerror})") from None
 
 
 def load_checkpoint(path, loop):

@@ -49,14 +49,16 @@ def parse(arguments):
 
     unlearn = command("unlearn", run_unlearn, "Make one model forget; writes an open_clip folder and a report.")
     options(unlearn, "model", "data", "forget", "rule", "method", "set", "seed", "output")
-    unlearn.add_argument("--params", type=Path, help="usual settings; ./params.yaml where there is one")
+    unlearn.add_argument("--params", type=Path, help="take settings of the loop and the method from this file")
     options(
         command("evaluate", run_evaluate, "Forget and retain accuracy of a model on one split."),
         "model", "data", "forget", "rule", "split",
     )  # fmt: skip
     pretrain = command("pretrain", run_pretrain, "Train the compact CLIP from scratch, or on from another model.")
     options(pretrain, "data", "without", "start", "section", "params", "output")
-    options(command("manifest", run_manifest, "Write which rows each concept forgets."), "data", "params", "output")
+    manifest = command("manifest", run_manifest, "Write which rows each forget rule forgets, by hash.")
+    manifest.add_argument("--experiment", help="take the forget rules of this experiment, not the concepts")
+    options(manifest, "data", "params", "output")
     experiment = command("experiment", run_experiment, "Run one experiment: a table of results.")
     experiment.add_argument("name", choices=EXPERIMENTS)
     options(experiment, "data", "model", "rows", "params", "output")
@@ -124,8 +126,8 @@ def run_unlearn(arguments):
     from cliperase.experiments import read_params
 
     usual = {}
-    if arguments.params or Path("params.yaml").is_file():
-        params = read_params(arguments.params or "params.yaml")
+    if arguments.params:
+        params = read_params(arguments.params)
         usual = {**params.get("unlearn", {}), **params.get("methods", {}).get(arguments.method, {})}
     settings, rule = override(usual, arguments.set), rule_of(arguments)
     report = unlearn(
@@ -141,29 +143,34 @@ def run_evaluate(arguments):
 
 
 def run_pretrain(arguments):
-    from cliperase.experiments import read_params
+    from cliperase.experiments import read_params, section
     from cliperase.pretraining import pretrain
     from cliperase.results import check_writable
 
     check_writable(arguments.output / "open_clip_config.json")
     params = read_params(arguments.params)
-    settings = params
-    for key in arguments.section.split("."):
-        if key not in settings:
-            raise CliperaseError(f"parameters {arguments.params} have no section {arguments.section!r}")
-        settings = settings[key]
+    settings = section(params, arguments.section)
+    if "steps" not in settings:
+        raise CliperaseError(
+            f"section {arguments.section!r} of {arguments.params} names no steps; is it the right one?"
+        )
     quality = pretrain(arguments.data, arguments.output, settings, arguments.without, arguments.start)
     print(f"{arguments.output}: {quality:.1f} % on validation images of what it was trained on")
 
 
 def run_manifest(arguments):
     from cliperase.datasets import load_pairs, manifest
-    from cliperase.experiments import read_params
+    from cliperase.experiments import read_params, section
     from cliperase.results import write_table
 
     params = read_params(arguments.params)
-    splits = {split: load_pairs(arguments.data, split) for split in params["data"]["sets"]["icons"]["per_class"]}
-    write_table(manifest(splits, {name: {"concept": name} for name in params["concepts"]}), arguments.output)
+    if arguments.experiment:
+        rules = section(params, f"experiments.{arguments.experiment}.rules")
+    else:
+        rules = {name: {"concept": name} for name in params.get("concepts", [])}
+    settings = section(params, f"data.sets.{Path(arguments.data).name}")
+    splits = settings["per_class"] if "per_class" in settings else settings["images"]
+    write_table(manifest({split: load_pairs(arguments.data, split) for split in splits}, rules), arguments.output)
 
 
 def run_experiment(arguments):

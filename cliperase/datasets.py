@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from cliperase.errors import CliperaseError
+from cliperase.files import whole_file
 
 RULES = ("concept", "classes", "caption_pattern", "rows")
 SHARD_NAME = "{split}-00000-of-00001.parquet"
@@ -32,13 +33,8 @@ def features_schema(class_names=None):
 
 def write_split(rows, folder, split):
     """Write a `datasets.Dataset` of the schema as one parquet shard, whole or not at all."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f".{split}.partial"
+    with whole_file(folder / SHARD_NAME.format(split=split)) as partial:
         rows.to_parquet(partial)
-        partial.replace(folder / SHARD_NAME.format(split=split))
-    except OSError as error:
-        raise CliperaseError(f"{folder} cannot be written ({error.strerror}); name another folder") from None
 
 
 @dataclass(frozen=True)
@@ -105,14 +101,36 @@ def load_pairs(source, split):
             f"data {str(source)!r} lacks the column {sorted(missing)[0]!r} (it has {table.column_names}); "
             "bring it into the schema of cliperase.datasets first"
         )
-    return decode_pairs(table)
+    try:
+        return decode_pairs(check_columns(table, source))
+    except (OSError, ValueError, Image.DecompressionBombError) as error:  # a picture that is none
+        raise CliperaseError(f"data {str(source)!r}, split {split!r}: a row cannot be read ({error})") from None
+
+
+def check_columns(table, source):
+    """Columns of the right kind, at least one row, at least one caption a row; else what to mend."""
+    said, captions = f"data {str(source)!r}", table.features["captions"]
+    if not isinstance(captions, datasets.List) or captions.feature.dtype != "string":
+        raise CliperaseError(f"{said}: captions are {captions}, not lists of strings; write [caption] for a single one")
+    if "label" in table.column_names and not isinstance(table.features["label"], datasets.ClassLabel):
+        raise CliperaseError(f"{said}: label is {table.features['label']}, not a ClassLabel with names; cast it")
+    if not len(table):
+        raise CliperaseError(f"{said}: the split holds no row")
+    empty = next((i for i, row in enumerate(table["captions"]) if not row), None)
+    if empty is not None:
+        raise CliperaseError(f"{said}: row {empty} has no caption; leave it out or write one")
+    return table
 
 
 def decode_pairs(table):
     """A `datasets.Dataset` of the schema -> `PairSet`."""
     raw = table.cast_column("image", datasets.Image(decode=False))["image"]
     encoded = [row["bytes"] for row in raw]
-    images = np.stack([np.asarray(Image.open(io.BytesIO(one)).convert("RGB")) for one in encoded])
+    decoded = [np.asarray(Image.open(io.BytesIO(one)).convert("RGB")) for one in encoded]
+    sizes = {array.shape[:2] for array in decoded}
+    if len(sizes) > 1:
+        raise CliperaseError(f"images of {len(sizes)} sizes, such as {min(sizes)} and {max(sizes)}; make them one size")
+    images = np.stack(decoded)
     captions = list(table["captions"])
     most = max(len(row) for row in captions)
     texts = sorted({text for row in captions for text in row})
@@ -141,6 +159,10 @@ def forget_mask(pairs, rule, required=True):
     if not isinstance(rule, Mapping) or len(rule) != 1 or next(iter(rule)) not in RULES:
         raise CliperaseError(f"forget rule {rule!r}: give one of {', '.join(RULES)} with its value")
     ((kind, value),) = rule.items()
+    expected = list if kind in ("rows", "classes") else str
+    if not isinstance(value, expected) or (expected is list and not all(isinstance(one, str) for one in value)):
+        wanted = "a list of strings, in quotes where they are digits" if expected is list else "text"
+        raise CliperaseError(f"forget rule {kind}: {value!r}; give {wanted}")
     if kind == "rows":
         wanted = set(value)
         mask = torch.tensor([row in wanted for row in pairs.row_hashes])

@@ -4,9 +4,7 @@ t-SNE: van der Maaten & Hinton, "Visualizing Data using t-SNE", JMLR 2008. UMAP:
 "UMAP: Uniform Manifold Approximation and Projection for Dimension Reduction", 2018.
 """
 
-import os
 import time
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,6 +15,7 @@ from cliperase.errors import CliperaseError
 from cliperase.evaluate import encode_images, encode_texts
 from cliperase.experiments import configured
 from cliperase.features import Features
+from cliperase.files import whole_file
 from cliperase.relevance import relevance, to_unit
 from cliperase.results import COLUMNS, rows_of
 from cliperase.tasks import PROMPT
@@ -211,12 +210,5 @@ def heatmaps(pairs, rows, maps):
 
 def write_arrays(arrays, path):
     """Write an npz whole or not at all; the same arrays give the same bytes (numpy dates members 1980)."""
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        with open(partial, "wb") as file:
-            np.savez_compressed(file, **dict(sorted(arrays.items())))
-        os.replace(partial, path)
-    except OSError as error:
-        raise CliperaseError(f"{path} cannot be written ({error.strerror}); name another folder") from None
+    with whole_file(path) as partial, open(partial, "wb") as file:
+        np.savez_compressed(file, **dict(sorted(arrays.items())))

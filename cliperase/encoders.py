@@ -1,7 +1,6 @@
 """What "an image-text model" is here, and the open_clip adapter: create, load, save."""
 
 import json
-import os
 from pathlib import Path
 
 import open_clip
@@ -11,6 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from cliperase.errors import CliperaseError
+from cliperase.files import whole_file
 
 CONFIG_NAME, WEIGHTS_NAME = "open_clip_config.json", "open_clip_model.safetensors"
 
@@ -75,18 +75,17 @@ class OpenCLIP(ImageTextModel):
     def encode_image(self, images):
         images = images.to(self.device, non_blocking=True)
         pixels = images.float() / 255 if images.dtype == torch.uint8 else images
-        if pixels.shape[-1] != self.image_size or pixels.shape[-2] != self.image_size:
-            size = (self.image_size, self.image_size)
-            pixels = F.interpolate(pixels, size, mode="bicubic", antialias=True).clamp(0, 1)
-        return self.model.encode_image((pixels - self.mean) / self.std, normalize=True)
+        return self.model.encode_image((fit(pixels, self.image_size) - self.mean) / self.std, normalize=True)
 
     def encode_text(self, texts):
         new = [text for text in texts if text not in self.tokens]
         if new:
             self.tokens.update(zip(new, self.tokenizer(new), strict=True))
         tokens = torch.stack([self.tokens[text] for text in texts]).to(self.device)
-        if not isinstance(self.model, open_clip.CLIP):  # towers of their own may pool or mask otherwise
-            return self.model.encode_text(tokens, normalize=True)
+        model = self.model
+        plain = isinstance(model, open_clip.CLIP) and model.text_pool_type == "argmax" and model.attn_mask is not None
+        if not plain:  # pooled or masked otherwise: the padding may matter
+            return model.encode_text(tokens, normalize=True)
         return self.encode_tokens(tokens[:, : tokens.argmax(dim=1).max() + 1])
 
     def encode_tokens(self, tokens):
@@ -114,15 +113,22 @@ class OpenCLIP(ImageTextModel):
     def save(self, folder):
         """Write `open_clip_config.json` and safetensors weights, which open_clip loads as `local-dir:`."""
         folder = Path(folder)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / CONFIG_NAME).write_text(json.dumps(self.config, indent=2) + "\n")
-            partial = folder / f".{WEIGHTS_NAME}.partial"
-            weights = {name: tensor.cpu().contiguous() for name, tensor in self.model.state_dict().items()}
+        weights = {name: tensor.cpu().contiguous() for name, tensor in self.model.state_dict().items()}
+        with whole_file(folder / CONFIG_NAME) as config, whole_file(folder / WEIGHTS_NAME) as partial:
+            config.write_text(json.dumps(self.config, indent=2) + "\n")
             save_file(weights, partial)
-            os.replace(partial, folder / WEIGHTS_NAME)
-        except OSError as error:
-            raise CliperaseError(f"model folder {folder} cannot be written ({error.strerror})") from None
+
+
+def fit(pixels, size):
+    """(N, 3, H, W) in 0…1 -> (N, 3, size, size) as CLIP does it: the shorter side to `size`, then the middle."""
+    height, width = pixels.shape[-2:]
+    if (height, width) == (size, size):
+        return pixels
+    scale = size / min(height, width)
+    height, width = max(size, round(height * scale)), max(size, round(width * scale))
+    pixels = F.interpolate(pixels, (height, width), mode="bicubic", antialias=True).clamp(0, 1)
+    top, left = (height - size) // 2, (width - size) // 2
+    return pixels[..., top : top + size, left : left + size]
 
 
 def create_model(config=COMPACT, seed=0):
@@ -155,24 +161,28 @@ def load_model(source, device="cpu"):
         raise CliperaseError(f"model {str(source)!r} names no weights; write {source}/<tag or file>")
     else:
         name, pretrained = str(source).split("/", 1)
+    # OpenAI's and some other weights were trained with another activation than the architecture's default
+    quick = bool(pretrained and open_clip.get_pretrained_cfg(name, pretrained).get("quick_gelu"))
+    options = {"pretrained": pretrained, "device": device, "force_quick_gelu": quick}
     try:
-        model = open_clip.create_model(name, pretrained=pretrained, device=device)
+        model = open_clip.create_model(name, require_pretrained=not folder.is_dir(), **options)
         tokenizer = open_clip.get_tokenizer(name)
     except Exception as error:  # open_clip, torch and safetensors each raise their own
         reason = str(error).strip().splitlines()[0][:200]
         raise CliperaseError(
             f"model {str(source)!r} cannot be loaded ({reason}); is it whole, and of this architecture?"
         ) from None
-    return OpenCLIP(model, tokenizer, read_config(folder, name, model)).to(device).eval()
+    return OpenCLIP(model, tokenizer, read_config(folder, name, model, quick)).to(device).eval()
 
 
-def read_config(folder, name, model):
+def read_config(folder, name, model, quick_gelu=False):
     """The configuration `save` writes: the folder's own, or a built-in model's."""
     if folder.is_dir():
         return json.loads((folder / CONFIG_NAME).read_text())
     preprocess = open_clip.get_model_preprocess_cfg(model)
     kept = {key: preprocess[key] for key in ("size", "mean", "std")}
-    return {"model_cfg": open_clip.get_model_config(name), "preprocess_cfg": kept}
+    model_config = open_clip.get_model_config(name) | ({"quick_gelu": True} if quick_gelu else {})
+    return {"model_cfg": model_config, "preprocess_cfg": kept}
 
 
 def pick_device():

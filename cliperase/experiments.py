@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from cliperase.bench import Run, check_runs, run_all
+from cliperase.bench import Run, run_all
 from cliperase.datasets import load_pairs
 from cliperase.errors import CliperaseError
 from cliperase.methods import METHODS, REFERENCES, takes_steps
@@ -53,6 +53,18 @@ def seeds_of(params, row):
     return [params["pretrain"]["seed"]] if row in REFERENCES else params["seeds"]
 
 
+def section(params, path):
+    """The part of the parameters at `a.b.c`, a mapping."""
+    found = params
+    for key in path.split("."):
+        if not isinstance(found, dict) or key not in found:
+            raise CliperaseError(f"the parameters have no section {path!r} ({key!r} is missing); add it")
+        found = found[key]
+    if not isinstance(found, dict):
+        raise CliperaseError(f"section {path!r} of the parameters is {found!r}, not a mapping")
+    return found
+
+
 def plan_main(params, pairs, rows=None):
     """Every row, one concept at a time."""
     rows = rows or [*REFERENCES, *params["methods"]]
@@ -81,9 +93,10 @@ def plan_ratios(params, pairs, rows=None):
     """Several classes forgotten together, drawn anew by each seed; smaller draws are part of the larger."""
     settings, runs = params["experiments"]["ratios"], []
     for seed in params["seeds"]:
-        order = np.random.default_rng([seed, len(pairs.class_names)]).permutation(pairs.class_names).tolist()
+        names = [name for name in pairs.class_names if name not in settings["never"]]
+        order = np.random.default_rng([seed, len(names)]).permutation(names).tolist()
         for percent in settings["percent"]:
-            rule = {"classes": sorted(order[: max(1, round(percent / 100 * len(order)))])}
+            rule = {"classes": sorted(order[: max(1, round(percent / 100 * len(pairs.class_names)))])}
             for row in ["original", *settings["rows"]]:
                 runs.append(Run("ratios", row, f"{percent} % of classes", rule, seed, **configured(params, row)))
     return runs
@@ -166,6 +179,11 @@ HELD_OUT = ("main", "ablation")  # experiments that are also measured on drawing
 
 def run_experiment(name, params, data, model, rows=None):
     """The results table of one experiment."""
+    for needed in ("profile", "model", "provenance", "pretrain", "concepts", "seeds", "unlearn", "methods"):
+        if needed not in params:
+            raise CliperaseError(f"the parameters have no {needed!r}; params.yaml of the repository has all of them")
+    if name not in ("main", "efficiency"):
+        section(params, name if name == "ablation" else f"experiments.{name}")
     runs = PLANS[name](params, load_pairs(data, "validation"), rows)
     splits = ("validation", "test", "heldout") if name in HELD_OUT else ("validation", "test")
     return run_all(params, data, model, runs, splits, alone=name == "efficiency")
@@ -199,5 +217,4 @@ def run_tuning(params, data, model, search, row):
             Run("tuning", f"{row} {number}", concept, {"concept": concept}, search["seed"], **about)
             for concept in concepts
         ]
-    check_runs(runs)
     return run_all(params, data, model, runs, ("validation",))

@@ -1,7 +1,6 @@
 """Embeddings of a whole data set by one model: what the losses need of the original, computed once and kept."""
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from cliperase.evaluate import encode_images, encode_texts
+from cliperase.files import whole_file
 
 
 @dataclass
@@ -32,10 +32,8 @@ class Features:
             return cls(tensors["image"], tensors["text"])
         except (OSError, SafetensorError):  # not there yet, or a run died while writing
             features = cls.of(model, pairs)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # several workers may come here at once
-        save_file({"image": features.image, "text": features.text}, partial)
-        os.replace(partial, path)
+        with whole_file(path) as partial:
+            save_file({"image": features.image, "text": features.text}, partial)
         return features
 
     def select(self, mask):
@@ -43,9 +41,9 @@ class Features:
 
 
 def fingerprint(model, pairs):
-    """Equal for equal weights, rows and captions, whatever files they came from."""
+    """Equal for equal weights, preprocessing, rows and captions, whatever files they came from."""
     digest = hashlib.sha256("\n".join([*pairs.row_hashes, *pairs.texts]).encode())
-    for name, tensor in model.state_dict().items():
+    for name, tensor in [*model.state_dict().items(), *model.named_buffers()]:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:24]

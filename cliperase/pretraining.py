@@ -7,6 +7,7 @@ import torch
 from cliperase.checkpoints import remove_checkpoint
 from cliperase.datasets import load_pairs, split_pairs
 from cliperase.encoders import COMPACT, create_model, load_model, pick_device
+from cliperase.errors import CliperaseError
 from cliperase.methods.fine_tune import FineTune
 from cliperase.tasks import task_of
 from cliperase.train import train, train_config
@@ -24,14 +25,17 @@ def pretrain(data, output, settings, without=None, start=None):
     if pick_device().type == "cpu":
         torch.set_num_threads(THREADS)
     settings = dict(settings)
-    seed, size = settings.pop("seed"), settings.pop("image_size", COMPACT["preprocess_cfg"]["size"])
+    seed, size = settings.pop("seed", 0), settings.pop("image_size", COMPACT["preprocess_cfg"]["size"])
     config = train_config(settings, seed)
     retain, seen = load_pairs(data, "train"), load_pairs(data, "validation")
     if without:
         retain, seen = (split_pairs(pairs, {"concept": without})[1] for pairs in (retain, seen))
     model = create_model(sized(COMPACT, size), seed)
     if start:
-        model.load_state_dict(load_model(start).state_dict())
+        try:
+            model.load_state_dict(load_model(start).state_dict())
+        except RuntimeError as error:
+            raise CliperaseError(f"model {start} is of another architecture than the compact one ({error})") from None
     model.to(pick_device())
 
     def validate(model):

@@ -1,22 +1,14 @@
-"""What the notebooks share: summaries of the results, the paper's ledger beside them, tables, one figure style."""
+"""Summaries of the results and the tables that notebooks show and publish."""
 
 import math
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
-import yaml
 from IPython.display import Markdown, display
 
+from cliperase.methods import REFERENCES
 from cliperase.results import mean_interval, read_results
-
-OURS, PAPER, GUIDE = "#0072B2", "#D55E00", "0.75"  # Okabe-Ito blue and vermilion, told apart by all readers
-MATCH_POINTS = 2.0  # |ours - paper| up to which a cell counts as a match
-MOVED_POINTS = 1.0  # change against the original from which a direction counts
-VERDICTS = ("match", "same direction", "differs", "not distinguishable", "not run")
-OF_STATEMENT = {True: "same direction", False: "differs", None: "not distinguishable"}  # see `bears_out`
 
 
 def find_root():
@@ -74,7 +66,7 @@ def score(summary, forget="forget_accuracy", retain="retain_accuracy"):
     return 2 / (1 / parts).sum(axis=0)
 
 
-def in_order(summary, references=("original", "retrain"), **metrics):
+def in_order(summary, references=REFERENCES, **metrics):
     """Sorted by rule: references first, then by `score`, best first."""
     reference = summary.method.isin(references)
     ranks = [references.index(m) if r else len(references) for m, r in zip(summary.method, reference, strict=True)]
@@ -98,9 +90,13 @@ def compare(rows, ours, metric, others):
     wide = rows[rows.metric == metric].pivot_table(index=unit, columns="method", values="value")
     lines = []
     for other in others:
-        difference = wide[ours] - wide[other]
+        shared = wide[[ours, other]].dropna()
+        difference = shared[ours] - shared[other]
         mean, half = mean_interval(difference)
-        p = 1.0 if difference.std() == 0 else float(ttest_rel(wide[ours], wide[other]).pvalue)
+        if difference.std() == 0:  # the test divides by it
+            p = 1.0 if mean == 0 else 0.0
+        else:
+            p = float(ttest_rel(shared[ours], shared[other]).pvalue)
         lines.append({"against": other, "pairs": len(difference), "difference": mean, "±": half, "p": p})
     table = pd.DataFrame(lines).sort_values("p", kind="stable").reset_index(drop=True)
     table["p (Holm)"] = (table.p * (len(table) - table.index)).cummax().clip(upper=1)
@@ -124,62 +120,6 @@ def paired_change(rows, metric, before, after):
     return mean_interval(end - (start.item() if len(start) == 1 else start))
 
 
-def bears_out(mean, half, expected, margin=MATCH_POINTS):
-    """Does a change with its interval bear out that a metric `falls`, `rises` or `stays`? True, False or None.
-
-    A direction: the whole interval lies on its side of zero, or on the other. `stays`: the whole interval lies
-    within ± `margin` points, or wholly outside. None: the interval allows both, or there is a single run.
-    """
-    low, high = mean - half, mean + half
-    if expected == "falls":
-        low, high = -high, -low
-    yes, no = (low > 0, high < 0)
-    if expected == "stays":
-        yes, no = (-margin <= low and high <= margin, low > margin or high < -margin)
-    return True if yes else False if no else None
-
-
-def paper_cells(experiment):
-    """The published cells of one experiment, from the ledger."""
-    ledger = yaml.safe_load((find_root() / "figures" / "paper_reference.yaml").read_text())["cells"]
-    return [cell for cell in ledger if cell["experiment"] == experiment]
-
-
-def verdict(ours, paper, our_baseline, paper_baseline):
-    """`match`, `same direction` (the change against the original has the paper's sign), `differs`, `not run`."""
-    if ours is None or math.isnan(ours):
-        return "not run"
-    if abs(ours - paper) <= MATCH_POINTS:
-        return "match"
-    our_change, paper_change = ours - our_baseline, paper - paper_baseline
-    moved = abs(our_change) > MOVED_POINTS and abs(paper_change) > MOVED_POINTS
-    return "same direction" if moved and our_change * paper_change > 0 else "differs"
-
-
-def beside_paper(summary, experiment, provenance):
-    """Every published cell of the experiment with ours: difference, provenance of ours, verdict."""
-    values = summary.set_index("method")
-    lines = []
-    for cell in paper_cells(experiment):
-        if cell.get("value") is None:
-            continue
-        method, metric = cell["method"], cell["metric"]
-        ours = values[metric].get(method) if metric in values else None
-        said = verdict(ours, cell["value"], values[metric].get("original"), cell["baseline"])
-        lines.append(
-            {
-                "method": method,
-                "metric": metric,
-                "paper": cell["value"],
-                "ours": None if said == "not run" else ours,
-                "difference": None if said == "not run" else ours - cell["value"],
-                "provenance of ours": "–" if said == "not run" else provenance,
-                "verdict": said,
-            }
-        )
-    return pd.DataFrame(lines)
-
-
 def with_intervals(summary, percent, cosines=(), by="method"):
     """The summary as strings `mean ± half-width` to read: one decimal for percent, two for cosines."""
     table = summary[[by, "runs"]].copy()
@@ -197,7 +137,36 @@ def spread(mean, half, digits):
     return f"{mean:.{digits}f}" + ("" if math.isnan(half) else f" ± {half:.{digits}f}")
 
 
-def mark_best(table, summary, column, forget="forget_accuracy", most=1.0, references=("original", "retrain")):
+def with_ranges(summary, rows, directions, columns):
+    """A line per method and direction, each number `mean (lowest to highest run)` with one decimal.
+
+    For two or three units, where a t-interval says little: with two it has one degree of freedom and spans the
+    scale. `directions`: {part of a metric's name: text}; `columns`: {column: metric with {} for the direction}.
+    """
+    extent = rows.groupby(["method", "metric"]).value.agg(["min", "max"])
+    lines = []
+    for record in summary.to_dict("records"):
+        for direction, text in directions.items():
+            line = {"method": record["method"], "direction": text, "runs": record["runs"]}
+            for column, template in columns.items():
+                metric = template.format(direction)
+                low, high = extent.loc[record["method"], metric]
+                line[column] = f"{record[metric]:.1f} ({low:.1f} to {high:.1f})"
+            lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def per_concept(rows, order, metrics):
+    """Mean over seeds of each concept, one decimal: columns `<name>, <concept>` for `metrics` {metric: name}."""
+    table = pd.DataFrame({"method": order})
+    for metric, name in metrics.items():
+        wide = rows[rows.metric == metric].pivot_table(index="method", columns="concept", values="value")
+        for concept in wide:
+            table[f"{name}, {concept}"] = [f"{value:.1f}" for value in wide[concept].reindex(order)]
+    return table
+
+
+def mark_best(table, summary, column, forget="forget_accuracy", most=1.0, references=REFERENCES):
     """Bold the highest `column` among the rows that forget: mean forget metric at most `most` percent."""
     able = summary[(summary[forget] <= most) & ~summary.method.isin(references)]
     if len(able):
@@ -225,41 +194,3 @@ def publish_table(table, name, folder):
     folder = Path(folder)
     table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
     (folder / f"{name}.md").write_text(markdown(table) + "\n")
-
-
-def publish_figure(figure, name, folder):
-    """Write `<folder>/<name>.png` and `.svg`, byte-identical for identical data."""
-    folder = Path(folder)
-    figure.savefig(folder / f"{name}.png", dpi=160, metadata={"Software": None})
-    figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
-
-
-def use_style():
-    sns.set_theme(context="paper", style="ticks", font_scale=1.1)
-    plt.rcParams.update({"svg.hashsalt": "cliperase", "figure.dpi": 100, "axes.spines.left": False})
-
-
-def dot_plot(rows, order, panels, paper=None, reference="original"):
-    """One row per method, one panel per metric: every run a dot, the mean a bar, the paper a diamond.
-
-    `panels`: [(metric, title)]. `paper`: {(method, metric): value}. A line marks the reference's mean.
-    """
-    figure, axes = plt.subplots(1, len(panels), figsize=(3.1 * len(panels), 0.36 * len(order) + 1.5), sharey=True)
-    height = {method: len(order) - i for i, method in enumerate(order)}
-    for axis, (metric, title) in zip(axes, panels, strict=True):
-        for method in order:
-            values = rows[(rows.method == method) & (rows.metric == metric)].value
-            y = height[method]
-            axis.plot(values, [y] * len(values), "o", color=OURS, alpha=0.45, markersize=4.5, mew=0)
-            axis.plot([values.mean()], [y], "|", color=OURS, markersize=13, mew=2)
-            if (paper or {}).get((method, metric)) is not None:
-                axis.plot([paper[method, metric]], [y], "D", mfc="none", color=PAPER, markersize=5.5)
-        before = rows[(rows.method == reference) & (rows.metric == metric)].value.mean()
-        axis.axvline(before, color=GUIDE, zorder=0, linewidth=1)
-        axis.set_title(title, fontsize="medium", loc="left")
-        axis.grid(axis="y", color="0.93")
-        axis.tick_params(left=False)
-    axes[0].set_yticks(list(height.values()), list(height))
-    sns.despine(figure, left=True)
-    figure.tight_layout()
-    return figure, axes

@@ -1,7 +1,6 @@
 """The tidy results table, one row per number, and its summaries."""
 
 import contextlib
-import os
 import re
 import resource
 import sys
@@ -12,6 +11,7 @@ import pandas as pd
 import torch
 
 from cliperase.errors import CliperaseError
+from cliperase.files import whole_file
 
 COLUMNS = [
     "profile", "experiment", "dataset", "model", "method", "concept", "seed", "split", "metric", "value", "unit",
@@ -57,15 +57,9 @@ def peak_megabytes():
 
 
 def write_table(table, path):
-    """Write a CSV whole or not at all, sorted, with enough digits to read back what was measured."""
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
+    """Write a CSV whole or not at all, with enough digits to read back what was measured."""
+    with whole_file(path) as partial:
         table.to_csv(partial, index=False, float_format="%.6g", lineterminator="\n")
-        os.replace(partial, path)
-    except OSError as error:
-        raise CliperaseError(f"{path} cannot be written ({error.strerror}); name another folder") from None
 
 
 def check_writable(path):
@@ -84,8 +78,13 @@ def read_results(path):
     """The results table, checked: columns, known provenance, and one value per key."""
     try:
         table = pd.read_csv(path, dtype={"concept": str, "seed": str}, keep_default_na=False)
-    except (OSError, pd.errors.ParserError) as error:
+    except (OSError, ValueError) as error:  # absent, empty, or no table
         raise CliperaseError(f"results {path} cannot be read ({error}); run `dvc repro`") from None
+    return check_results(table, path)
+
+
+def check_results(table, path):
+    """The same table, if it is one of results; `path` says in an error where it is from."""
     if list(table.columns) != COLUMNS:
         raise CliperaseError(f"results {path} has columns {list(table.columns)}; expected {COLUMNS}")
     unknown = set(table.provenance) - set(PROVENANCES)
@@ -107,8 +106,8 @@ def collect(folder, names, output):
         raise CliperaseError(f"part table {Path(folder) / min(foreign)}.csv is of no row in the parameters; delete it")
     tables = [read_results(Path(folder) / f"{name}.csv") for name in names]
     table = pd.concat(tables, ignore_index=True).sort_values(KEY, kind="stable")
+    check_results(table, "of these parts")
     write_table(table[COLUMNS], output)
-    read_results(output)
 
 
 def mean_interval(values):

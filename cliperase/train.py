@@ -1,5 +1,6 @@
 """The only training loop: pretraining, unlearning, every method. It knows no data set and no method by name."""
 
+import math
 import time
 from dataclasses import asdict, dataclass
 
@@ -9,18 +10,20 @@ from tqdm import tqdm
 from cliperase.checkpoints import load_checkpoint, save_checkpoint
 from cliperase.datasets import EpochSampler
 from cliperase.errors import CliperaseError
+from cliperase.features import fingerprint
 from cliperase.methods.batch import Batch, Pairs
 
 SCHEDULES = ("constant", "one-cycle")
 CAPTIONS = ("first", "random")
+COUNTS = {"steps": 1, "forget_batch": 1, "retain_batch": 1, "evaluate_every": 1, "micro_batch": 0, "seed": 0}
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """Settings of the loop, the same for all methods; the losses' settings are the method's own."""
 
-    steps: int
-    learning_rate: float = 1e-4  # of no use to a method that takes no steps; all others name theirs
+    steps: int = 1  # this and the rate are of no use to a method that takes no steps; all others name theirs
+    learning_rate: float = 1e-4
     forget_batch: int = 16
     retain_batch: int = 64
     weight_decay: float = 0.0
@@ -35,15 +38,23 @@ class TrainConfig:
         for name, options in (("schedule", SCHEDULES), ("captions", CAPTIONS)):
             if getattr(self, name) not in options:
                 raise CliperaseError(f"{name} {getattr(self, name)!r} unknown; choose one of {options}")
-        for name in ("steps", "learning_rate", "retain_batch", "evaluate_every"):
+        for name, least in COUNTS.items():
             value = getattr(self, name)
-            if isinstance(value, str) or not value > 0:
-                raise CliperaseError(f"{name} is {value!r}; give a number above zero, for example 1.0e-4")
+            if type(value) is not int or value < least:
+                raise CliperaseError(f"{name} is {value!r}; give a whole number of at least {least}")
+        if not is_number(self.learning_rate) or not self.learning_rate > 0:
+            raise CliperaseError(f"learning_rate is {self.learning_rate!r}; give a number above zero, such as 1.0e-4")
+        if not is_number(self.weight_decay) or self.weight_decay < 0:
+            raise CliperaseError(f"weight_decay is {self.weight_decay!r}; give a number of at least zero")
+
+
+def is_number(value):
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def train_config(settings, seed):
-    """`TrainConfig` from a mapping; unknown keys are named."""
-    unknown = set(settings) - set(TrainConfig.__dataclass_fields__)
+    """`TrainConfig` from a mapping; unknown keys are named, and the seed is not among them."""
+    unknown = set(settings) - set(TrainConfig.__dataclass_fields__) | ({"seed"} & set(settings))
     if unknown:
         raise CliperaseError(f"training has no setting {sorted(unknown)[0]!r}")
     return TrainConfig(**{**settings, "seed": seed})
@@ -76,6 +87,8 @@ def train(model, method, retain, config, forget=None, original=None, validate=No
     loop = Loop(model, method, retain, config, forget, original)
     if hasattr(method, "apply"):
         return apply_once(loop, validate)
+    if checkpoint:
+        loop.start = [fingerprint(model, pairs) for pairs in (retain, forget) if pairs is not None]
     state = load_checkpoint(checkpoint, loop) if checkpoint else None
     log, best, start, seconds = state or ([], None, 0, 0.0)
     since, clock = {}, time.perf_counter()
@@ -133,6 +146,7 @@ class Loop:
         if forget is not None:
             self.forget_sampler = EpochSampler(len(forget), config.forget_batch, 2 * config.seed + 1)
         self.generator = torch.Generator().manual_seed(config.seed)
+        self.start = None  # what the run starts from, where a checkpoint must know it
         self.optimizer = torch.optim.AdamW(
             model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
@@ -152,7 +166,7 @@ class Loop:
     def settings(self):
         """What must agree between a checkpoint and the run that resumes it."""
         method = {"method": type(self.method).__name__, **getattr(self.method, "__dict__", {})}
-        return {**method, **asdict(self.config), "rows": [len(self.retain), len(self.forget or [])]}
+        return {**method, **asdict(self.config), "model and data": self.start}
 
     def step(self, step):
         """One optimizer step. Returns the detached loss terms."""
@@ -199,7 +213,7 @@ class Loop:
         size = self.config.micro_batch
         if not size:
             terms = self.method.loss(self.batch(step))
-            sum(terms.values()).backward()
+            total(terms).backward()
             return {name: value.detach() for name, value in terms.items()}
         rows = self.draw(step)
         texts = distinct_texts(rows)
@@ -208,7 +222,7 @@ class Loop:
             features = torch.cat([self.model.encode_image(piece) for piece in pieces])
         features.requires_grad_()
         terms = self.method.loss(self.assemble(features, self.model.encode_text(texts), texts, rows, step))
-        sum(terms.values()).backward()
+        total(terms).backward()
         for piece, gradient in zip(pieces, features.grad.split(size), strict=True):
             self.model.encode_image(piece).backward(gradient)
         return {name: value.detach() for name, value in terms.items()}
@@ -247,6 +261,12 @@ class Rows:
     index: torch.Tensor
     text_rows: torch.Tensor
     captions: list
+
+
+def total(terms):
+    if not terms:
+        raise CliperaseError("every loss term is switched off; give at least one a weight above zero")
+    return sum(terms.values())
 
 
 def distinct_texts(rows):

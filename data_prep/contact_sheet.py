@@ -15,15 +15,16 @@ EXAMPLES, EXAMPLE_COLUMNS, PICTURE_SIDE = 12, 2, 128
 
 
 def contact_sheet(pairs, per_class=PER_CLASS):
-    """An image with `per_class` pictures of every class, in COLUMNS columns of labelled rows."""
+    """An image with `per_class` pictures of every class that has any, in COLUMNS columns of labelled rows."""
     size = pairs.images.shape[-1] + GAP
-    rows = -(-len(pairs.class_names) // COLUMNS)
+    drawn = pairs.labels.unique().tolist()
+    rows = -(-len(drawn) // COLUMNS)
     width = LABEL_WIDTH + per_class * size + 3 * GAP
     sheet = Image.new("RGB", (COLUMNS * width, rows * size), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
-    for label, name in enumerate(pairs.class_names):
-        x, y = label // rows * width, label % rows * size
-        draw.text((x + LABEL_WIDTH - 6, y + size // 2), name, fill="black", font=font, anchor="rm")
+    for position, label in enumerate(drawn):
+        x, y = position // rows * width, position % rows * size
+        draw.text((x + LABEL_WIDTH - 6, y + size // 2), pairs.class_names[label], fill="black", font=font, anchor="rm")
         for place, index in enumerate((pairs.labels == label).nonzero()[:per_class, 0].tolist()):
             picture = Image.fromarray(pairs.images[index].permute(1, 2, 0).numpy())
             sheet.paste(picture, (x + LABEL_WIDTH + place * size, y))

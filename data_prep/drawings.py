@@ -203,7 +203,7 @@ def encode_png(array):
 
 
 def image_stream(seed, data_set, split, index):
-    """The random stream of one image: no other image of any data set or split has it."""
+    """The random stream of one image; no other image of these data sets and splits has it."""
     return np.random.default_rng([seed, index, *f"{data_set}/{split}".encode()])
 
 

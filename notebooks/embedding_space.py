@@ -31,7 +31,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import LinearSegmentedColormap
 
-from cliperase.reporting import experiment_rows, find_root, publish_figure, publish_table, show, use_style
+from cliperase.plotting import publish_figure, use_style
+from cliperase.reporting import experiment_rows, find_root, publish_table, show
 
 use_style()
 root = find_root()
@@ -49,7 +50,8 @@ print(f"points: {(~is_text).sum()} images and {is_text.sum()} prompts, each befo
 # ## The numbers beside the pictures
 #
 # Measured in the full embedding space, on all test images, not in the plane. *Cluster purity*: the share of
-# an image's ten nearest images that are of its class. *Support in heatmaps*: the sum of the maps, with before as 100.
+# an image's ten nearest images that are of its class. *Support in heatmaps*: the sum of the maps of the images that
+# are drawn below, with before as 100.
 
 # %%
 quantities = {

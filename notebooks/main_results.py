@@ -31,21 +31,18 @@ publish_to = "figures"
 # %%
 import pandas as pd
 
+from cliperase.ledger import beside_paper, paper_cells
 from cliperase.methods import REFERENCES
+from cliperase.plotting import dot_plot, publish_figure, use_style
 from cliperase.reporting import (
-    beside_paper,
     compare,
-    dot_plot,
     experiment_rows,
     find_root,
     in_order,
     mark_best,
-    paper_cells,
-    publish_figure,
     publish_table,
     show,
     summarise,
-    use_style,
     with_intervals,
 )
 

@@ -17,8 +17,8 @@
 # **What is run here.** Three pairs of classes of the `icons` data set, drawn by people who meant one or the other, and
 # each pair both ways round; provenance `icons`. `GA text`, gradient ascent on the text tower alone, is the unimodal
 # method here. The settings come from a search on other concepts (`figures/tuning.md`), checkpoints are selected on
-# validation images and know nothing of the kept sense; what is shown is the test split. `original` is a single model,
-# the other rows are run with every seed.
+# validation images, where the kept sense has no more weight than any other class; what is shown is the test split.
+# `original` is a single model, the other rows are run with every seed.
 #
 # **How far these are two senses of one word.** The class names are the prompts, and whether two names share a word is
 # computed below, not assumed. A bird and the Twitter logo have their shape in common and not their name; *window* is
@@ -35,21 +35,18 @@ import pandas as pd
 import seaborn as sns
 from open_clip import SimpleTokenizer
 
+from cliperase.ledger import bears_out
+from cliperase.plotting import OURS, PAPER, publish_figure, use_style
 from cliperase.reporting import (
-    OURS,
-    PAPER,
-    bears_out,
     experiment_rows,
     find_root,
     in_order,
     paired_change,
-    publish_figure,
     publish_table,
     show,
     spread,
     summarise,
     summarise_each,
-    use_style,
 )
 
 use_style()

@@ -17,9 +17,9 @@
 #
 # **What is run here.** The same ratios on the `icons` data set with the compact CLIP, provenance `icons`. Every
 # seed draws its own classes, and its smaller draws are part of its larger ones, so that ratios, and methods, can be
-# compared within a seed. The settings and the number of steps are those of forgetting *one* class, at every ratio: the
-# settings were searched on other concepts (`figures/tuning.md`), and nothing was tuned to the ratio. Checkpoints
-# are selected on validation images; what is shown is the test split.
+# compared within a seed. The settings and the number of steps are those of forgetting *one* class, at every ratio: they
+# were searched on two concepts that no draw contains (`figures/tuning.md`), and nothing was tuned to the ratio.
+# Checkpoints are selected on validation images; what is shown is the test split.
 
 # %% tags=["parameters"]
 results = "metrics/icons/results.csv"
@@ -32,22 +32,17 @@ import pandas as pd
 import seaborn as sns
 from scipy.optimize import isotonic_regression
 
+from cliperase.ledger import MATCH_POINTS, bears_out, judge_ratios
+from cliperase.plotting import OURS, publish_figure, use_style
 from cliperase.reporting import (
-    MATCH_POINTS,
-    OF_STATEMENT,
-    OURS,
-    bears_out,
     experiment_rows,
     find_root,
     paired_change,
-    paper_cells,
-    publish_figure,
     publish_table,
     score,
     show,
     spread,
     summarise_each,
-    use_style,
 )
 
 use_style()
@@ -161,36 +156,14 @@ publish_figure(figure, "ratios", root / publish_to)
 # original*: the difference from the original on the same classes at the largest ratio; the whole interval within a
 # margin, wholly outside, or neither. The rule says nothing of "sharply": the size of a change stands beside it.
 
+
 # %%
-EXPECTED = {
-    "falls sharply as the ratio grows": "falls",
-    "forgetting gets worse as the ratio grows": "rises",  # accuracy on what should be forgotten
-    "stays near the original": "stays",
-}
-
-
 def at(method, concept):
     return {"method": method, "concept": concept}
 
 
-def judge(cell):
-    """One of the ledger's statements beside ours."""
-    method, metric, expected = cell["method"], cell["metric"], EXPECTED[cell["statement"]]
-    start = at("original", last) if expected == "stays" else at(method, first)
-    mean, half = paired_change(rows, metric, start, at(method, last))
-    return {
-        "method": method,
-        "metric": metric,
-        "paper": cell["statement"],
-        "ours": f"{percent[last]} % less " + (f"{percent[first]} %" if start["method"] == method else "the original"),
-        "points": f"{mean:+.1f} ± {half:.1f}",
-        "provenance of ours": provenance,
-        "verdict": OF_STATEMENT[bears_out(mean, half, expected)],
-    }
-
-
 print(f"margin of 'near': {MATCH_POINTS:g} points")
-judged = pd.DataFrame(judge(cell) for cell in paper_cells("ratios"))
+judged = judge_ratios(rows).assign(**{"provenance of ours": provenance})
 show(judged)
 
 # %% [markdown]
@@ -263,7 +236,7 @@ assert both.loc["GA", last] < both.loc["CLIPErase", last] - 10
 # %%
 disagreeing = judged[judged.verdict != "same direction"]
 for _, line in disagreeing.iterrows():
-    print(f"{line.method}, {line.metric}: the paper says '{line.paper}'; here {line.points} points, {line.verdict}.")
+    print(f"{line.method}, {line.metric}: the paper says '{line.paper}'; here {line.ours}, {line.verdict}.")
 if not len(disagreeing):
     print("Every statement of the ledger has its direction here.")
 print(f"Harmonic mean at {first} and at {last}:")

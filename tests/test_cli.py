@@ -2,6 +2,7 @@
 
 import json
 
+import pandas as pd
 import pytest
 import yaml
 from conftest import make_split
@@ -12,7 +13,7 @@ from cliperase.encoders import WEIGHTS_NAME, load_model
 
 PARAMS = {
     "profile": "test", "provenance": "icons", "dataset": "colours", "model": "compact",
-    "data": {"sets": {"icons": {"per_class": {"train": 8, "validation": 4}}}},
+    "data": {"sets": {"colours": {"per_class": {"train": 8, "validation": 4}}}},
     "pretrain": {"steps": 2, "learning_rate": 1e-3, "retain_batch": 8, "seed": 0},
     "concepts": ["apple"], "seeds": [0],
     "unlearn": {"steps": 2, "forget_batch": 4, "retain_batch": 8, "evaluate_every": 1},
@@ -114,6 +115,18 @@ def test_pretraining_can_leave_a_concept_out(data_folder, params, tmp_path):
     assert main([*arguments, "--without", "apple"]) == 0
     load_model(output)
     assert [p.name for p in output.parent.iterdir()] == ["retrain-apple"]
+
+
+def test_the_manifest_takes_rules_of_concepts_or_of_an_experiment(data_folder, tmp_path, capsys):
+    rules = {"fruit": {"caption_pattern": "apple|lemon"}}
+    path, output = tmp_path / "params.yaml", tmp_path / "manifest.csv"
+    path.write_text(yaml.safe_dump({**PARAMS, "experiments": {"pairs": {"rules": rules}, "ratios": {}}}))
+    arguments = ["manifest", "--data", str(data_folder), "--params", str(path), "--output", str(output)]
+    for more, name, count in (([], "apple", 8 + 4), (["--experiment", "pairs"], "fruit", 2 * (8 + 4))):
+        assert main([*arguments, *more]) == 0
+        assert (pd.read_csv(output, keep_default_na=False).forgotten_by == name).sum() == count
+    assert main([*arguments, "--experiment", "ratios"]) == 2
+    assert "no section 'experiments.ratios.rules'" in capsys.readouterr().err
 
 
 def test_search_concepts_may_not_be_reported_ones(data_folder, model_folder, params, tmp_path, capsys):

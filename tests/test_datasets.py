@@ -8,10 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import CLASSES, ROWS, make_split
+from datasets import Dataset, Features, Value
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cliperase.datasets import EpochSampler, forget_mask, load_pairs, manifest, write_split
+from cliperase.datasets import EpochSampler, features_schema, forget_mask, load_pairs, manifest, write_split
 from cliperase.errors import CliperaseError
 
 
@@ -124,3 +125,48 @@ def test_sampler_needs_no_history():
     batches = [walked.batch(step).tolist() for step in range(9)]
     assert EpochSampler(10, 4, 1).batch(8).tolist() == batches[8]
     assert EpochSampler(10, 4, 2).batch(8).tolist() != batches[8]
+
+
+def written(folder, rows, features=None):
+    Dataset.from_list(rows, features=features).to_parquet(folder / "train-00000-of-00001.parquet")
+    return folder
+
+
+def test_columns_of_the_wrong_kind_are_named(tmp_path):
+    picture = {"image": np.zeros((4, 4, 3), np.uint8)}
+    schema = features_schema()
+    image, text, texts = schema["image"], Value("string"), schema["captions"]
+    cases = [
+        ({"captions": "a photo"}, {"image": image, "captions": text}, "not lists of strings"),
+        ({"captions": ["a"], "label": 3}, {"image": image, "captions": texts, "label": Value("int64")}, "ClassLabel"),
+        ({"captions": []}, {"image": image, "captions": texts}, "row 0 has no caption"),
+    ]
+    for number, (row, features, message) in enumerate(cases):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with pytest.raises(CliperaseError, match=message):
+            load_pairs(written(folder, [{**picture, **row}], Features(features)), "train")
+
+
+def test_pictures_that_are_none_or_of_several_sizes(tmp_path):
+    sizes, broken = tmp_path / "sizes", tmp_path / "broken"
+    sizes.mkdir()
+    broken.mkdir()
+    rows = [{"image": np.zeros((s, s, 3), np.uint8), "captions": ["a"], "source": ""} for s in (4, 5)]
+    with pytest.raises(CliperaseError, match="2 sizes"):
+        load_pairs(written(sizes, rows, features_schema()), "train")
+    rows = [{"image": {"bytes": b"no picture", "path": None}, "captions": ["a"], "source": ""}]
+    with pytest.raises(CliperaseError, match="cannot be read"):
+        load_pairs(written(broken, rows, features_schema()), "train")
+
+
+@pytest.mark.parametrize(
+    "rule", [{"classes": 3}, {"classes": None}, {"rows": 7}, {"rows": [123456]}, {"caption_pattern": 5}, {"concept": 1}]
+)
+def test_rules_of_the_wrong_kind(training, rule):
+    with pytest.raises(CliperaseError, match="forget rule"):
+        forget_mask(training, rule)
+
+
+def test_a_rule_may_match_nothing_where_that_is_allowed(training):
+    assert not forget_mask(training, {"rows": ["none"]}, required=False).any()

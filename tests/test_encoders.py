@@ -1,5 +1,6 @@
 """The open_clip adapter: conformance, saving and loading, and models that are not what they seem."""
 
+import copy
 import json
 
 import open_clip
@@ -7,7 +8,7 @@ import pytest
 import torch
 from torchvision.transforms.functional import to_pil_image
 
-from cliperase.encoders import CONFIG_NAME, WEIGHTS_NAME, create_model, load_model
+from cliperase.encoders import COMPACT, CONFIG_NAME, WEIGHTS_NAME, create_model, fit, load_model
 from cliperase.errors import CliperaseError
 
 TEXTS = ["a photo of a apple", "a photo of a lemon", "apple"]
@@ -80,6 +81,42 @@ def test_open_clip_itself_loads_it(model, model_folder, training):
     with torch.no_grad():
         image = loaded.encode_image(pixels, normalize=True)
     assert torch.allclose(image, model.encode_image(training.images[:1]), atol=1e-5)
+
+
+def test_pictures_are_cut_to_the_middle_not_squashed():
+    wide = torch.zeros(1, 3, 10, 30)
+    wide[..., 10:20] = 1.0
+    cut = fit(wide, 10)
+    assert cut.shape == (1, 3, 10, 10)
+    assert torch.equal(cut, torch.ones(1, 3, 10, 10))
+    assert fit(torch.rand(2, 3, 64, 48), 32).shape == (2, 3, 32, 32)
+
+
+def test_openais_activation_is_kept_and_saved(monkeypatch, tmp_path):
+    """Their weights need QuickGELU, which the architecture's name alone does not say."""
+    create = open_clip.create_model
+    asked = {}
+
+    def without_download(name, pretrained=None, **options):
+        asked.update(options)
+        return create(name, force_quick_gelu=options["force_quick_gelu"])
+
+    monkeypatch.setattr(open_clip, "create_model", without_download)
+    loaded = load_model("RN50/openai")
+    assert asked["require_pretrained"]
+    assert asked["force_quick_gelu"]
+    assert loaded.config["model_cfg"]["quick_gelu"] is True
+    assert "QuickGELU" in str(loaded.model.transformer)
+
+
+def test_other_text_towers_keep_their_padding():
+    """Without a causal mask the padding is seen, and with other pooling the end token is not what is pooled."""
+    for change in ({"pool_type": "last"}, {"no_causal_mask": True}):
+        config = copy.deepcopy(COMPACT)
+        config["model_cfg"]["text_cfg"] |= change
+        model = create_model(config).eval()
+        whole = model.model.encode_text(model.tokenizer(TEXTS), normalize=True)
+        assert torch.equal(model.encode_text(TEXTS), whole), change
 
 
 def test_a_built_in_model_with_weights_from_a_file(tmp_path):

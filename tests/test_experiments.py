@@ -9,7 +9,7 @@ import torch
 
 from cliperase.bench import Bench, Run, changed_parameters, run_all
 from cliperase.errors import CliperaseError
-from cliperase.experiments import PLANS, configured, read_params, run_tuning
+from cliperase.experiments import PLANS, configured, read_params, run_experiment, run_tuning, section
 from cliperase.tasks import task_of
 
 PARAMS = read_params()
@@ -90,11 +90,32 @@ def test_results_do_not_depend_on_how_many_workers_there_are(data_folder, model_
     assert (tables[0].peak_mb > 50).all()
 
 
+def test_a_wrong_model_or_data_is_one_line_from_the_workers_too(data_folder, model_folder):
+    for workers in (1, 2):
+        params, runs = {**ABOUT, "workers": workers}, runs_of_apple("null space", "CLIPErase")
+        with pytest.raises(CliperaseError, match="cannot be read"):
+            run_all(params, data_folder / "nowhere", model_folder, runs, ("test",))
+
+
+def test_sections_that_are_missing_are_named():
+    with pytest.raises(CliperaseError, match=r"no section 'captions\.pears'"):
+        section(PARAMS, "captions.pears")
+    with pytest.raises(CliperaseError, match="not a mapping"):
+        section(PARAMS, "data.seed")
+    with pytest.raises(CliperaseError, match="no 'seeds'"):
+        run_experiment("main", {key: PARAMS[key] for key in PARAMS if key != "seeds"}, "data", "model")
+
+
+def test_no_draw_of_ratios_holds_a_concept_of_the_search():
+    named = SimpleNamespace(class_names=["dog", "umbrella", *DATA.class_names], labels=DATA.labels)
+    assert not any({"dog", "umbrella"} & set(run.rule["classes"]) for run in PLANS["ratios"](PARAMS, named))
+
+
 def test_absent_classes_are_neither_forgotten_nor_kept(data_folder, model_folder, monkeypatch):
     seen = []
     monkeypatch.setattr(
         "cliperase.bench.forget_in_place",
-        lambda model, method, config, training, mask, *_, **known: (
+        lambda model, method, config, training, mask, validation, *_, **known: (
             seen.append((training, mask, known["features"])),
             SimpleNamespace(),
         )[1],

@@ -253,6 +253,13 @@ def test_a_lambda_that_is_not_a_number(value):
         create_method("CLIPErase", {"lambda_fm": value})
 
 
+def test_counts_and_options_are_checked_before_anything_runs():
+    with pytest.raises(CliperaseError, match="batches is 0"):
+        create_method("null space", {"batches": 0})
+    with pytest.raises(CliperaseError, match="'cosine' unknown"):
+        create_method("CLIPErase", {"consistency_over": "cosine"})
+
+
 def test_unknown_method_and_setting():
     with pytest.raises(CliperaseError, match="'CLIPerase' unknown"):
         create_method("CLIPerase", {})

@@ -13,7 +13,7 @@ from cliperase.cli import EXPERIMENTS as ALL
 from cliperase.results import read_results
 
 EXPERIMENTS = set(ALL) - {"main"}
-TARGETS = ("results", "manifest", "contact_sheet", "embedding_space")
+TARGETS = ("results", "manifest", "manifest_captions", "contact_sheet", "embedding_space")
 ROOT = Path(__file__).parent.parent
 METHODS = ("fine-tune retention", "null space", "CLIPErase")  # the names have spaces: dvc must take them
 

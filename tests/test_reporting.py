@@ -5,7 +5,9 @@ import math
 import pandas as pd
 import pytest
 
-from cliperase.reporting import OF_STATEMENT, VERDICTS, bears_out, paired_change, summarise_each
+from cliperase.ledger import OF_STATEMENT, VERDICTS, all_cells, bears_out, judge_ratios, ledger
+from cliperase.reporting import paired_change, summarise_each
+from cliperase.results import COLUMNS
 
 LOW, HIGH = {"method": "GA", "concept": "few"}, {"method": "GA", "concept": "many"}
 
@@ -68,3 +70,47 @@ def test_each_concept_has_its_interval_over_seeds():
     assert table["forget_accuracy ±"]["few", "GA"] == pytest.approx(12.706, abs=1e-3)
     assert table["forget_accuracy ±"]["many", "GA"] == 0
     assert math.isnan(table["forget_accuracy ±"]["few", "original"])
+
+
+def test_the_ledger_lists_every_cell_and_gives_no_number_to_what_was_not_run(tmp_path):
+    about = {"profile": "icons", "dataset": "icons", "model": "compact", "concept": "apple", "seed": "0"}
+    about |= {"split": "test", "unit": "%", "provenance": "icons", "seconds": 0.0, "peak_mb": 1}
+    values = {("original", "forget_accuracy"): 95.0, ("original", "retain_accuracy"): 96.0}
+    values |= {("CLIPErase", "forget_accuracy"): 1.0, ("CLIPErase", "retain_accuracy"): 95.0}
+    values |= {("GradDiff", "forget_accuracy"): 3.0}
+    rows = [
+        {**about, "experiment": "main", "method": m, "metric": metric, "value": v} for (m, metric), v in values.items()
+    ]
+    path = tmp_path / "results.csv"
+    pd.DataFrame(rows)[COLUMNS].to_csv(path, index=False)
+    table = ledger(path)
+    assert len(table) == len(all_cells())
+    found = table[table.experiment == "main"].set_index(["method", "metric"])
+    assert found.verdict["CLIPErase", "forget_accuracy"] == "match"
+    assert found.verdict["CLIPErase", "retain_accuracy"] == "differs"  # the paper's rises, ours falls
+    assert found.verdict["GradDiff", "forget_accuracy"] == "no number in the paper"
+    assert found.ours["GradDiff", "forget_accuracy"] == "3.00"
+    assert found.verdict["ENMN", "retain_accuracy"] == "not run"
+    absent = table[table.verdict == "not run"]
+    assert set(absent.ours) == set(absent.provenance) == {"–"}
+    assert set(table.verdict) <= set(VERDICTS)
+
+
+def test_ratios_are_judged_by_their_intervals():
+    metrics = {"GA": ("retain_accuracy", [(90, 50), (91, 52), (89, 48)]), "CLIPErase": ("retain_accuracy", None)}
+    lines = []
+    for seed, (few, many) in enumerate(metrics["GA"][1]):
+        for concept, value in (("3 % of classes", few), ("30 % of classes", many)):
+            for method, shift in (
+                ("GA", 0.0),
+                ("CLIPErase", 95.0 - value),
+                ("original", 95.5 - value),
+                ("GradDiff", 0),
+            ):
+                for metric in ("forget_accuracy", "retain_accuracy"):
+                    lines.append([method, concept, str(seed), metric, value + shift])
+    rows = pd.DataFrame(lines, columns=["method", "concept", "seed", "metric", "value"])
+    judged = judge_ratios(rows).set_index(["method", "metric"]).verdict
+    assert judged["GA", "retain_accuracy"] == "same direction"
+    assert judged["GA", "forget_accuracy"] == "differs"  # the paper's gets worse, this one falls
+    assert judged["CLIPErase", "retain_accuracy"] == "same direction"

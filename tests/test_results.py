@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from cliperase.errors import CliperaseError
-from cliperase.reporting import beside_paper, compare, in_order, mark_best, paper_cells, summarise, verdict
+from cliperase.ledger import beside_paper, paper_cells, verdict
+from cliperase.reporting import compare, in_order, mark_best, summarise
 from cliperase.results import COLUMNS, collect, mean_interval, read_results, rows_of, write_table
 
 ABOUT = {"profile": "icons", "experiment": "main", "dataset": "icons", "model": "compact", "method": "GA"}

@@ -209,6 +209,27 @@ def test_the_best_validated_weights_are_kept_and_the_first_of_equals(model, sets
     assert not same(state, seen[2])
 
 
+def test_a_checkpoint_of_other_weights_or_rows_is_refused(model, sets, tmp_path):
+    """Same settings, same shapes, same counts: only what the run started from differs."""
+    path = tmp_path / "run.safetensors"
+    weights_after(model, sets, checkpoint=path)
+    held = path.read_bytes()
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        other.model.logit_scale += 0.1
+    swapped = (sets[1].select(sets[1].labels == 1), sets[1])
+    for student, data in ((other, sets), (model, swapped)):
+        with pytest.raises(CliperaseError, match="of another run"):
+            weights_after(student, data, checkpoint=path)
+    assert path.read_bytes() == held
+
+
+def test_a_step_without_any_loss_says_so(model, sets):
+    nothing = create_method("CLIPErase", {"lambda_rm": 0.0, "lambda_fm": 0.0, "lambda_cm": 0.0})
+    with pytest.raises(CliperaseError, match="every loss term is switched off"):
+        weights_after(model, sets, method=nothing)
+
+
 def test_a_diverging_loss_says_so(model, sets):
     class Broken:
         def loss(self, batch):
@@ -220,7 +241,18 @@ def test_a_diverging_loss_says_so(model, sets):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("learning_rate", "1e-5"), ("steps", 0), ("learning_rate", -1.0), ("schedule", "cosine"), ("captions", "all")],
+    [
+        ("learning_rate", "1e-5"),
+        ("steps", 0),
+        ("learning_rate", -1.0),
+        ("schedule", "cosine"),
+        ("captions", "all"),
+        ("steps", 1.5),
+        ("forget_batch", 0),
+        ("evaluate_every", True),
+        ("learning_rate", float("nan")),
+        ("micro_batch", -1),
+    ],
 )
 def test_bad_settings_are_named(field, value):
     with pytest.raises(CliperaseError, match=field):

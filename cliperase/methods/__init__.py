@@ -58,4 +58,6 @@ def create_method(name, settings):
             continue
         if not isinstance(value, expected) or isinstance(value, bool) != (expected is bool):
             raise CliperaseError(f"{name}: {key} is {value!r}; give a {expected.__name__}, for example 1.0e-4")
+        if expected is int and value < 1:
+            raise CliperaseError(f"{name}: {key} is {value!r}; give a whole number of at least 1")
     return METHODS[name](**settings)

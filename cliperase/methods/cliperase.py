@@ -6,7 +6,8 @@ from its own. A λ of zero leaves its term out, which gives the rows of the abla
 
 from dataclasses import dataclass
 
-from cliperase.losses import consistency, forgetting, retention
+from cliperase.errors import CliperaseError
+from cliperase.losses import CONSISTENCY_READINGS, RETENTION_TARGETS, consistency, forgetting, retention
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,14 @@ class CLIPErase:
     lambda_cm: float = 3.0
     consistency_over: str = "similarity"  # or "embedding": losses.consistency says what each means
     retention_targets: str = "identical-texts"  # or "diagonal", the literal InfoNCE
+
+    def __post_init__(self):
+        for value, options in (
+            (self.consistency_over, CONSISTENCY_READINGS),
+            (self.retention_targets, RETENTION_TARGETS),
+        ):
+            if value not in options:
+                raise CliperaseError(f"CLIPErase: {value!r} unknown; choose one of {options}")
 
     def loss(self, batch):
         terms, r = {}, batch.retain

@@ -14,7 +14,7 @@ TOWERS = ("both", "text")
 
 @dataclass(frozen=True)
 class GradientAscent:
-    towers: str = "both"  # or "text": only the text tower learns
+    towers: str = "both"  # or "text": only the text tower and the temperature learn
 
     def __post_init__(self):
         if self.towers not in TOWERS:

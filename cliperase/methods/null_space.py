@@ -3,7 +3,8 @@
 With v the forget texts' mean embedding and m the direction of the retain texts' mean, u is the unit vector of
 v - m·(v·m), and the head is multiplied by I - strength·u·uᵀ. Taking out all of v would leave the forget text
 without a direction, a division of noise by noise; so it keeps what every text has. Only the text head changes:
-images and the concept's other words keep their place, and a linear probe finds the concept in the images as before.
+images keep their place, and a linear probe finds the concept in them as before. Known failure: every text goes through
+the edited head, so texts that share the removed direction move too.
 """
 
 from dataclasses import dataclass

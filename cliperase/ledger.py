@@ -1,0 +1,172 @@
+"""The paper's published cells beside ours, and the rules that judge them."""
+
+import math
+
+import pandas as pd
+import yaml
+
+from cliperase.reporting import experiment_rows, find_root, paired_change, summarise
+
+MATCH_POINTS = 2.0  # |ours - paper| up to which a cell counts as a match
+MOVED_POINTS = 1.0  # change against the baseline from which a direction counts
+RIVALS = ("CLIPErase", "GradDiff")  # the rows whose order is compared where the paper gives nothing before unlearning
+VERDICTS = ("match", "same direction", "differs", "not distinguishable", "no number in the paper", "not run")
+EXPECTED = {  # what a statement of the ledger on ratios says of its metric
+    "falls sharply as the ratio grows": "falls",
+    "forgetting gets worse as the ratio grows": "rises",  # accuracy on what should be forgotten
+    "stays near the original": "stays",
+}
+OF_STATEMENT = {True: "same direction", False: "differs", None: "not distinguishable"}  # see `bears_out`
+
+
+def all_cells():
+    """Every published cell."""
+    return yaml.safe_load((find_root() / "figures" / "paper_reference.yaml").read_text())["cells"]
+
+
+def paper_cells(experiment):
+    """The published cells of one experiment."""
+    return [cell for cell in all_cells() if cell["experiment"] == experiment]
+
+
+def verdict(ours, paper, our_baseline, paper_baseline):
+    """`match`, `same direction` (the change against the baseline has the paper's sign), `differs`, `not run`."""
+    if ours is None or math.isnan(ours):
+        return "not run"
+    if abs(ours - paper) <= MATCH_POINTS:
+        return "match"
+    our_change, paper_change = ours - our_baseline, paper - paper_baseline
+    moved = abs(our_change) > MOVED_POINTS and abs(paper_change) > MOVED_POINTS
+    return "same direction" if moved and our_change * paper_change > 0 else "differs"
+
+
+def baselines(cell, cells, values):
+    """What the direction of a cell is told against: (ours, the paper's), nan where there is none.
+
+    The value before unlearning; where the paper does not give it, that of the other of RIVALS, so that the
+    direction is the order of the two.
+    """
+    method, metric = cell["method"], cell["metric"]
+    if "baseline" in cell:
+        return values.get("original", math.nan), cell["baseline"]
+    others = [
+        other["value"]
+        for other in cells
+        if {method, other["method"]} == set(RIVALS) and other["metric"] == metric and other.get("value") is not None
+    ]
+    if not others:
+        return math.nan, math.nan
+    (rival,) = set(RIVALS) - {method}
+    return values.get(rival, math.nan), others[0]
+
+
+def beside_paper(summary, experiment, provenance):
+    """Every published cell of the experiment with ours: difference, provenance of ours, verdict."""
+    values, cells = summary.set_index("method"), paper_cells(experiment)
+    lines = []
+    for cell in cells:
+        if cell.get("value") is None:
+            continue
+        method, metric = cell["method"], cell["metric"]
+        measured = values[metric] if metric in values else pd.Series(dtype=float)
+        ours = measured.get(method)
+        said = verdict(ours, cell["value"], *baselines(cell, cells, measured))
+        lines.append(
+            {
+                "method": method,
+                "metric": metric,
+                "paper": cell["value"],
+                "ours": None if said == "not run" else ours,
+                "difference": None if said == "not run" else ours - cell["value"],
+                "provenance of ours": "–" if said == "not run" else provenance,
+                "verdict": said,
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def bears_out(mean, half, expected, margin=MATCH_POINTS):
+    """Does a change with its interval bear out that a metric `falls`, `rises` or `stays`? True, False or None.
+
+    A direction: the whole interval lies on its side of zero, or on the other. `stays`: the whole interval lies
+    within ± `margin` points, or wholly outside. None: the interval allows both, or there is a single run.
+    """
+    low, high = mean - half, mean + half
+    if expected == "falls":
+        low, high = -high, -low
+    yes, no = (low > 0, high < 0)
+    if expected == "stays":
+        yes, no = (-margin <= low and high <= margin, low > margin or high < -margin)
+    return True if yes else False if no else None
+
+
+def ratio_of(concept):
+    """Percent of `"10 % of classes"`."""
+    return int(concept.split()[0])
+
+
+def judge_ratios(rows):
+    """The ledger's statements on ratios beside ours, each judged by `bears_out`.
+
+    *Falls* and *rises*: the change from the smallest to the largest ratio, paired by seed. *Stays*: the
+    difference from the original on the same classes at the largest ratio.
+    """
+    first, last = (pick(rows.concept.unique(), key=ratio_of) for pick in (min, max))
+    lines = []
+    for cell in paper_cells("ratios"):
+        method, metric, expected = cell["method"], cell["metric"], EXPECTED[cell["statement"]]
+        start = ("original", last) if expected == "stays" else (method, first)
+        chosen = [dict(zip(("method", "concept"), pair, strict=True)) for pair in (start, (method, last))]
+        mean, half = paired_change(rows, metric, *chosen)
+        against = "the original" if expected == "stays" else f"{ratio_of(first)} %"
+        lines.append(
+            {
+                "method": method,
+                "metric": metric,
+                "paper": cell["statement"],
+                "ours": f"{ratio_of(last)} % less {against}: {mean:+.1f} ± {half:.1f} points",
+                "verdict": OF_STATEMENT[bears_out(mean, half, expected)],
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def ledger(results):
+    """Every published cell with ours, as text: what was not run has no number, dashes of the paper stay dashes."""
+    tables = []
+    for experiment in dict.fromkeys(cell["experiment"] for cell in all_cells()):
+        rows = experiment_rows(results, experiment)
+        found = judged_cells(experiment, rows) if len(rows) else {}
+        for cell in paper_cells(experiment):
+            ours = found.get((cell["method"], cell["metric"]), {"ours": "–", "verdict": "not run"})
+            if cell.get("value", 0) is None and ours["ours"] != "–":
+                ours = {"ours": ours["ours"], "verdict": "no number in the paper"}
+            paper = cell["statement"] if "statement" in cell else cell["value"]
+            provenance = "–" if ours["ours"] == "–" else ", ".join(rows.provenance.unique())
+            about = {"experiment": experiment, "method": cell["method"], "concept": cell.get("concept", "–")}
+            about |= {"metric": cell["metric"], "paper": "–" if paper is None else str(paper)}
+            tables.append({**about, "ours": ours["ours"], "provenance": provenance, "verdict": ours["verdict"]})
+    return pd.DataFrame(tables)
+
+
+def judged_cells(experiment, rows):
+    """{(method, metric): {ours, verdict}} of an experiment that was run."""
+    if experiment == "ratios":
+        lines = judge_ratios(rows)
+    else:
+        metrics = sorted({cell["metric"] for cell in paper_cells(experiment)})
+        summary = summarise(rows, ["method"], metrics)
+        lines = beside_paper(summary, experiment, "")
+        lines = lines.assign(ours=[text_of(value) for value in lines.ours])
+        dashes = [c for c in paper_cells(experiment) if c.get("value", 0) is None]
+        known = summary.set_index("method")
+        more = [
+            {"method": c["method"], "metric": c["metric"], "ours": text_of(known[c["metric"]].get(c["method"]))}
+            for c in dashes
+        ]
+        lines = pd.concat([lines, pd.DataFrame(more)])
+    return {(line["method"], line["metric"]): line for line in lines.to_dict("records")}
+
+
+def text_of(value):
+    return "–" if value is None or math.isnan(value) else f"{value:.2f}"

@@ -1,0 +1,44 @@
+"""The search: which candidate is chosen, and that the control for retention has a rule of its own."""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "tuning"))
+
+from choices import METRICS, summarise_search  # noqa: E402
+
+CANDIDATES = {"fine-tune": [{"learning_rate": 1e-3}, {"learning_rate": 1e-5}], "SSD": [{"alpha": 2.0}, {"alpha": 3.0}]}
+
+
+def searched(scores, retains):
+    """Tidy rows of two concepts whose means are the given ones."""
+    lines = []
+    for name in scores:
+        for concept, shift in (("dog", -1.0), ("umbrella", 1.0)):
+            values = {"selection_score": scores[name] + shift, "retain_accuracy": retains[name] + shift}
+            for metric in METRICS:
+                lines.append([name, concept, metric, values.get(metric, 0.0)])
+    return pd.DataFrame(lines, columns=["method", "concept", "metric", "value"])
+
+
+def test_the_best_mean_score_is_chosen_and_of_equals_the_first():
+    table = searched(
+        {"fine-tune 0": 60, "fine-tune 1": 20, "SSD 0": 50, "SSD 1": 50},
+        {"fine-tune 0": 70, "fine-tune 1": 96, "SSD 0": 90, "SSD 1": 99},
+    )
+    chosen = summarise_search(table, CANDIDATES).query("chosen == 'yes'").set_index("method")
+    assert chosen.candidate.to_dict() == {"SSD": 0, "fine-tune": 0, "fine-tune retention": 1}
+    assert yaml.safe_load(chosen.settings["fine-tune retention"]) == {"method": "fine-tune", "learning_rate": 1e-5}
+    assert chosen.selection_score["fine-tune"] == 60
+    assert chosen.retain_accuracy["fine-tune retention"] == 96
+
+
+def test_every_row_of_the_search_has_the_same_budget():
+    search = yaml.safe_load((ROOT / "tuning" / "search.yaml").read_text())
+    assert {len(candidates) for candidates in search["candidates"].values()} == {8}
+    stages = yaml.safe_load((ROOT / "tuning" / "dvc.yaml").read_text())["stages"]
+    assert set(stages["search"]["foreach"]) == set(search["candidates"])
