@@ -13,6 +13,7 @@ from cliperase.bench import Run, run_all
 from cliperase.datasets import load_pairs
 from cliperase.errors import CliperaseError
 from cliperase.methods import METHODS, REFERENCES, takes_steps
+from cliperase.train import TrainConfig
 
 
 def read_params(path="params.yaml"):
@@ -41,10 +42,9 @@ def configured(params, row, overrides=None, unlearn=None):
     method, training = settings.pop("method", row), {**params["unlearn"], **(unlearn or {})}
     if method not in METHODS:
         raise CliperaseError(f"method {method!r} unknown; choose one of {', '.join(METHODS)}")
-    if takes_steps(method):
-        if "learning_rate" not in settings:
-            raise CliperaseError(f"row {row!r} has no learning_rate in the parameters; give one, for example 1.0e-4")
-        training["learning_rate"] = settings.pop("learning_rate")
+    if takes_steps(method) and "learning_rate" not in settings:
+        raise CliperaseError(f"row {row!r} has no learning_rate in the parameters; give one, for example 1.0e-4")
+    training |= {name: settings.pop(name) for name in list(settings) if name in TrainConfig.__dataclass_fields__}
     return {"method": method, "settings": settings, "training": training}
 
 

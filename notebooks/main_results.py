@@ -22,7 +22,8 @@
 # concepts (`figures/tuning.md`). Checkpoints are selected on validation images; what is shown is the test
 # split. `original` and `retrain` are single models, every other row is concepts × seeds.
 # `fine-tune retention` is fine-tuning at the candidate that keeps the retain set best, not the one that
-# forgets best: the control for retention that rises.
+# forgets best: the control for retention that rises. `CLIPErase longer` has twice the steps of all others and was added
+# after its results had been seen; it is no part of the comparison.
 
 # %% tags=["parameters"]
 results = "metrics/icons/results.csv"
@@ -100,8 +101,7 @@ show(beside_paper(summary, "main", provenance="icons"))
 # %% [markdown]
 # ## The claim, asserted
 #
-# For every concept and seed: CLIPErase's forget accuracy is at most 1 %, and its retain accuracy is at
-# most 1.5 points below the original's.
+# CLIPErase forgets and keeps on average, for every concept; ENMN, which sees noise instead of images, keeps less.
 
 # %%
 runs = rows[rows.metric.isin(percent)].pivot_table(
@@ -110,12 +110,27 @@ runs = rows[rows.metric.isin(percent)].pivot_table(
 ours = runs.loc["CLIPErase"]
 before = runs.loc["original"].droplevel("seed")
 drop = before.retain_accuracy - ours.retain_accuracy
-print(f"runs: {len(ours)}")
-print(f"worst forget accuracy: {ours.forget_accuracy.max():.2f} %")
-print(f"worst loss of retain accuracy: {drop.max():.2f} points ({' '.join(drop.idxmax()[:1])})")
-assert (ours.forget_accuracy <= 1.0).all()
-assert (drop <= 1.5).all()
+by_concept = ours.assign(drop=drop).groupby("concept")[["forget_accuracy", "drop"]].mean().round(2)
+show(by_concept.rename(columns={"drop": "loss of retain accuracy, points"}).reset_index())
+assert by_concept.forget_accuracy.max() <= 3
+assert by_concept["drop"].max() <= 1.5
 assert summary.set_index("method").retain_accuracy["CLIPErase"] > summary.set_index("method").retain_accuracy["ENMN"]
+
+# %% [markdown]
+# ## A target of our own, run by run
+#
+# We had set out to see *every* run of CLIPErase at a forget accuracy of at most 1 % and a retain accuracy at most 1.5
+# points below the original's. How many get there is counted here, and the ones that do not are named. Two rows stand
+# beside it: `CLIPErase longer`, the same with twice the steps and no part of the comparison, and MultiDelete.
+
+# %%
+for name in ("CLIPErase", "CLIPErase longer", "MultiDelete"):
+    lost = (before.retain_accuracy - runs.loc[name].retain_accuracy).round(2)
+    forgot = runs.loc[name].forget_accuracy
+    met = (forgot <= 1.0) & (lost <= 1.5)
+    print(f"{name}: {met.sum()} of {len(met)} runs meet it; worst {forgot.max():.2f} % and {lost.max():.2f} points")
+    for concept, seed in met[~met].index:
+        print(f"  missed: {concept}, seed {seed}: {forgot[concept, seed]:.2f} %, {lost[concept, seed]:.2f} points")
 
 # %% [markdown]
 # ## Is a row better than CLIPErase, or is it chance?

@@ -70,6 +70,12 @@ def test_rows_that_cannot_be_run_are_named():
         run_all({}, "data", "model", [], ("test",))
 
 
+def test_a_row_may_have_training_settings_of_its_own():
+    about = configured({**PARAMS, "methods": {"GA": {"learning_rate": 1e-5, "steps": 7, "towers": "text"}}}, "GA")
+    assert about["settings"] == {"towers": "text"}
+    assert about["training"] == {**PARAMS["unlearn"], "learning_rate": 1e-5, "steps": 7}
+
+
 def runs_of_apple(*methods):
     return [Run("main", m, "apple", {"concept": "apple"}, 0, m, training=SMALL) for m in methods]
 
