@@ -175,6 +175,11 @@ def mark_best(table, summary, column, forget="forget_accuracy", most=1.0, refere
     return table
 
 
+def claim(text, holds):
+    """Print whether a claim holds here. nbval compares the line, so a verdict that changes fails the check."""
+    print(f"{'holds' if holds else 'DOES NOT HOLD'}: {text}")
+
+
 def show(table):
     """Display a table as Markdown, the same text on every run, so that nbval can compare it."""
     display(Markdown(markdown(table)))

@@ -22,8 +22,7 @@
 # concepts (`figures/tuning.md`). Checkpoints are selected on validation images; what is shown is the test
 # split. `original` and `retrain` are single models, every other row is concepts × seeds.
 # `fine-tune retention` is fine-tuning at the candidate that keeps the retain set best, not the one that
-# forgets best: the control for retention that rises. `CLIPErase longer` has twice the steps of all others and was added
-# after its results had been seen; it is no part of the comparison.
+# forgets best: the control for retention that rises.
 
 # %% tags=["parameters"]
 results = "metrics/icons/results.csv"
@@ -36,6 +35,7 @@ from cliperase.ledger import beside_paper, paper_cells
 from cliperase.methods import REFERENCES
 from cliperase.plotting import dot_plot, publish_figure, use_style
 from cliperase.reporting import (
+    claim,
     compare,
     experiment_rows,
     find_root,
@@ -99,9 +99,9 @@ publish_figure(figure, "main_results", root / publish_to)
 show(beside_paper(summary, "main", provenance="icons"))
 
 # %% [markdown]
-# ## The claim, asserted
+# ## The claim, tested
 #
-# CLIPErase forgets and keeps on average, for every concept; ENMN, which sees noise instead of images, keeps less.
+# CLIPErase forgets and keeps, on average over seeds, for every concept; the baselines that the paper names keep less.
 
 # %%
 runs = rows[rows.metric.isin(percent)].pivot_table(
@@ -112,25 +112,31 @@ before = runs.loc["original"].droplevel("seed")
 drop = before.retain_accuracy - ours.retain_accuracy
 by_concept = ours.assign(drop=drop).groupby("concept")[["forget_accuracy", "drop"]].mean().round(2)
 show(by_concept.rename(columns={"drop": "loss of retain accuracy, points"}).reset_index())
-assert by_concept.forget_accuracy.max() <= 3
-assert by_concept["drop"].max() <= 1.5
-assert summary.set_index("method").retain_accuracy["CLIPErase"] > summary.set_index("method").retain_accuracy["ENMN"]
+retain = summary.set_index("method").retain_accuracy
+claim("CLIPErase's mean forget accuracy is at most 1 % for every concept", by_concept.forget_accuracy.max() <= 1)
+claim("its mean loss of retain accuracy is at most 1.5 points for every concept", by_concept["drop"].max() <= 1.5)
+claim("it keeps more than ENMN", retain["CLIPErase"] > retain["ENMN"])
+claim("it keeps more than GradDiff", retain["CLIPErase"] > retain["GradDiff"])
 
 # %% [markdown]
 # ## A target of our own, run by run
 #
 # We had set out to see *every* run of CLIPErase at a forget accuracy of at most 1 % and a retain accuracy at most 1.5
-# points below the original's. How many get there is counted here, and the ones that do not are named. Two rows stand
-# beside it: `CLIPErase longer`, the same with twice the steps and no part of the comparison, and MultiDelete.
+# points below the original's. How many get there is counted here, and the ones that do not are named; MultiDelete
+# stands beside it. Where validation still names a part of the forget set at the last checkpoint, the steps ran out.
 
 # %%
-for name in ("CLIPErase", "CLIPErase longer", "MultiDelete"):
+selected = experiment_rows(root / results, "main", split="validation").query("metric == 'forget_accuracy'")
+unfinished = selected.set_index(["method", "concept", "seed"]).value
+for name in ("CLIPErase", "MultiDelete"):
     lost = (before.retain_accuracy - runs.loc[name].retain_accuracy).round(2)
     forgot = runs.loc[name].forget_accuracy
     met = (forgot <= 1.0) & (lost <= 1.5)
     print(f"{name}: {met.sum()} of {len(met)} runs meet it; worst {forgot.max():.2f} % and {lost.max():.2f} points")
-    for concept, seed in met[~met].index:
-        print(f"  missed: {concept}, seed {seed}: {forgot[concept, seed]:.2f} %, {lost[concept, seed]:.2f} points")
+    for run in met[~met].index:
+        left = unfinished[(name, *run)]
+        print(f"  missed: {run[0]}, seed {run[1]}: {forgot[run]:.2f} % and {lost[run]:.2f} points", end="; ")
+        print(f"on validation images {left:.2f} % were left at the checkpoint that was kept")
 
 # %% [markdown]
 # ## Is a row better than CLIPErase, or is it chance?
@@ -143,7 +149,9 @@ for name in ("CLIPErase", "CLIPErase longer", "MultiDelete"):
 forgets = summary[(summary.forget_accuracy <= 1.0) & ~summary.method.isin([*REFERENCES, "CLIPErase"])].method
 several = len(concepts) > 1 and len(forgets) > 0
 if several:
-    show(compare(rows, "CLIPErase", "retain_accuracy", list(forgets)))
+    compared = compare(rows, "CLIPErase", "retain_accuracy", list(forgets))
+    compared["p (Holm)"] = compared["p (Holm)"].map("{:.1g}".format)
+    show(compared)
 
 # %% [markdown]
 # ## What a row costs
@@ -165,7 +173,7 @@ if len(alone):
 # ## The same, per concept
 
 # %%
-per_concept = runs.groupby(["method", "concept"]).mean().unstack("concept").loc[order].round(1)
+per_concept = runs.groupby(["method", "concept"]).mean().unstack("concept").loc[order].map("{:.1f}".format)
 per_concept.columns = [f"{metric.split('_')[0]}, {concept}" for metric, concept in per_concept.columns]
 show(per_concept.reset_index())
 
@@ -179,7 +187,7 @@ show(per_concept.reset_index())
 other = experiment_rows(root / results, "main", split="heldout")
 other = other[other.metric == "forget_accuracy"]
 if len(other):
-    wide = other.groupby(["method", "concept"]).value.mean().unstack().reindex(order).round(1)
+    wide = other.groupby(["method", "concept"]).value.mean().unstack().reindex(order).map("{:.1f}".format)
     show(wide.reset_index())
 
 # %% [markdown]

@@ -30,7 +30,15 @@ import matplotlib.pyplot as plt
 
 from cliperase.ledger import VERDICTS, ledger
 from cliperase.plotting import GUIDE, OURS, PAPER, publish_figure, use_style
-from cliperase.reporting import experiment_rows, find_root, publish_table, show, summarise_each, with_intervals
+from cliperase.reporting import (
+    claim,
+    experiment_rows,
+    find_root,
+    publish_table,
+    show,
+    summarise_each,
+    with_intervals,
+)
 
 use_style()
 root = find_root()
@@ -132,13 +140,17 @@ for name in names:
     gain[name] = {metric: change.mean() for metric, change in changes.items()}
     told = [f"{c.mean():+6.2f} ({c.min():+.2f} to {c.max():+.2f})" for c in changes.values()]
     print(f"{name:10s} took part {told[0]}   bystanders {told[1]}")
-share = gain["RM"]["trained_accuracy"] / gain["CLIPErase"]["trained_accuracy"]
+fine_tuned, ours = gain["RM"], gain["CLIPErase"]
 still = wide["RM"]["forget_accuracy"].mean()
-print(f"RM, plain fine-tuning, gains {100 * share:.0f} % of what CLIPErase gains and still names {still:.1f} %")
-print("of the class that CLIPErase forgets.")
-assert gain["CLIPErase"]["trained_accuracy"] > 2  # retention rises here too, where the original has room to learn
-assert gain["CLIPErase"]["trained_accuracy"] > gain["CLIPErase"]["bystander_accuracy"] + 2
+print(f"RM, plain fine-tuning, still names {still:.1f} % of the class that CLIPErase forgets.")
+claim("fine-tuning on the retain set alone raises the classes that took part", fine_tuned["trained_accuracy"] > 2)
+claim("classes that took no part rise with them", fine_tuned["bystander_accuracy"] > 2)
+level = ours["trained_accuracy"] > fine_tuned["trained_accuracy"] / 2
+claim("CLIPErase, which also holds the original's answers (CM), raises them by at least half as much", level)
 
 # %% [markdown]
-# So a retain accuracy above the original's is a statement about training data, not about unlearning. A reader of a
-# table like the paper's should ask for the fine-tuned control and for classes that took no part, as here.
+# A retain accuracy above the original's is a statement about training data, not about unlearning: fine-tuning gives it
+# to the classes it sees, where a model has room to learn, and gives it to no others. CM works against it: the more it
+# weighs, the closer the student stays to its teacher, mistakes included. The paper reports its rise *with* CM, so there
+# RM must have outweighed it (λ_CM = 3 and 20 epochs, against the λ_CM and the steps found here), or the KL was another.
+# A reader of such a table should ask for the fine-tuned control and for classes that took no part.

@@ -38,6 +38,7 @@ from open_clip import SimpleTokenizer
 from cliperase.ledger import bears_out
 from cliperase.plotting import OURS, PAPER, publish_figure, use_style
 from cliperase.reporting import (
+    claim,
     experiment_rows,
     find_root,
     in_order,
@@ -188,27 +189,27 @@ sns.despine(figure, left=True)
 publish_figure(figure, "polysemy", root / publish_to)
 
 # %% [markdown]
-# ## The claim, asserted: CLIPErase forgets the one sense
+# ## The claim, tested: CLIPErase forgets the one sense
 #
 # In every direction.
 
 # %%
 ours = means.loc["CLIPErase"].loc[list(kept)]
 print(ours.forget_accuracy.map("{:.1f} %".format).to_string())
-assert (ours.forget_accuracy <= 5.0).all()
+claim("CLIPErase names at most 5 % of the forgotten sense in every direction", (ours.forget_accuracy <= 5.0).all())
 
 # %% [markdown]
-# ## The claim, asserted: and keeps the other
+# ## The claim, tested: and keeps the other
 #
 # In every direction the mean stays within the margin of the original's.
 
 # %%
 moved = pd.DataFrame({method: {f: change[f, method][0] for f in kept} for method in methods})
 print(moved.CLIPErase.map("{:+.1f} points".format).to_string())
-assert (moved.CLIPErase >= -MARGIN).all()
+claim(f"the kept sense loses at most {MARGIN:g} points in every direction", (moved.CLIPErase >= -MARGIN).all())
 
 # %% [markdown]
-# ## The claim, asserted: the unimodal method does worse
+# ## The claim, tested: the unimodal method does worse
 #
 # Over the six directions gradient ascent on the text tower leaves more of the forgotten sense, less of the kept one,
 # or both: its harmonic mean of 100 - forgotten and kept is the lower one.
@@ -216,7 +217,7 @@ assert (moved.CLIPErase >= -MARGIN).all()
 # %%
 places = overall.method.tolist()
 print("best first:", ", ".join(places[1:]))
-assert places.index("CLIPErase") < places.index("GA text")
+claim("CLIPErase stands above the unimodal method", places.index("CLIPErase") < places.index("GA text"))
 
 # %% [markdown]
 # ## What does not agree

@@ -15,7 +15,7 @@ def main_runs():
     return table.pivot_table(index=["method", "concept", "seed"], columns="metric", values="value")
 
 
-@pytest.mark.xfail(strict=True, reason="2 of 15 runs miss it by little; see notebooks/main_results")
+@pytest.mark.xfail(strict=True, reason="some runs miss it by little; notebooks/main_results names them")
 def test_every_run_of_cliperase_forgets_to_one_percent_and_keeps_within_one_and_a_half_points():
     runs = main_runs()
     before = runs.loc["original"].droplevel("seed").retain_accuracy
