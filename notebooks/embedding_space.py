@@ -232,9 +232,9 @@ claim("the other heatmaps stay within a quarter", 75 < after["retain_relevance"]
 # %% [markdown]
 # ## What does not agree
 #
-# That image and text "move apart" suggests that both move. Almost all of it is the prompt: the images of the
-# forgotten concept keep close to where they were, and each still finds the others among its neighbours.
-# What is gone is the name, not the ability to tell these images from others.
+# That image and text "move apart" suggests two crowds that separate. In the plane neither leaves its place here: what
+# falls is the cosine in the full space, to which both contribute, the prompt more than the images, and the images still
+# find each other among their neighbours. What is gone is the name, not the ability to tell these images from others.
 
 # %%
 print(f"prompt, cosine with itself before: {after['forget_text_self_cosine']:.2f}")
