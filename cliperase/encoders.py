@@ -48,9 +48,59 @@ class ImageTextModel(nn.Module):
         """Fold (D, D) into the last linear map of the text tower: text features t (before norm) become t @ matrix."""
         raise TypeError("an adapter defines multiply_text_head")
 
+    def narrow_vocabulary(self, texts):
+        """Leave the token embeddings that no text uses out of the parameters, where that saves something."""
+
+    def widen_vocabulary(self):
+        """Undo `narrow_vocabulary`: the parameters are the whole model's again, with what was learnt."""
+
     @property
     def device(self):
         return next(self.parameters()).device
+
+
+class Tokens:
+    """A tokenizer that remembers: the same prompts every step cost more to tokenize than to encode."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer, self.rows = tokenizer, {}
+
+    def __call__(self, texts):
+        """List of T strings -> (T, context length) long."""
+        new = list(dict.fromkeys(text for text in texts if text not in self.rows))
+        if new:
+            self.rows.update(zip(new, self.tokenizer(new), strict=True))
+        return torch.stack([self.rows[text] for text in texts])
+
+    def __deepcopy__(self, memo):
+        return self  # copies of a model share what is the same for all of them
+
+
+class UsedEmbedding(nn.Module):
+    """A token embedding whose parameters are the rows of the tokens in `used`; other tokens are looked up and stay.
+
+    A row that no text uses has no gradient, but Adam reads and writes its whole table every step, and in a
+    small model that table is most of the weights. Weight decay does not reach the rows that are left out.
+    """
+
+    def __init__(self, embedding, used):
+        super().__init__()
+        self.whole, self.used = (embedding,), used  # in a tuple: its table is no parameter of this module
+        self.weight = nn.Parameter(embedding.weight.detach()[used])
+        number = torch.full((embedding.num_embeddings,), -1, device=used.device)
+        number[used] = torch.arange(len(used), device=used.device)
+        self.register_buffer("number", number, persistent=False)
+
+    def forward(self, tokens):
+        number, table = self.number[tokens], self.whole[0].weight.detach()
+        rows = F.embedding(number.clamp(min=0), self.weight)
+        return torch.where((number >= 0)[..., None], rows, F.embedding(tokens, table))
+
+    @torch.no_grad()
+    def restore(self):
+        """The ordinary embedding, its used rows as they are now."""
+        self.whole[0].weight[self.used] = self.weight
+        return self.whole[0]
 
 
 class OpenCLIP(ImageTextModel):
@@ -58,14 +108,13 @@ class OpenCLIP(ImageTextModel):
 
     def __init__(self, model, tokenizer, config):
         super().__init__()
-        self.model, self.tokenizer, self.config = model, tokenizer, config
+        self.model, self.tokenizer, self.config = model, Tokens(tokenizer), config
         preprocess = config["preprocess_cfg"]
         shape = (1, 3, 1, 1)
         self.register_buffer("mean", torch.tensor(preprocess["mean"]).view(shape), persistent=False)
         self.register_buffer("std", torch.tensor(preprocess["std"]).view(shape), persistent=False)
         size = preprocess["size"]
         self.image_size = size if isinstance(size, int) else size[0]
-        self.tokens = {}  # text -> token row; tokenizing the same prompts every step costs more than encoding
 
     @property
     def logit_scale(self):
@@ -78,10 +127,7 @@ class OpenCLIP(ImageTextModel):
         return self.model.encode_image((fit(pixels, self.image_size) - self.mean) / self.std, normalize=True)
 
     def encode_text(self, texts):
-        new = [text for text in texts if text not in self.tokens]
-        if new:
-            self.tokens.update(zip(new, self.tokenizer(new), strict=True))
-        tokens = torch.stack([self.tokens[text] for text in texts]).to(self.device)
+        tokens = self.tokenizer(texts).to(self.device)
         model = self.model
         plain = isinstance(model, open_clip.CLIP) and model.text_pool_type == "argmax" and model.attn_mask is not None
         if not plain:  # pooled or masked otherwise: the padding may matter
@@ -99,10 +145,24 @@ class OpenCLIP(ImageTextModel):
         out = torch.func.functional_call(model, shortened, kwargs={"image": None, "text": tokens})
         return out["text_features"] if isinstance(out, dict) else out[1]
 
+    @property
+    def text_tower(self):
+        return getattr(self.model, "text", self.model)
+
+    def narrow_vocabulary(self, texts):
+        embedding = getattr(self.text_tower, "token_embedding", None)
+        if type(embedding) is nn.Embedding and embedding.weight.requires_grad:
+            used = self.tokenizer(texts).unique().to(embedding.weight.device)
+            self.text_tower.token_embedding = UsedEmbedding(embedding, used)
+
+    def widen_vocabulary(self):
+        embedding = getattr(self.text_tower, "token_embedding", None)
+        if isinstance(embedding, UsedEmbedding):
+            self.text_tower.token_embedding = embedding.restore()
+
     @torch.no_grad()
     def multiply_text_head(self, matrix):
-        tower = getattr(self.model, "text", self.model)
-        head = getattr(tower, "text_projection", None)
+        head = getattr(self.text_tower, "text_projection", None)
         if isinstance(head, nn.Linear) and head.bias is None:
             head.weight.copy_(matrix.T @ head.weight)
         elif isinstance(head, nn.Parameter):

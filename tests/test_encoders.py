@@ -8,8 +8,11 @@ import pytest
 import torch
 from torchvision.transforms.functional import to_pil_image
 
+from cliperase.datasets import PairSet
 from cliperase.encoders import COMPACT, CONFIG_NAME, WEIGHTS_NAME, create_model, fit, load_model
 from cliperase.errors import CliperaseError
+from cliperase.methods.cliperase import CLIPErase
+from cliperase.train import TrainConfig, train
 
 TEXTS = ["a photo of a apple", "a photo of a lemon", "apple"]
 
@@ -38,7 +41,7 @@ def test_other_image_sizes_are_resized(model):
 
 
 def test_the_tokenizer_is_whole(model):
-    assert model.tokenizer.vocab_size == 49408
+    assert model.tokenizer.tokenizer.vocab_size == 49408
     tokens = model.tokenizer(TEXTS)
     assert tokens.shape == (3, 24)
     assert len({tuple(row) for row in tokens.tolist()}) == 3
@@ -160,3 +163,32 @@ def test_saving_where_one_cannot_write(model, tmp_path):
     with pytest.raises(CliperaseError, match="cannot be written"):
         model.save(tmp_path / "file" / "model")
     assert (tmp_path / "file").read_text() == "held"
+
+
+def test_a_narrow_vocabulary_trains_to_the_same_weights_as_the_whole():
+    whole, narrow = create_model(COMPACT, 0), create_model(COMPACT, 0)
+    narrow.narrow_vocabulary(TEXTS)
+    assert sum(p.numel() for p in narrow.parameters()) < sum(p.numel() for p in whole.parameters()) / 4
+    for model in (whole, narrow):
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.0)
+        for _ in range(3):
+            optimizer.zero_grad()
+            model.encode_text(TEXTS).pow(3).sum().backward()
+            optimizer.step()
+    unseen = ["a zebra's violin", *TEXTS]
+    with torch.no_grad():
+        assert torch.allclose(whole.encode_text(unseen), narrow.encode_text(unseen), atol=1e-6)
+    narrow.widen_vocabulary()
+    assert narrow.state_dict().keys() == whole.state_dict().keys()
+    assert all(
+        torch.allclose(narrow.state_dict()[name], tensor, atol=1e-6) for name, tensor in whole.state_dict().items()
+    )
+
+
+def test_a_model_is_whole_again_when_training_stops_with_an_error():
+    model = create_model(COMPACT, 0)
+    shape = model.model.token_embedding.weight.shape
+    pairs = PairSet(torch.zeros(2, 3, 32, 32, dtype=torch.uint8), TEXTS[:2], torch.tensor([[0], [1]]), None, [], [], [])
+    with pytest.raises(CliperaseError, match="switched off"):
+        train(model, CLIPErase(0.0, 0.0, 0.0), pairs, TrainConfig(retain_batch=2), forget=pairs)
+    assert model.model.token_embedding.weight.shape == shape
