@@ -142,9 +142,11 @@ def run_all(params, data, model_folder, runs, splits, alone=False):
         open_bench(*where)
         tables = [run_here(run) for run in tqdm(runs, desc=runs[0].experiment)]
     else:
-        spawn = multiprocessing.get_context("spawn")  # forked children inherit locks of torch's threads
+        # not plainly forked, for children inherit locks of torch's threads; the server has imports only, and no thread
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["cliperase.bench"])
         once = 1 if alone else None  # a process of its own: nobody else's memory
-        with ProcessPoolExecutor(workers, spawn, open_bench, where, max_tasks_per_child=once) as pool:
+        with ProcessPoolExecutor(workers, context, open_bench, where, max_tasks_per_child=once) as pool:
             tables = list(tqdm(pool.map(run_here, runs), total=len(runs), desc=runs[0].experiment))
     return pd.DataFrame([row for table in tables for row in table])[COLUMNS]
 

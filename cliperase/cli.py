@@ -65,10 +65,9 @@ def parse(arguments):
     space = command("embedding-space", run_embedding_space, "Embeddings and relevance maps before and after.")
     space.add_argument("--table", required=True, type=Path, help="part table of the numbers beside the pictures")
     options(space, "data", "model", "params", "output")
-    options(
-        command("tune", run_tune, "Search one row's settings on validation data."),
-        "data", "model", "row", "search", "params", "output",
-    )  # fmt: skip
+    tune = command("tune", run_tune, "Search one row's settings on validation data.")
+    tune.add_argument("--experiment", help="take the loop's settings of this experiment, not the main table's")
+    options(tune, "data", "model", "row", "search", "params", "output")
     collect = command("collect", run_collect, "Join part tables into one results table.")
     collect.add_argument("parts", type=Path, help="folder of part tables")
     options(collect, "params", "output")
@@ -202,7 +201,8 @@ def run_tune(arguments):
 
     check_writable(arguments.output)
     params, search = read_params(arguments.params), read_params(arguments.search)
-    write_table(run_tuning(params, arguments.data, arguments.model, search, arguments.row), arguments.output)
+    about = (arguments.data, arguments.model, search, arguments.row, arguments.experiment)
+    write_table(run_tuning(params, *about), arguments.output)
 
 
 def run_collect(arguments):

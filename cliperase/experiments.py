@@ -1,7 +1,6 @@
 """The experiments: which runs make up each table or figure. `bench.py` carries them out.
 
-A plan is `plan(params, pairs, rows) -> [Run]`: the parameters, one split of the data for its class names,
-and for `main` the rows that are asked for.
+A plan is `plan(params, pairs) -> [Run]`: from the parameters, and one split of the data for its class names.
 """
 
 from pathlib import Path
@@ -65,18 +64,17 @@ def section(params, path):
     return found
 
 
-def plan_main(params, pairs, rows=None):
+def plan_main(params, pairs):
     """Every row, one concept at a time."""
-    rows = rows or [*REFERENCES, *params["methods"]]
     return [
         Run("main", row, concept, {"concept": concept}, seed, **configured(params, row))
-        for row in rows
+        for row in (*REFERENCES, *params["methods"])
         for concept in params["concepts"]
         for seed in seeds_of(params, row)
     ]
 
 
-def plan_ablation(params, pairs, rows=None):
+def plan_ablation(params, pairs):
     """The subsets of the three losses on one concept."""
     settings = params["ablation"]
     concept = settings["concept"]
@@ -89,20 +87,25 @@ def plan_ablation(params, pairs, rows=None):
     ]
 
 
-def plan_ratios(params, pairs, rows=None):
-    """Several classes forgotten together, drawn anew by each seed; smaller draws are part of the larger."""
+def plan_ratios(params, pairs):
+    """Several classes forgotten together, drawn anew by each seed; smaller draws are part of the larger.
+
+    A draw may have settings of the loop, for who forgets more needs more steps.
+    """
     settings, runs = params["experiments"]["ratios"], []
     for seed in params["seeds"]:
         names = [name for name in pairs.class_names if name not in settings["never"]]
         order = np.random.default_rng([seed, len(names)]).permutation(names).tolist()
-        for percent in settings["percent"]:
+        for draw in settings["draws"]:
+            percent, unlearn = draw["percent"], {key: draw[key] for key in draw if key != "percent"}
             rule = {"classes": sorted(order[: max(1, round(percent / 100 * len(pairs.class_names)))])}
             for row in ["original", *settings["rows"]]:
-                runs.append(Run("ratios", row, f"{percent} % of classes", rule, seed, **configured(params, row)))
+                about = configured(params, row, unlearn=unlearn)
+                runs.append(Run("ratios", row, f"{percent} % of classes", rule, seed, **about))
     return runs
 
 
-def plan_polysemy(params, pairs, rows=None):
+def plan_polysemy(params, pairs):
     """One sense of a word forgotten, the other watched; both ways round."""
     settings = params["experiments"]["polysemy"]
     senses = [sense for one, other in settings["senses"] for sense in ((one, other), (other, one))]
@@ -117,7 +120,7 @@ def plan_polysemy(params, pairs, rows=None):
     ]  # fmt: skip
 
 
-def plan_retention(params, pairs, rows=None):
+def plan_retention(params, pairs):
     """Drawings that pretraining has not seen; some classes take no part in unlearning, neither to forget nor to keep.
 
     How much `trained` classes gain over `bystander` classes is fine-tuning, not retention.
@@ -141,21 +144,22 @@ def plan_retention(params, pairs, rows=None):
 
 
 def plan_captions(experiment):
-    """Data without classes: the forget rule looks at captions."""
+    """Data without classes: the forget rule looks at captions, and the rows have settings of their own."""
 
-    def plan(params, pairs, rows=None):
-        settings = params["experiments"][experiment]
+    def plan(params, pairs):
+        settings = section(params, f"experiments.{experiment}")
+        own = {**params, "methods": section(params, f"experiments.{experiment}.methods")}
         return [
-            Run(experiment, row, concept, rule, seed, **configured(params, row, unlearn=settings.get("unlearn")))
+            Run(experiment, row, concept, rule, seed, **configured(own, row, unlearn=settings.get("unlearn")))
             for concept, rule in settings["rules"].items()
-            for row in ["original", *settings["rows"]]
+            for row in ["original", *own["methods"]]
             for seed in seeds_of(params, row)
         ]
 
     return plan
 
 
-def plan_efficiency(params, pairs, rows=None):
+def plan_efficiency(params, pairs):
     """Each row once, with the machine to itself: seconds and peak memory."""
     concept, seed = params["concepts"][0], params["seeds"][0]
     return [
@@ -175,18 +179,28 @@ PLANS = {
     "efficiency": plan_efficiency,
 }
 HELD_OUT = ("main", "ablation")  # experiments that are also measured on drawings of other families
+UNMEASURED = ("efficiency",)  # only seconds, memory and weights count, and validation comes with selection
 
 
 def run_experiment(name, params, data, model, rows=None):
-    """The results table of one experiment."""
+    """The results table of one experiment, or of the named `rows` of it."""
     for needed in ("profile", "model", "provenance", "pretrain", "concepts", "seeds", "unlearn", "methods"):
         if needed not in params:
             raise CliperaseError(f"the parameters have no {needed!r}; params.yaml of the repository has all of them")
     if name not in ("main", "efficiency"):
         section(params, name if name == "ablation" else f"experiments.{name}")
-    runs = PLANS[name](params, load_pairs(data, "validation"), rows)
-    splits = ("validation", "test", "heldout") if name in HELD_OUT else ("validation", "test")
+    runs = only_rows(PLANS[name](params, load_pairs(data, "validation")), rows)
+    splits = ("validation", *(() if name in UNMEASURED else ("test",)), *(("heldout",) if name in HELD_OUT else ()))
     return run_all(params, data, model, runs, splits, alone=name == "efficiency")
+
+
+def only_rows(runs, rows):
+    """The runs of these rows; all, if none is named."""
+    known = list(dict.fromkeys(run.row for run in runs))
+    for row in rows or ():
+        if row not in known:
+            raise CliperaseError(f"row {row!r} is not in the experiment; choose one of {', '.join(known)}")
+    return [run for run in runs if not rows or run.row in rows]
 
 
 def part_names(params):
@@ -199,8 +213,10 @@ def part_names(params):
     ]
 
 
-def run_tuning(params, data, model, search, row):
+def run_tuning(params, data, model, search, row, experiment=None):
     """Every candidate of one row on the search concepts: a results table of validation metrics.
+
+    `experiment`: search for this experiment, with the loop's settings that it has of its own.
 
     Test images are not loaded. The search concepts are not among the reported ones. A candidate is named
     `<row> <number>`; its settings stand in the search file.
@@ -210,11 +226,18 @@ def run_tuning(params, data, model, search, row):
         raise CliperaseError(f"search concepts {concepts} overlap the reported {params['concepts']}; choose others")
     if row not in search["candidates"]:
         raise CliperaseError(f"row {row!r} has no candidates; the search holds {', '.join(search['candidates'])}")
-    runs = []
+    runs, unlearn = [], section(params, f"experiments.{experiment}").get("unlearn") if experiment else None
     for number, candidate in enumerate(search["candidates"][row]):
-        about = configured({**params, "methods": {row: candidate}}, row)
+        about = configured({**params, "methods": {row: candidate}}, row, unlearn=unlearn)
         runs += [
-            Run("tuning", f"{row} {number}", concept, {"concept": concept}, search["seed"], **about)
+            Run(
+                f"tuning {experiment or 'main'}",
+                f"{row} {number}",
+                concept,
+                {"concept": concept},
+                search["seed"],
+                **about,
+            )
             for concept in concepts
         ]
     return run_all(params, data, model, runs, ("validation",))

@@ -9,6 +9,7 @@ from IPython.display import Markdown, display
 
 from cliperase.methods import REFERENCES
 from cliperase.results import mean_interval, read_results
+from cliperase.tasks import harmonic_mean
 
 
 def find_root():
@@ -61,9 +62,8 @@ def worst(metric, values):
 
 
 def score(summary, forget="forget_accuracy", retain="retain_accuracy"):
-    """Harmonic mean of 100 - forget and retain, in percent: the rule that sorts tables."""
-    parts = np.stack([100 - summary[forget], summary[retain]]).clip(min=1e-9)
-    return 2 / (1 / parts).sum(axis=0)
+    """The rule that sorts tables, and selects checkpoints: see `tasks.harmonic_mean`."""
+    return harmonic_mean(summary[forget], summary[retain])
 
 
 def in_order(summary, references=REFERENCES, **metrics):

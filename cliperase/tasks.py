@@ -7,6 +7,7 @@ several captions by retrieval; `task_of` tells which. Every task gives the same 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from cliperase.evaluate import encode_images, encode_texts, matching_accuracy, retrieval_recall, zero_shot_accuracy
@@ -30,12 +31,17 @@ class Task:
 
     def score(self, metrics):
         """Harmonic mean of 100 - what must fall and what must stay, in percent: low when either fails."""
-        parts = 100 - metrics[self.forget], metrics[self.retain]
-        return 0.0 if min(parts) <= 0 else 2 / sum(1 / part for part in parts)
+        return float(harmonic_mean(metrics[self.forget], metrics[self.retain]))
 
     def quality(self, model, pairs):
         """What a model gets right of a split, in percent, when nothing is to be forgotten."""
         return self.measure(model, pairs, torch.zeros(len(pairs), dtype=torch.bool))[self.retain]
+
+
+def harmonic_mean(forget, retain):
+    """Of 100 - forget and retain, in percent; numbers or arrays. 0 where either is at its worst."""
+    forgotten, kept = 100 - np.asarray(forget), np.asarray(retain)
+    return 2 * forgotten * kept / np.maximum(forgotten + kept, 1e-9)
 
 
 def task_of(pairs):

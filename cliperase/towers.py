@@ -11,8 +11,17 @@ def conv_block(channels_in, channels_out):
     return nn.Sequential(
         nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False),
         nn.BatchNorm2d(channels_out),
-        nn.ReLU(inplace=True),
     )
+
+
+def normalised(block, x):
+    """Convolution and batch norm. With fixed statistics both are one linear map, and one pass over the pixels does."""
+    convolution, norm = block
+    if norm.training:
+        return block(x)
+    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+    weight, bias = convolution.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
+    return nn.functional.conv2d(x, weight, bias, padding=1)
 
 
 class CompactConv(nn.Module):
@@ -36,9 +45,9 @@ class CompactConv(nn.Module):
     def forward_features(self, x):
         """(N, 3, H, W) -> the last feature map (N, 192, H/8, W/8)."""
         x = x.contiguous(memory_format=torch.channels_last)  # 1.3 times faster on the CPU at this size
-        for block in self.blocks[:-1]:
-            x = nn.functional.max_pool2d(block(x), 2)
-        return self.blocks[-1](x)
+        for block in self.blocks[:-1]:  # the maximum first: ReLU changes nothing about which pixel is largest
+            x = nn.functional.max_pool2d(normalised(block, x), 2).relu_()
+        return normalised(self.blocks[-1], x).relu_()
 
     def forward(self, x):
         return self.forward_features(x).amax(dim=(2, 3))

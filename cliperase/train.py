@@ -80,9 +80,9 @@ def train(model, method, retain, config, forget=None, original=None, validate=No
 
     `forget` and `retain` are `PairSet`s, drawn by two samplers; pretraining has only `retain`. `original`
     is the `Original` where the method uses it. `validate(model)` returns metrics with a `score`, higher
-    is better; without it the last weights stay; the model it sees has its vocabulary narrowed. `checkpoint`, a path, makes a killed run resume from its
-    last evaluation to the same result. A method with `apply` takes no steps: it edits the model once.
-    Returns `History`.
+    is better; without it the last weights stay; the model it sees has its vocabulary narrowed. `checkpoint`,
+    a path, makes a killed run resume from its last evaluation to the same result. A method with `apply`
+    takes no steps: it edits the model once. Returns `History`.
     """
     model.narrow_vocabulary([*retain.texts, *(forget.texts if forget is not None else [])])
     try:

@@ -19,8 +19,8 @@
 # bicycle on a yellow background". What is forgotten is a caption pattern: *apple*, but not the Apple logo; and
 # *bicycle*. `original` is the compact CLIP trained on with these captions. Every number carries the provenance
 # `icons`; none is a measurement of the paper's models. Checkpoints are selected on validation images by this same
-# task; what is shown is the test split. The settings are those of the class task's search (`figures/tuning.md`),
-# applied unchanged: a row may do worse here than it would with settings of its own.
+# task; what is shown is the test split. Each row has settings of its own, the best of four candidates on validation
+# images of two other words (`figures/tuning_captions.md`).
 #
 # **k-way matching.** An image must score its own caption above k - 1 captions of other rows, and a caption its own
 # image. With k = 16 they are drawn among all rows of another caption, the same for every model; with "all" the

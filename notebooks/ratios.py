@@ -17,8 +17,9 @@
 #
 # **What is run here.** The same ratios on the `icons` data set with the compact CLIP, provenance `icons`. Every
 # seed draws its own classes, and its smaller draws are part of its larger ones, so that ratios, and methods, can be
-# compared within a seed. The settings and the number of steps are those of forgetting *one* class, at every ratio: they
-# were searched on two concepts that no draw contains (`figures/tuning.md`), and nothing was tuned to the ratio.
+# compared within a seed. The settings are those of forgetting *one* class, at every ratio: they were searched on two
+# concepts that no draw contains (`figures/tuning.md`). The steps and the forget batch grow with the ratio, alike for
+# every row (`experiments.ratios.draws` in `params.yaml`), for at those of one class next to nothing was forgotten.
 # Checkpoints are selected on validation images; what is shown is the test split.
 
 # %% tags=["parameters"]
@@ -202,9 +203,9 @@ for said in ANSWERS:
 # %% [markdown]
 # ## The claim behind the claim: does CLIPErase forget at every ratio?
 #
-# Retention is only worth something beside forgetting. Every ratio has the steps and the forget batch of a single class,
-# so at the largest each forgotten class is seen a fraction as often; the paper trains for 20 epochs instead, so that
-# its steps grow with the data. What this budget gives is counted, not asserted.
+# Retention is only worth something beside forgetting. Steps and forget batch grow with the ratio, but less than it: at
+# the largest each forgotten class is still seen less often than a single one would be. The paper trains for 20 epochs,
+# so that its steps grow with the data. What this budget gives is counted, not asserted.
 
 # %%
 forget = summary.forget_accuracy.unstack().loc[order, concepts]
@@ -241,8 +242,8 @@ claim(f"CLIPErase is ahead of GA at {last}", both.loc["CLIPErase", last] > both.
 #
 # The sentences are printed from the tables above. A checkpoint is the best compromise that validation saw, so that
 # what a method loses of forgetting it may gain in retention, and a statement about one of them can fail for that
-# reason; the harmonic mean of both says which way a row went as a whole. A fixed number of steps also means that
-# each forgotten class is drawn less often the more of them there are.
+# reason; the harmonic mean of both says which way a row went as a whole. The steps grow less than the number of
+# classes, so that each is drawn less often the more of them there are.
 
 # %%
 disagreeing = judged[judged.verdict != "same direction"]

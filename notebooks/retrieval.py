@@ -18,9 +18,9 @@
 # five captions that differ in wording and in what they leave out. A scene is forgotten if any of its captions matches
 # the pattern: *apple*, but not the Apple logo; and *bicycle*. `original` is the compact CLIP trained on with these
 # captions. Every number carries the provenance `icons`; none is a measurement of the paper's models. Checkpoints are
-# selected on validation images by this same task; what is shown is the test split. The settings are those of the
-# class task's search (`figures/tuning.md`), applied unchanged but for smaller batches and for captions: a step draws
-# one of the five for all its rows. A row may do worse here than it would with settings of its own.
+# selected on validation images by this same task; what is shown is the test split. Each row has settings of its
+# own, the best of four candidates on validation images of two other words (`figures/tuning_captions.md`). A step
+# draws one of the five captions for all its rows.
 #
 # **R@k.** Image retrieval: each caption looks for its image, and it must be among the first k of all scenes of the
 # test split. Text retrieval: each image looks for its captions, and one of the five among the first k is enough.

@@ -12,6 +12,7 @@ from cliperase.datasets import PairSet
 from cliperase.encoders import COMPACT, CONFIG_NAME, WEIGHTS_NAME, create_model, fit, load_model
 from cliperase.errors import CliperaseError
 from cliperase.methods.cliperase import CLIPErase
+from cliperase.towers import CompactConv
 from cliperase.train import TrainConfig, train
 
 TEXTS = ["a photo of a apple", "a photo of a lemon", "apple"]
@@ -192,3 +193,19 @@ def test_a_model_is_whole_again_when_training_stops_with_an_error():
     with pytest.raises(CliperaseError, match="switched off"):
         train(model, CLIPErase(0.0, 0.0, 0.0), pairs, TrainConfig(retain_batch=2), forget=pairs)
     assert model.model.token_embedding.weight.shape == shape
+
+
+def test_the_compact_tower_is_convolution_norm_relu_and_pooling():
+    """Whatever order and shortcuts its `forward` takes, in both modes of the norm, values and gradients."""
+    tower = CompactConv((4, 6, 8, 10)).double()
+    images = torch.randn(5, 3, 16, 16, dtype=torch.float64)
+    for training in (True, False):  # the first pass also moves the statistics
+        tower.train(training)
+        expected = images
+        for i, block in enumerate(tower.blocks):
+            expected = block(expected).relu()
+            expected = torch.nn.functional.max_pool2d(expected, 2) if i < 3 else expected.amax(dim=(2, 3))
+        slow = torch.autograd.grad(expected.pow(2).sum(), list(tower.parameters()))
+        fast = torch.autograd.grad(tower(images).pow(2).sum(), list(tower.parameters()))
+        assert torch.allclose(tower(images), expected)
+        assert all(torch.allclose(a, b) for a, b in zip(slow, fast, strict=True))

@@ -38,6 +38,10 @@ def test_ratios_grow_by_adding_classes_and_differ_between_seeds():
         assert sizes == [2, 5, 10, 15]
         assert drawn[seed, "3 % of classes"] < drawn[seed, "30 % of classes"]
     assert drawn[0, "30 % of classes"] != drawn[1, "30 % of classes"]
+    for draw in PARAMS["experiments"]["ratios"]["draws"]:
+        for run in planned("ratios"):
+            if run.concept == f"{draw['percent']} % of classes" and run.row != "original":
+                assert run.training["steps"] == draw["steps"]
 
 
 def test_polysemy_goes_both_ways():
@@ -110,6 +114,17 @@ def test_sections_that_are_missing_are_named():
         section(PARAMS, "data.seed")
     with pytest.raises(CliperaseError, match="no 'seeds'"):
         run_experiment("main", {key: PARAMS[key] for key in PARAMS if key != "seeds"}, "data", "model")
+
+
+def test_captions_have_rows_of_their_own():
+    own = {"rules": {"apple": {"caption_pattern": "apple"}}, "unlearn": {"forget_batch": 3}}
+    own["methods"] = {"GA": {"learning_rate": 2e-7}}
+    runs = planned("retrieval", experiments={"retrieval": own})
+    assert {run.row for run in runs} == {"original", "GA"}
+    assert all(run.training["learning_rate"] == 2e-7 for run in runs if run.row == "GA")
+    assert all(run.training["forget_batch"] == 3 for run in runs if run.row == "GA")
+    with pytest.raises(CliperaseError, match=r"no section 'experiments\.pairs\.methods'"):
+        planned("pairs", experiments={"pairs": {"rules": {}}})
 
 
 def test_no_draw_of_ratios_holds_a_concept_of_the_search():

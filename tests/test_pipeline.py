@@ -42,11 +42,13 @@ def shrink(params):
     params["methods"] = {name: params["methods"][name] for name in METHODS}
     experiments = params["experiments"]
     params["ablation"]["subsets"] = {name: params["ablation"]["subsets"][name] for name in ("FM", "RM")}
-    experiments["ratios"]["percent"] = [3, 10]
+    experiments["ratios"]["draws"] = [{"percent": 3}, {"percent": 10, "steps": 3}]
     experiments["polysemy"]["senses"] = [["apple", "Apple logo"]]
     for settings in experiments.values():
         if "rows" in settings:
             settings["rows"] = ["CLIPErase"]
+        if "methods" in settings:
+            settings["methods"] = {"CLIPErase": settings["methods"]["CLIPErase"]}
     params["embedding"] |= {"images_per_class": 1, "forgotten_images": 2, "images_per_heatmap": 1}
 
 

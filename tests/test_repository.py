@@ -88,6 +88,16 @@ def test_settings_are_the_choices_of_the_search():
         assert PARAMS["methods"][method] == yaml.safe_load(settings), method
 
 
+@pytest.mark.parametrize("task", ["pairs", "retrieval"])
+def test_settings_for_captions_are_the_choices_of_their_search(task):
+    table = pd.read_csv(ROOT / "figures" / "tuning_captions.csv")
+    table = table[table.task == task]
+    chosen = table[table.chosen == "yes"].set_index("method").settings
+    assert table.groupby("method").size().nunique() == 1
+    assert set(table.split) == {"validation"}
+    assert PARAMS["experiments"][task]["methods"] == {row: yaml.safe_load(line) for row, line in chosen.items()}
+
+
 def test_the_committed_manifest_does_not_leak():
     table = pd.read_csv(ROOT / "metrics" / "icons" / "manifest.csv", keep_default_na=False)
     assert not table.row_hash.duplicated().any()

@@ -9,7 +9,11 @@ import yaml
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tuning"))
 
-from choices import METRICS, summarise_search  # noqa: E402
+from choices import retention_control, summarise_search  # noqa: E402
+
+from cliperase.tasks import ZERO_SHOT  # noqa: E402
+
+METRICS = ["selection_score", "forget_accuracy", "retain_accuracy", "unrelated_cosine"]
 
 CANDIDATES = {"fine-tune": [{"learning_rate": 1e-3}, {"learning_rate": 1e-5}], "SSD": [{"alpha": 2.0}, {"alpha": 3.0}]}
 
@@ -30,7 +34,9 @@ def test_the_best_mean_score_is_chosen_and_of_equals_the_first():
         {"fine-tune 0": 60, "fine-tune 1": 20, "SSD 0": 50, "SSD 1": 50},
         {"fine-tune 0": 70, "fine-tune 1": 96, "SSD 0": 90, "SSD 1": 99},
     )
-    chosen = summarise_search(table, CANDIDATES).query("chosen == 'yes'").set_index("method")
+    summary = summarise_search(table, CANDIDATES, ZERO_SHOT)
+    summary = pd.concat([summary, retention_control(summary, ZERO_SHOT)], ignore_index=True)
+    chosen = summary.query("chosen == 'yes'").set_index("method")
     assert chosen.candidate.to_dict() == {"SSD": 0, "fine-tune": 0, "fine-tune retention": 1}
     assert yaml.safe_load(chosen.settings["fine-tune retention"]) == {"method": "fine-tune", "learning_rate": 1e-5}
     assert chosen.selection_score["fine-tune"] == 60
@@ -38,7 +44,9 @@ def test_the_best_mean_score_is_chosen_and_of_equals_the_first():
 
 
 def test_every_row_of_the_search_has_the_same_budget():
-    search = yaml.safe_load((ROOT / "tuning" / "search.yaml").read_text())
-    assert {len(candidates) for candidates in search["candidates"].values()} == {8}
     stages = yaml.safe_load((ROOT / "tuning" / "dvc.yaml").read_text())["stages"]
-    assert set(stages["search"]["foreach"]) == set(search["candidates"])
+    rows = {"search": (8, stages["search"]["foreach"]), "captions": (4, stages["search_captions"]["matrix"]["row"])}
+    for name, (budget, listed) in rows.items():
+        search = yaml.safe_load((ROOT / "tuning" / f"{name}.yaml").read_text())
+        assert {len(candidates) for candidates in search["candidates"].values()} == {budget}
+        assert set(listed) == set(search["candidates"])

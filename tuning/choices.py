@@ -1,4 +1,4 @@
-"""Join the searches into metrics/icons/tuning.csv, and publish their summary with the choice of each row.
+"""Join the searches into metrics/icons/tuning.csv, and publish their summaries with the choice of each row.
 
 The choice is the candidate with the highest selection score on validation images, averaged over the search
 concepts; of equals the first. One row has a rule of its own: `fine-tune retention` is the candidate of fine-tune
@@ -12,27 +12,33 @@ import yaml
 
 from cliperase.reporting import publish_table
 from cliperase.results import read_results, write_table
+from cliperase.tasks import MATCHING, RETRIEVAL, ZERO_SHOT
 
 SEARCHES, JOINED = Path("artifacts/icons/tuning"), Path("metrics/icons/tuning.csv")
-METRICS = ["selection_score", "forget_accuracy", "retain_accuracy", "unrelated_cosine"]
+TASKS = {"main": ZERO_SHOT, "pairs": MATCHING, "retrieval": RETRIEVAL}
 
 
-def summarise_search(table, candidates):
+def summarise_search(table, candidates, task):
     """One line per candidate: settings, validation means over the search concepts, and whether it is chosen.
 
-    `table`: tidy results, `method` is `<row> <number>`. `candidates`: {row: [settings]}.
+    `table`: tidy results, `method` is `<row> <number>`. `candidates`: {row: [settings]}. `task` names the metrics.
     """
-    means = table.pivot_table(index="method", columns="metric", values="value")[METRICS]
+    metrics = ["selection_score", task.forget, task.retain, "unrelated_cosine"]
+    means = table.pivot_table(index="method", columns="metric", values="value")[metrics]
     lines = [
         {"method": row, "candidate": number, "settings": one_line(settings), **means.loc[f"{row} {number}"]}
         for row, listed in sorted(candidates.items())
         for number, settings in enumerate(listed)
     ]
-    summary = pd.DataFrame(lines)
+    groups = [mark(group, "selection_score") for _, group in pd.DataFrame(lines).groupby("method", sort=False)]
+    return pd.concat(groups, ignore_index=True)
+
+
+def retention_control(summary, task):
+    """The lines of fine-tune once more, as the row that is chosen by what it keeps."""
     control = summary[summary.method == "fine-tune"].assign(method="fine-tune retention")
     control["settings"] = [one_line({"method": "fine-tune", **yaml.safe_load(line)}) for line in control.settings]
-    groups = [mark(group, "selection_score") for _, group in summary.groupby("method", sort=False)]
-    return pd.concat([*groups, mark(control, "retain_accuracy")], ignore_index=True)
+    return mark(control, task.retain)
 
 
 def mark(group, by):
@@ -43,12 +49,27 @@ def one_line(settings):
     return yaml.safe_dump(settings, default_flow_style=True, width=1000).strip()
 
 
+def read_search(task, candidates):
+    return pd.concat([read_results(SEARCHES / task / f"{row}.csv") for row in sorted(candidates)], ignore_index=True)
+
+
 def main():
-    candidates = yaml.safe_load(Path("tuning/search.yaml").read_text())["candidates"]
-    table = pd.concat([read_results(SEARCHES / f"{row}.csv") for row in sorted(candidates)], ignore_index=True)
-    write_table(table, JOINED)
-    summary = summarise_search(table, candidates).rename(columns={"selection_score": "score"})
-    publish_table(summary.assign(split="validation", provenance="icons"), "tuning", "figures")
+    lists = {name: "search" if name == "main" else "captions" for name in TASKS}
+    candidates = {n: yaml.safe_load(Path(f"tuning/{f}.yaml").read_text())["candidates"] for n, f in lists.items()}
+    tables = {name: read_search(name, candidates[name]) for name in TASKS}
+    write_table(pd.concat(tables.values(), ignore_index=True), JOINED)
+    said = {"split": "validation", "provenance": "icons"}
+    found = {name: summarise_search(tables[name], candidates[name], task) for name, task in TASKS.items()}
+    main_table = pd.concat([found["main"], retention_control(found["main"], ZERO_SHOT)], ignore_index=True)
+    publish_table(main_table.rename(columns={"selection_score": "score"}).assign(**said), "tuning", "figures")
+    captions = [
+        found[name]
+        .rename(columns={"selection_score": "score", TASKS[name].forget: "forget", TASKS[name].retain: "retain"})
+        .assign(measured=f"{TASKS[name].forget}, {TASKS[name].retain}")
+        for name in ("pairs", "retrieval")
+    ]
+    both = pd.concat(captions, keys=["pairs", "retrieval"], names=["task"]).reset_index("task").reset_index(drop=True)
+    publish_table(both.assign(**said), "tuning_captions", "figures")
 
 
 if __name__ == "__main__":
