@@ -227,17 +227,10 @@ def run_tuning(params, data, model, search, row, experiment=None):
     if row not in search["candidates"]:
         raise CliperaseError(f"row {row!r} has no candidates; the search holds {', '.join(search['candidates'])}")
     runs, unlearn = [], section(params, f"experiments.{experiment}").get("unlearn") if experiment else None
+    name = f"tuning {experiment}" if experiment else "tuning"
     for number, candidate in enumerate(search["candidates"][row]):
         about = configured({**params, "methods": {row: candidate}}, row, unlearn=unlearn)
         runs += [
-            Run(
-                f"tuning {experiment or 'main'}",
-                f"{row} {number}",
-                concept,
-                {"concept": concept},
-                search["seed"],
-                **about,
-            )
-            for concept in concepts
+            Run(name, f"{row} {number}", concept, {"concept": concept}, search["seed"], **about) for concept in concepts
         ]
     return run_all(params, data, model, runs, ("validation",))
