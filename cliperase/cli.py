@@ -50,6 +50,11 @@ def parse(arguments):
     unlearn = command("unlearn", run_unlearn, "Make one model forget; writes an open_clip folder and a report.")
     options(unlearn, "model", "data", "forget", "rule", "method", "set", "seed", "output")
     unlearn.add_argument("--params", type=Path, help="take settings of the loop and the method from this file")
+    doctor = command(
+        "doctor", run_doctor, "Say what would stop `unlearn` with these arguments, and what it would cost."
+    )
+    options(doctor, "model", "data", "forget", "rule", "method", "set", "output")
+    doctor.add_argument("--params", type=Path, help="take settings of the loop and the method from this file")
     options(
         command("evaluate", run_evaluate, "Forget and retain accuracy of a model on one split."),
         "model", "data", "forget", "rule", "split",
@@ -120,15 +125,33 @@ def read_yaml(text, option):
         raise CliperaseError(f"{option} {text!r} is not YAML; check its brackets and quotes") from None
 
 
-def run_unlearn(arguments):
-    from cliperase.api import unlearn
+def settings_of(arguments):
+    """Settings of loop and method, mixed: those of `--params`, if given, under those of `--set`."""
     from cliperase.experiments import read_params
 
     usual = {}
     if arguments.params:
         params = read_params(arguments.params)
         usual = {**params.get("unlearn", {}), **params.get("methods", {}).get(arguments.method, {})}
-    settings, rule = override(usual, arguments.set), rule_of(arguments)
+    return override(usual, arguments.set)
+
+
+def run_doctor(arguments):
+    from cliperase.doctor import examine
+
+    missing = 0
+    about = (rule_of(arguments), arguments.method, settings_of(arguments), arguments.output)
+    for finding in examine(arguments.model, arguments.data, *about):
+        missing += finding.missing
+        print(f"{'MISSING' if finding.missing else 'ok':8}{finding.subject:9}{finding.said}", flush=True)
+    if missing:
+        raise CliperaseError(f"{missing} of what the run needs is missing; see the lines above")
+
+
+def run_unlearn(arguments):
+    from cliperase.api import unlearn
+
+    settings, rule = settings_of(arguments), rule_of(arguments)
     report = unlearn(
         arguments.model, arguments.data, rule, arguments.method, settings, arguments.seed, arguments.output
     )

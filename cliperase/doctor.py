@@ -1,0 +1,166 @@
+"""`cliperase doctor`: what would stop a run on this machine, said before it starts, and what the run would cost."""
+
+import shutil
+import time
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+
+import torch
+from packaging.requirements import Requirement
+
+from cliperase.datasets import forget_mask, load_pairs
+from cliperase.encoders import load_model, pick_device
+from cliperase.errors import CliperaseError
+from cliperase.evaluate import encode_images
+from cliperase.features import Features, Original
+from cliperase.methods import create_method, takes_steps
+from cliperase.results import check_writable, peak_megabytes, reset_peak
+from cliperase.train import Loop, TrainConfig, train_config
+
+WARM_UP, MEASURED = 2, 5  # steps
+COPIES = (
+    6  # of the weights on disk while a run lasts: the result, and a checkpoint of weights, best ones and Adam's two
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at: what was found, or what is missing with its remedy."""
+
+    subject: str
+    said: str
+    missing: bool = False
+
+
+def examine(model, data, rule, method, settings, output):
+    """Yield the `Finding`s of a run of `cliperase unlearn` with these arguments, cheapest first.
+
+    `settings`: the method's and the loop's, mixed, as `api.unlearn` takes them. Nothing is written but a probe
+    in the output's folder.
+    """
+    yield from packages()
+    yield device()
+    found = {}
+    looks = (
+        ("method", lambda: look_at_method(method, settings, found)),
+        ("output", lambda: look_at_output(output)),
+        ("model", lambda: look_at_model(model, found)),
+        ("data", lambda: look_at_data(data, rule, found)),
+    )
+    for subject, look in looks:
+        try:
+            yield Finding(subject, look())
+        except CliperaseError as error:
+            yield Finding(subject, str(error), missing=True)
+    if "model" in found:
+        yield disk(found["model"], output)
+    if {"method", "model", "train"} <= set(found):
+        yield from cost(**found)
+
+
+def packages():
+    """Packages that are absent or too old for this one, or one line that says none is."""
+    wanted = [Requirement(line) for line in metadata.requires("cliperase") or ()]
+    wanted = [one for one in wanted if one.marker is None or one.marker.evaluate({"extra": ""})]
+    wrong = []
+    for one in wanted:
+        try:
+            version = metadata.version(one.name)
+        except metadata.PackageNotFoundError:
+            version = None
+        if version is None or not one.specifier.contains(version, prereleases=True):
+            wrong.append(Finding("packages", f"{one} is needed, found {version}; pip install '{one}'", missing=True))
+    return wrong or [Finding("packages", f"all {len(wanted)} as needed, torch {torch.__version__}")]
+
+
+def device():
+    if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        said = f"{torch.cuda.get_device_name()}, {free / 2**30:.1f} of {total / 2**30:.1f} GB free"
+    else:
+        said = f"no GPU; {torch.get_num_threads()} CPU threads"
+    return Finding("device", said)
+
+
+def look_at_method(method, settings, found):
+    training = {name: settings[name] for name in settings if name in TrainConfig.__dataclass_fields__}
+    settings = {name: settings[name] for name in settings if name not in training}
+    if takes_steps(method) and not {"steps", "learning_rate"} <= set(training):
+        raise CliperaseError(f"{method} needs steps and learning_rate; pass --set steps=… learning_rate=…")
+    found["method"], found["config"] = create_method(method, settings), train_config(training, 0)
+    return f"{method}, {found['config'].steps} steps" if takes_steps(method) else f"{method}, no steps"
+
+
+def look_at_output(output):
+    check_writable(Path(output) / "report.json")
+    return f"{output} can be written"
+
+
+def look_at_model(model, found):
+    found["model"] = load_model(model, pick_device())
+    millions = sum(p.numel() for p in found["model"].parameters()) / 1e6
+    return f"{model}, {millions:.1f} million weights, images of {found['model'].image_size} pixels"
+
+
+def look_at_data(data, rule, found):
+    train, validation = load_pairs(data, "train"), load_pairs(data, "validation")
+    mask, seen = forget_mask(train, rule), forget_mask(validation, rule)
+    found |= {"train": train, "mask": mask, "validation": validation}
+    return (
+        f"{data}: to forget {mask.sum()} of {len(train)} training rows and {seen.sum()} of {len(validation)} "
+        "validation rows"
+    )
+
+
+def disk(model, output):
+    """Whether the result and its checkpoint fit."""
+    needed = COPIES * sum(t.numel() * t.element_size() for t in model.state_dict().values())
+    free = shutil.disk_usage(output).free
+    said = f"{free / 2**30:.1f} GB free, a run needs {needed / 2**30:.2f} GB"
+    return Finding("disk", said if free > needed else f"{said}; name another folder or make room", free <= needed)
+
+
+def cost(model, method, config, train, mask, validation):
+    """Seconds and memory of the whole run, from a few steps of it and the encoding of a few images."""
+    steps = WARM_UP + MEASURED
+    forget, retain = (
+        first_rows(train, mask, steps * config.forget_batch),
+        first_rows(train, ~mask, steps * config.retain_batch),
+    )
+    reset_peak()
+    encode_images(model, forget.images[:8])  # warm-up
+    start = time.perf_counter()
+    original = Original(Features.of(model, forget), Features.of(model, retain), model.logit_scale.item())
+    encoding = (time.perf_counter() - start) / (len(forget) + len(retain))
+    if hasattr(method, "apply"):
+        yield Finding("time", f"{encoding * 1e3:.1f} ms to encode a row; {type(method).__name__} takes no steps")
+        return
+    if hasattr(method, "prepare"):
+        forget, retain = method.prepare(model, forget, retain, config.seed)
+        original = None
+    model.narrow_vocabulary([*forget.texts, *retain.texts])
+    step = seconds_per_step(Loop(model, method, retain, config, forget, original))
+    looks = -(-config.steps // config.evaluate_every) * len(validation)
+    total = config.steps * step + encoding * (len(train) + looks)
+    said = f"{step:.2f} s a step, {encoding * 1e3:.1f} ms to encode a row: about {total / 60:.1f} min for the run"
+    yield Finding("time", said)
+    yield Finding("memory", f"{peak_megabytes() / 1024:.1f} GB at the peak of {MEASURED} steps")
+
+
+def first_rows(pairs, mask, count):
+    """The first `count` of the rows under `mask`, with no captions but theirs."""
+    few = pairs.select(mask & (mask.cumsum(dim=0) <= count))
+    used, text_ids = few.text_ids.unique(return_inverse=True)
+    return replace(few, texts=[few.texts[i] for i in used.tolist()], text_ids=text_ids)
+
+
+def seconds_per_step(loop):
+    for step in range(WARM_UP):
+        loop.step(step)
+    start = time.perf_counter()
+    for step in range(WARM_UP, WARM_UP + MEASURED):
+        loop.step(step)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return (time.perf_counter() - start) / MEASURED

@@ -1,0 +1,70 @@
+"""The doctor: every fault of a run is found before it, each with its remedy, and nothing is left behind."""
+
+import pytest
+
+from cliperase import doctor
+from cliperase.cli import main
+from cliperase.doctor import examine, first_rows
+
+SETTINGS = {"steps": 8, "learning_rate": 1e-3, "forget_batch": 2, "retain_batch": 4, "evaluate_every": 4}
+RULE = {"concept": "apple"}
+
+
+def findings(model, data, output, rule=RULE, method="CLIPErase", settings=SETTINGS):
+    return list(examine(str(model), str(data), rule, method, settings, output))
+
+
+def missing(found):
+    return {one.subject: one.said for one in found if one.missing}
+
+
+@pytest.mark.parametrize("method", ["CLIPErase", "ENMN", "SalUn"])
+def test_a_run_that_lacks_nothing_gets_its_cost(method, model_folder, data_folder, tmp_path):
+    found = findings(model_folder, data_folder, tmp_path / "out", method=method)
+    assert not missing(found)
+    said = {one.subject: one.said for one in found}
+    assert set(said) == {"packages", "device", "method", "output", "model", "data", "disk", "time", "memory"}
+    assert "to forget 8 of 32 training rows and 4 of 16" in said["data"]
+    assert "s a step" in said["time"]
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_method_without_steps_has_no_step_to_time(model_folder, data_folder, tmp_path):
+    found = findings(model_folder, data_folder, tmp_path, method="null space", settings={})
+    assert "takes no steps" in found[-1].said
+
+
+def test_every_fault_is_found_at_once(data_folder, tmp_path):
+    found = missing(findings(tmp_path / "no-model", tmp_path / "no-data", tmp_path, settings={"steps": 8}))
+    assert set(found) == {"method", "model", "data"}
+    assert "learning_rate" in found["method"]
+    assert "no-data" in found["data"]
+
+
+def test_a_full_disk_and_an_old_package_are_missing(model_folder, data_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10})())
+    monkeypatch.setattr(
+        doctor.metadata, "requires", lambda name: ["torch>=999", "no-such-package", "numpy", "x; extra == 'y'"]
+    )
+    found = [one for one in findings(model_folder, data_folder, tmp_path) if one.missing]
+    assert [one.subject for one in found] == ["packages", "packages", "disk"]
+    assert "torch>=999 is needed, found" in found[0].said
+    assert "pip install 'no-such-package'" in found[1].said
+
+
+def test_the_first_rows_bring_only_their_captions(training):
+    few = first_rows(training, training.labels == 2, 3)
+    assert len(few) == 3
+    assert few.texts == ["a drawing of a leaf", "a photo of a leaf"]
+    assert [few.texts[i] for i in few.text_ids[:, 0].tolist()] == ["a photo of a leaf"] * 3
+
+
+def test_the_command_prints_a_line_each_and_fails_with_one(model_folder, data_folder, tmp_path, capsys):
+    call = ["doctor", "--model", str(model_folder), "--data", str(data_folder), "--output", str(tmp_path)]
+    settings = ["--set", *(f"{name}={value}" for name, value in SETTINGS.items())]
+    assert main([*call, "--forget", "apple", *settings]) == 0
+    assert capsys.readouterr().out.startswith("ok      packages ")
+    assert main([*call, "--forget", "pear", *settings]) == 2
+    said = capsys.readouterr()
+    assert "MISSING data     " in said.out
+    assert said.err == "cliperase: 1 of what the run needs is missing; see the lines above\n"
