@@ -1,0 +1,128 @@
+"""Bring an image data set of the hub's layout into the schema: a name on the hub, or a local folder of parquet files.
+
+    python data_prep/from_hub.py --source uoft-cs/cifar100 --label fine_label --validation 5000 --output data/cifar100
+    python data_prep/from_hub.py --source path/to/flickr8k --captions caption --output data/flickr8k
+
+With `--label` the captions are made from the class names by the templates; with `--captions` they are the data
+set's own. A training image that also stands in another split, or twice, is left out: CIFAR-100 has a few of both.
+"""
+
+import argparse
+import hashlib
+import sys
+from pathlib import Path
+
+import datasets
+import numpy as np
+
+from cliperase.cli import quiet_libraries
+from cliperase.datasets import write_split
+from cliperase.errors import CliperaseError
+from cliperase.tasks import PROMPT
+
+TEMPLATES = (PROMPT, "{}", "a drawing of a {}")  # the first is what evaluation asks with
+
+
+def read_split(source, split):
+    """One split as a `datasets.Dataset`, pictures not decoded."""
+    try:
+        if Path(source).is_dir():
+            table = datasets.load_dataset("parquet", data_files={split: f"{source}/**/{split}-*.parquet"}, split=split)
+        else:
+            table = datasets.load_dataset(source, split=split)
+    except Exception as error:  # datasets raises many kinds: no folder, no such split, no network, truncated
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise CliperaseError(
+            f"{source!r}, split {split!r} cannot be read ({reason}); name a folder with whole {split}-*.parquet files, "
+            "or a data set on the hub where there is a network"
+        ) from None
+    pictures = [name for name, feature in table.features.items() if isinstance(feature, datasets.Image)]
+    if len(pictures) != 1:
+        raise CliperaseError(f"{source!r} has {len(pictures)} columns of images in {table.column_names}; it needs one")
+    renamed = table if pictures[0] == "image" else table.rename_column(pictures[0], "image")
+    return renamed.cast_column("image", datasets.Image(decode=False))
+
+
+def with_captions(table, source, label=None, captions=None):
+    """The columns of the schema; captions from class names, or from a column of strings or lists of them."""
+    name = label or captions
+    if name not in table.column_names:
+        raise CliperaseError(f"{source!r} has no column {name!r}; it has {', '.join(table.column_names)}")
+    feature = table.features[name]
+    if label:
+        if not isinstance(feature, datasets.ClassLabel):
+            raise CliperaseError(f"column {label!r} of {source!r} is {feature}, not a ClassLabel with names")
+        names = [one.replace("_", " ") for one in feature.names]
+        said = [[template.format(names[i]) for template in TEMPLATES] for i in table[label][:]]
+    else:
+        said = [[row] if isinstance(row, str) else list(row) for row in table[captions][:]]
+    kept = table.select_columns(["image", *([label] if label else [])])
+    if label:
+        kept = kept.rename_column(label, "label").cast_column("label", datasets.ClassLabel(names=names))
+    kept = kept.add_column("captions", said, feature=datasets.List(datasets.Value("string")))
+    kept = kept.add_column("source", [Path(source).name] * len(kept), feature=datasets.Value("string"))
+    return kept.select_columns(["image", "captions", *(["label"] if label else []), "source"])
+
+
+def digests(table):
+    rows = table.with_format("arrow")[:]["image"].to_pylist()
+    return [hashlib.sha256(row["bytes"]).hexdigest() for row in rows]
+
+
+def without_leaks(splits):
+    """{split: Dataset} without training and validation rows whose image is seen before, the test split first."""
+    seen, clean = set(), {}
+    for split in ("test", "validation", "train"):
+        keep = []
+        for i, digest in enumerate(digests(splits[split])):
+            if split == "test" or digest not in seen:
+                keep.append(i)
+            seen.add(digest)
+        clean[split] = splits[split].select(keep)
+        if len(keep) < len(splits[split]):
+            print(f"{split}: {len(splits[split]) - len(keep)} images left out that occur elsewhere or twice")
+    return clean
+
+
+def hold_out(table, count, seed):
+    """(training, validation): `count` rows drawn by seed, at most half of all."""
+    if not 0 < count <= len(table) // 2:
+        raise CliperaseError(f"--validation {count}: give 1 to {len(table) // 2} of the {len(table)} training rows")
+    order = np.random.default_rng(seed).permutation(len(table))
+    return table.select(sorted(order[count:])), table.select(sorted(order[:count]))
+
+
+def convert(source, output, label=None, captions=None, validation=0, seed=0):
+    """Write train, validation and test of the schema to `output`. Without `validation` the source has that split."""
+    if bool(label) == bool(captions):
+        raise CliperaseError("give --label, a column of classes, or --captions, a column of captions")
+    names = ("train", "test") if validation else ("train", "validation", "test")
+    splits = {split: with_captions(read_split(source, split), source, label, captions) for split in names}
+    if validation:
+        splits["train"], splits["validation"] = hold_out(splits["train"], validation, seed)
+    for split, table in without_leaks(splits).items():
+        write_split(table.cast_column("image", datasets.Image()), Path(output), split)
+        print(f"{split}: {len(table)} rows")
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", required=True, help="name on the hub, or folder")
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--label", help="column of classes")
+    parser.add_argument("--captions", help="column of captions")
+    parser.add_argument(
+        "--validation", type=int, default=0, help="training rows to hold out, if there is no such split"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    quiet_libraries()
+    try:
+        convert(**vars(parser.parse_args(arguments)))
+    except CliperaseError as error:
+        print(f"from_hub: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

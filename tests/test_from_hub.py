@@ -1,0 +1,92 @@
+"""Data sets of the hub's layout become the schema, without leaks; wrong sources are one line."""
+
+import sys
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "data_prep"))
+
+from from_hub import main  # noqa: E402
+
+from cliperase.datasets import load_pairs  # noqa: E402
+
+
+def picture(number):
+    return np.random.default_rng(number).integers(0, 256, (8, 8, 3)).astype(np.uint8)
+
+
+def write(folder, split, rows, features):
+    folder.mkdir(exist_ok=True)
+    datasets.Dataset.from_list(rows, features=datasets.Features(features)).to_parquet(
+        folder / f"{split}-00000-of-00001.parquet"
+    )
+
+
+@pytest.fixture
+def classes(tmp_path):
+    """Like CIFAR-100: training image 0 is also a test image, and 1 stands there twice."""
+    features = {"img": datasets.Image(), "fine_label": datasets.ClassLabel(names=["apple", "lawn_mower"])}
+    for split, numbers in (("train", [0, 1, 1, 2, 3, 4, 5, 6, 7, 8]), ("test", [0, 10, 10])):
+        write(tmp_path / "cifar", split, [{"img": picture(n), "fine_label": n % 2} for n in numbers], features)
+    return tmp_path / "cifar"
+
+
+@pytest.fixture
+def captioned(tmp_path):
+    features = {"image": datasets.Image(), "caption": datasets.List(datasets.Value("string"))}
+    for split, numbers in (("train", [1, 2]), ("validation", [3]), ("test", [4])):
+        rows = [{"image": picture(n), "caption": [f"a {n}", f"the {n}"]} for n in numbers]
+        write(tmp_path / "flickr", split, rows, features)
+    return tmp_path / "flickr"
+
+
+def test_classes_get_captions_and_no_image_is_in_two_splits(classes, tmp_path, capsys):
+    assert (
+        main(
+            ["--source", str(classes), "--label", "fine_label", "--validation", "3", "--output", str(tmp_path / "out")]
+        )
+        == 0
+    )
+    sets = {split: load_pairs(tmp_path / "out", split) for split in ("train", "validation", "test")}
+    assert sets["train"].class_names == ["apple", "lawn mower"]
+    assert "a photo of a lawn mower" in sets["train"].texts
+    assert len(sets["test"]) == 3  # the official test split stays whole
+    assert len(sets["train"]) + len(sets["validation"]) == 8  # ten, less the leak and the twin
+    assert not set(sets["train"].row_hashes) & set(sets["validation"].row_hashes + sets["test"].row_hashes)
+    first = {sets[s].texts[sets[s].text_ids[0, 0]] for s in sets}
+    assert all(text.startswith("a photo of a ") for text in first)
+    assert "left out" in capsys.readouterr().out
+
+
+def test_captions_are_kept_as_they_are(captioned, tmp_path):
+    assert main(["--source", str(captioned), "--captions", "caption", "--output", str(tmp_path / "out")]) == 0
+    train = load_pairs(tmp_path / "out", "train")
+    assert train.texts == ["a 1", "a 2", "the 1", "the 2"]
+    assert train.text_ids.shape == (2, 2)
+    assert train.sources == ["flickr", "flickr"]
+    assert (train.images[0].permute(1, 2, 0).numpy() == picture(1)).all()
+
+
+BAD = {
+    "a wrong folder": (["--source", "nowhere/at-all", "--label", "x"], "cannot be read"),
+    "a column that is not there": (["--label", "coarse_label"], "no column 'coarse_label'; it has image, fine_label"),
+    "both kinds of captions": (["--label", "x", "--captions", "y"], "give --label"),
+    "more validation rows than half": (["--label", "fine_label", "--validation", "9"], "give 1 to 5"),
+    "no validation split": (["--label", "fine_label"], "split 'validation' cannot be read"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_sources_are_one_line_and_nothing_is_written(case, classes, tmp_path, capsys):
+    more, message = BAD[case]
+    source = [] if "--source" in more else ["--source", str(classes)]
+    validation = [] if case.startswith(("no", "more")) else ["--validation", "2"]
+    assert main([*source, *validation, *more, "--output", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
