@@ -6,6 +6,10 @@ STAMP := $(ENVIRONMENT)/.cliperase-installed
 export PATH := $(BIN):$(PATH)
 export HF_HUB_OFFLINE := 1
 export DVC_NO_ANALYTICS := 1
+# glibc returns every step's activations to the system and asks for them again; to keep them saves a tenth of the time
+export MALLOC_TRIM_THRESHOLD_ := 2000000000
+export MALLOC_TOP_PAD_ := 268435456
+export MALLOC_MMAP_THRESHOLD_ := 33554432
 export PYTHONWARNINGS := ignore::SyntaxWarning
 
 .PHONY: reproduce quick test tune setup bench
