@@ -1,8 +1,6 @@
-"""What the project set out to reach and has not, kept as it was set: a mark falls when the target is met."""
+"""What the project set out to reach, in the published results: kept as it was set."""
 
 from pathlib import Path
-
-import pytest
 
 from cliperase.results import read_results
 
@@ -15,7 +13,6 @@ def main_runs():
     return table.pivot_table(index=["method", "concept", "seed"], columns="metric", values="value")
 
 
-@pytest.mark.xfail(strict=True, reason="some runs miss it by little; notebooks/main_results names them")
 def test_every_run_of_cliperase_forgets_to_one_percent_and_keeps_within_one_and_a_half_points():
     runs = main_runs()
     before = runs.loc["original"].droplevel("seed").retain_accuracy
