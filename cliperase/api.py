@@ -1,7 +1,6 @@
 """For one's own model and data: unlearn and evaluate in one call each. The CLI is a thin layer over these."""
 
 import json
-from dataclasses import fields
 from pathlib import Path
 
 from cliperase.checkpoints import remove_checkpoint
@@ -26,16 +25,8 @@ def unlearn(model, data, rule, method="CLIPErase", settings=None, seed=0, output
     from. Returns the report: rule, rows, settings, validation metrics before and after, loss terms.
     """
 
-    if "seed" in (settings or {}):
-        raise CliperaseError("the seed is an argument of its own (--seed), not a setting")
-    names = {field.name for field in fields(TrainConfig)}
     settings = dict(settings or {})
-    training = {key: settings.pop(key) for key in list(settings) if key in names}
-    algorithm = create_method(method, settings)
-    for needed in ("steps", "learning_rate"):
-        if takes_steps(method) and needed not in training:
-            raise CliperaseError(f"unlearning needs {needed}; pass --set {needed}=…")
-    config = train_config(training, seed)
+    algorithm, config = configure(method, settings, seed)
     student = load_model(model, pick_device())
     training_set, validation = load_pairs(data, "train"), load_pairs(data, "validation")
     mask, forgotten = forget_mask(training_set, rule), forget_mask(validation, rule)
@@ -48,7 +39,7 @@ def unlearn(model, data, rule, method="CLIPErase", settings=None, seed=0, output
         "method": method,
         "rule": rule,
         "rows": {"forget": int(mask.sum()), "retain": int((~mask).sum())},
-        "settings": {**settings, **training, "seed": seed},
+        "settings": {**settings, "seed": seed},
         "validation_before": before,
         "log": history.log,
         "selected_step": history.best_step,
@@ -60,6 +51,18 @@ def unlearn(model, data, rule, method="CLIPErase", settings=None, seed=0, output
             partial.write_text(json.dumps(report, indent=2) + "\n")
         remove_checkpoint(checkpoint)
     return report
+
+
+def configure(method, settings, seed):
+    """(the method's object, `TrainConfig`) from the settings of both, mixed in one mapping."""
+    if "seed" in settings:
+        raise CliperaseError("the seed is an argument of its own (--seed), not a setting")
+    training = {key: settings[key] for key in settings if key in TrainConfig.__dataclass_fields__}
+    algorithm = create_method(method, {key: settings[key] for key in settings if key not in training})
+    for needed in ("steps", "learning_rate"):
+        if takes_steps(method) and needed not in training:
+            raise CliperaseError(f"unlearning needs {needed}; pass --set {needed}=…")
+    return algorithm, train_config(training, seed)
 
 
 def forget_in_place(

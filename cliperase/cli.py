@@ -49,12 +49,12 @@ def parse(arguments):
 
     unlearn = command("unlearn", run_unlearn, "Make one model forget; writes an open_clip folder and a report.")
     options(unlearn, "model", "data", "forget", "rule", "method", "set", "seed", "output")
-    unlearn.add_argument("--params", type=Path, help="take settings of the loop and the method from this file")
     doctor = command(
         "doctor", run_doctor, "Say what would stop `unlearn` with these arguments, and what it would cost."
     )
     options(doctor, "model", "data", "forget", "rule", "method", "set", "output")
-    doctor.add_argument("--params", type=Path, help="take settings of the loop and the method from this file")
+    for sub in (unlearn, doctor):
+        sub.add_argument("--params", type=Path, help="take settings of the loop and the method from this file")
     options(
         command("evaluate", run_evaluate, "Forget and retain accuracy of a model on one split."),
         "model", "data", "forget", "rule", "split",

@@ -80,10 +80,10 @@ class PairSet:
         return replace(self, texts=texts, text_ids=text_ids[:, None], labels=None, row_hashes=unknown, sources=unknown)
 
 
-def load_pairs(source, split):
-    """One split as a `PairSet`. `source` is a local folder or a hub name; both hold the schema above."""
+def read_table(source, split):
+    """One split as a `datasets.Dataset` with the columns it has. `source` is a local folder or a hub name."""
     try:
-        table = datasets.load_dataset(
+        return datasets.load_dataset(
             str(source),
             data_files={split: f"**/{split}-*.parquet"},
             split=split,
@@ -95,6 +95,11 @@ def load_pairs(source, split):
             f"data {str(source)!r}, split {split!r} cannot be read ({reason}); "
             "name a folder or hub data set with whole <split>-*.parquet files"
         ) from None
+
+
+def load_pairs(source, split):
+    """One split as a `PairSet`. `source` is a local folder or a hub name; both hold the schema above."""
+    table = read_table(source, split)
     missing = {"image", "captions"} - set(table.column_names)
     if missing:
         raise CliperaseError(
@@ -116,7 +121,7 @@ def check_columns(table, source):
         raise CliperaseError(f"{said}: label is {table.features['label']}, not a ClassLabel with names; cast it")
     if not len(table):
         raise CliperaseError(f"{said}: the split holds no row")
-    captions = table.with_format("arrow")[:]["captions"].to_pylist()
+    captions = table.select_columns("captions").with_format("arrow")[:]["captions"].to_pylist()
     empty = next((i for i, row in enumerate(captions) if not row), None)
     if empty is not None:
         raise CliperaseError(f"{said}: row {empty} has no caption; leave it out or write one")

@@ -1,27 +1,27 @@
 """`cliperase doctor`: what would stop a run on this machine, said before it starts, and what the run would cost."""
 
+import dataclasses
 import shutil
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 import torch
 from packaging.requirements import Requirement
 
+from cliperase.api import configure
 from cliperase.datasets import forget_mask, load_pairs
 from cliperase.encoders import load_model, pick_device
 from cliperase.errors import CliperaseError
 from cliperase.evaluate import encode_images
 from cliperase.features import Features, Original
-from cliperase.methods import create_method, takes_steps
+from cliperase.methods import takes_steps
 from cliperase.results import check_writable, peak_megabytes, reset_peak
-from cliperase.train import Loop, TrainConfig, train_config
+from cliperase.train import train
 
 WARM_UP, MEASURED = 2, 5  # steps
-COPIES = (
-    6  # of the weights on disk while a run lasts: the result, and a checkpoint of weights, best ones and Adam's two
-)
+COPIES = 8  # of the weights on disk: while a checkpoint (weights, best ones, Adam's two) is written, the last one stays
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def examine(model, data, rule, method, settings, output):
             yield Finding(subject, str(error), missing=True)
     if "model" in found:
         yield disk(found["model"], output)
-    if {"method", "model", "train"} <= set(found):
+    if {"method", "model", "training"} <= set(found):
         yield from cost(**found)
 
 
@@ -84,11 +84,7 @@ def device():
 
 
 def look_at_method(method, settings, found):
-    training = {name: settings[name] for name in settings if name in TrainConfig.__dataclass_fields__}
-    settings = {name: settings[name] for name in settings if name not in training}
-    if takes_steps(method) and not {"steps", "learning_rate"} <= set(training):
-        raise CliperaseError(f"{method} needs steps and learning_rate; pass --set steps=… learning_rate=…")
-    found["method"], found["config"] = create_method(method, settings), train_config(training, 0)
+    found["method"], found["config"] = configure(method, settings, seed=0)
     return f"{method}, {found['config'].steps} steps" if takes_steps(method) else f"{method}, no steps"
 
 
@@ -104,11 +100,11 @@ def look_at_model(model, found):
 
 
 def look_at_data(data, rule, found):
-    train, validation = load_pairs(data, "train"), load_pairs(data, "validation")
-    mask, seen = forget_mask(train, rule), forget_mask(validation, rule)
-    found |= {"train": train, "mask": mask, "validation": validation}
+    training, validation = load_pairs(data, "train"), load_pairs(data, "validation")
+    mask, seen = forget_mask(training, rule), forget_mask(validation, rule)
+    found |= {"training": training, "mask": mask, "validation": validation}
     return (
-        f"{data}: to forget {mask.sum()} of {len(train)} training rows and {seen.sum()} of {len(validation)} "
+        f"{data}: to forget {mask.sum()} of {len(training)} training rows and {seen.sum()} of {len(validation)} "
         "validation rows"
     )
 
@@ -121,13 +117,10 @@ def disk(model, output):
     return Finding("disk", said if free > needed else f"{said}; name another folder or make room", free <= needed)
 
 
-def cost(model, method, config, train, mask, validation):
+def cost(model, method, config, training, mask, validation):
     """Seconds and memory of the whole run, from a few steps of it and the encoding of a few images."""
-    steps = WARM_UP + MEASURED
-    forget, retain = (
-        first_rows(train, mask, steps * config.forget_batch),
-        first_rows(train, ~mask, steps * config.retain_batch),
-    )
+    forget = first_rows(training, mask, MEASURED * config.forget_batch)
+    retain = first_rows(training, ~mask, MEASURED * config.retain_batch)
     reset_peak()
     encode_images(model, forget.images[:8])  # warm-up
     start = time.perf_counter()
@@ -139,10 +132,10 @@ def cost(model, method, config, train, mask, validation):
     if hasattr(method, "prepare"):
         forget, retain = method.prepare(model, forget, retain, config.seed)
         original = None
-    model.narrow_vocabulary([*forget.texts, *retain.texts])
-    step = seconds_per_step(Loop(model, method, retain, config, forget, original))
+    train_for(WARM_UP, model, method, retain, config, forget, original)
+    step = train_for(MEASURED, model, method, retain, config, forget, original) / MEASURED
     looks = -(-config.steps // config.evaluate_every) * len(validation)
-    total = config.steps * step + encoding * (len(train) + looks)
+    total = config.steps * step + encoding * (len(training) + looks)
     said = f"{step:.2f} s a step, {encoding * 1e3:.1f} ms to encode a row: about {total / 60:.1f} min for the run"
     yield Finding("time", said)
     yield Finding("memory", f"{peak_megabytes() / 1024:.1f} GB at the peak of {MEASURED} steps")
@@ -152,15 +145,10 @@ def first_rows(pairs, mask, count):
     """The first `count` of the rows under `mask`, with no captions but theirs."""
     few = pairs.select(mask & (mask.cumsum(dim=0) <= count))
     used, text_ids = few.text_ids.unique(return_inverse=True)
-    return replace(few, texts=[few.texts[i] for i in used.tolist()], text_ids=text_ids)
+    return dataclasses.replace(few, texts=[few.texts[i] for i in used.tolist()], text_ids=text_ids)
 
 
-def seconds_per_step(loop):
-    for step in range(WARM_UP):
-        loop.step(step)
-    start = time.perf_counter()
-    for step in range(WARM_UP, WARM_UP + MEASURED):
-        loop.step(step)
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return (time.perf_counter() - start) / MEASURED
+def train_for(steps, model, method, retain, config, forget, original):
+    """Seconds of so many steps."""
+    short = dataclasses.replace(config, steps=steps)
+    return train(model, method, retain, short, forget, original, progress=False).seconds

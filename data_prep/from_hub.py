@@ -16,7 +16,7 @@ import datasets
 import numpy as np
 
 from cliperase.cli import quiet_libraries
-from cliperase.datasets import write_split
+from cliperase.datasets import read_table, write_split
 from cliperase.errors import CliperaseError
 from cliperase.tasks import PROMPT
 
@@ -24,18 +24,8 @@ TEMPLATES = (PROMPT, "{}", "a drawing of a {}")  # the first is what evaluation 
 
 
 def read_split(source, split):
-    """One split as a `datasets.Dataset`, pictures not decoded."""
-    try:
-        if Path(source).is_dir():
-            table = datasets.load_dataset("parquet", data_files={split: f"{source}/**/{split}-*.parquet"}, split=split)
-        else:
-            table = datasets.load_dataset(source, split=split)
-    except Exception as error:  # datasets raises many kinds: no folder, no such split, no network, truncated
-        reason = str(error.__cause__ or error).splitlines()[0]
-        raise CliperaseError(
-            f"{source!r}, split {split!r} cannot be read ({reason}); name a folder with whole {split}-*.parquet files, "
-            "or a data set on the hub where there is a network"
-        ) from None
+    """One split as a `datasets.Dataset`, its pictures in the column `image`, not decoded."""
+    table = read_table(source, split)
     pictures = [name for name, feature in table.features.items() if isinstance(feature, datasets.Image)]
     if len(pictures) != 1:
         raise CliperaseError(f"{source!r} has {len(pictures)} columns of images in {table.column_names}; it needs one")

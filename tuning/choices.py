@@ -20,6 +20,8 @@ from cliperase.tasks import MATCHING, RETRIEVAL, ZERO_SHOT
 SEARCHES, JOINED = Path("artifacts/icons/tuning"), Path("metrics/icons/tuning.csv")
 STANDARD_ERROR = 0.2  # of the score: about half that of a retain accuracy of 96 % on 3,000 images
 TASKS = {"main": ZERO_SHOT, "pairs": MATCHING, "retrieval": RETRIEVAL}
+LISTS = {"main": "tuning/search.yaml", "pairs": "tuning/captions.yaml", "retrieval": "tuning/captions.yaml"}
+SAID = {"split": "validation", "provenance": "icons"}
 
 
 def summarise_search(table, candidates, task):
@@ -64,22 +66,23 @@ def read_search(task, candidates):
 
 
 def main():
-    lists = {name: "search" if name == "main" else "captions" for name in TASKS}
-    candidates = {n: yaml.safe_load(Path(f"tuning/{f}.yaml").read_text())["candidates"] for n, f in lists.items()}
-    tables = {name: read_search(name, candidates[name]) for name in TASKS}
+    candidates = {task: yaml.safe_load(Path(path).read_text())["candidates"] for task, path in LISTS.items()}
+    tables = {task: read_search(task, candidates[task]) for task in TASKS}
     write_table(pd.concat(tables.values(), ignore_index=True), JOINED)
-    said = {"split": "validation", "provenance": "icons"}
     found = {name: summarise_search(tables[name], candidates[name], task) for name, task in TASKS.items()}
-    main_table = pd.concat([found["main"], retention_control(found["main"], ZERO_SHOT)], ignore_index=True)
-    publish_table(main_table.rename(columns={"selection_score": "score"}).assign(**said), "tuning", "figures")
-    captions = [
-        found[name]
-        .rename(columns={"selection_score": "score", TASKS[name].forget: "forget", TASKS[name].retain: "retain"})
-        .assign(measured=f"{TASKS[name].forget}, {TASKS[name].retain}")
-        for name in ("pairs", "retrieval")
-    ]
-    both = pd.concat(captions, keys=["pairs", "retrieval"], names=["task"]).reset_index("task").reset_index(drop=True)
-    publish_table(both.assign(**said), "tuning_captions", "figures")
+    classes = found.pop("main")
+    classes = pd.concat([classes, retention_control(classes, ZERO_SHOT)], ignore_index=True)
+    publish_table(classes.rename(columns={"selection_score": "score"}).assign(**SAID), "tuning", "figures")
+    captions = pd.concat([without_classes(name, summary) for name, summary in found.items()], ignore_index=True)
+    publish_table(captions.assign(**SAID), "tuning_captions", "figures")
+
+
+def without_classes(name, summary):
+    """A summary whose columns do not depend on the task, which is named beside them."""
+    task = TASKS[name]
+    summary = summary.rename(columns={"selection_score": "score", task.forget: "forget", task.retain: "retain"})
+    summary.insert(0, "task", name)
+    return summary.assign(measured=f"{task.forget}, {task.retain}")
 
 
 if __name__ == "__main__":
