@@ -157,8 +157,7 @@ if several:
 # ## What a row costs
 #
 # One run each on the first concept, with the machine to itself and one thread: seconds with validation, peak memory
-# of the process with data and both models, and the share of weights that are no longer what they were. Seconds and
-# memory were measured before the last search, with 64 retain pairs a step instead of 128: they compare rows.
+# of the process with data and both models, and the share of weights that are no longer what they were.
 
 # %%
 
