@@ -178,11 +178,7 @@ PLANS = {
     "retrieval": plan_captions("retrieval"),
     "efficiency": plan_efficiency,
 }
-SPLITS = {  # what each experiment is measured on, if not validation and test
-    "main": ("validation", "test", "heldout"),  # drawings of other families too
-    "ablation": ("validation", "test", "heldout"),
-    "efficiency": ("validation",),  # only seconds, memory and weights count, and validation comes with selection
-}
+HELD_OUT = ("main", "ablation")  # experiments that are also measured on drawings of other families
 
 
 def run_experiment(name, params, data, model, rows=None):
@@ -193,7 +189,7 @@ def run_experiment(name, params, data, model, rows=None):
     if name not in ("main", "efficiency"):
         section(params, name if name == "ablation" else f"experiments.{name}")
     runs = only_rows(PLANS[name](params, load_pairs(data, "validation")), rows)
-    splits = SPLITS.get(name, ("validation", "test"))
+    splits = ("validation", "test", "heldout") if name in HELD_OUT else ("validation", "test")
     return run_all(params, data, model, runs, splits, alone=name == "efficiency")
 
 
