@@ -23,11 +23,15 @@ quick: setup
 	python notebooks/quick.py
 	@echo; echo "First notebook (one concept, one seed): artifacts/quick/main_results.ipynb"
 
+# several at once: a file of tests or a notebook per process, of one thread that does not wait by spinning
+TOGETHER := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+test: export OMP_NUM_THREADS := 1
+test: export OMP_WAIT_POLICY := PASSIVE
 test: setup
 	ruff check .
 	ruff format --check .
-	pytest
-	pytest --nbval notebooks -p no:cacheprovider
+	pytest $(TOGETHER)
+	pytest $(TOGETHER) --nbval notebooks -p no:cacheprovider
 
 tune: setup
 	dvc repro tuning/dvc.yaml

@@ -121,7 +121,9 @@ class Bench:
         # a concept may have no drawing from another source
         forgotten = forget_mask(pairs, run.rule, required=split != "heldout")
         metrics = task.measure(model, pairs, forgotten, **({"watched": run.watched} if run.watched else {}))
-        return metrics | ({"selection_score": task.score(metrics)} if split == "validation" else {})
+        if split == "validation":
+            return metrics | {"selection_score": task.score(metrics)}
+        return metrics | model.further_metrics(pairs, forgotten)
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ import yaml
 
 from cliperase.errors import CliperaseError
 
-EXPERIMENTS = ("ablation", "efficiency", "main", "pairs", "polysemy", "ratios", "retention", "retrieval")
+EXPERIMENTS = ("ablation", "blip", "efficiency", "main", "pairs", "polysemy", "ratios", "retention", "retrieval")
 
 
 def main(arguments=None):
@@ -20,6 +20,9 @@ def main(arguments=None):
         parsed.run(parsed)
     except CliperaseError as error:
         print(f"cliperase: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:  # of an extra: BLIP, diffusion
+        print(f"cliperase: package {error.name} is not installed; run `pip install {error.name}`", file=sys.stderr)
         return 2
     return 0
 
@@ -70,6 +73,18 @@ def parse(arguments):
     space = command("embedding-space", run_embedding_space, "Embeddings and relevance maps before and after.")
     space.add_argument("--table", required=True, type=Path, help="part table of the numbers beside the pictures")
     options(space, "data", "model", "params", "output")
+    generator = command("generator", run_generator, "Train a small text-to-image model on the pictures of a data set.")
+    options(generator, "data", "model", "params", "output")
+    diffusion = command("diffusion", run_diffusion, "Generate with unlearned text encoders, and count the concepts.")
+    diffusion.add_argument("--pipeline", required=True, help="Stable Diffusion pipeline: folder or hub name")
+    diffusion.add_argument("--detector", required=True, help="a model as in --model, or coco:<object detector>")
+    diffusion.add_argument("--pictures", nargs="*", default=[], help="data sets whose test split measures the detector")
+    diffusion.add_argument("--table", required=True, type=Path, help="part table of the detection rates")
+    options(diffusion, "data", "model", "params", "output")
+    blip = command("pretrain-blip", run_pretrain_blip, "Train a small BLIP, and a captioner beside it.")
+    options(blip, "data", "model", "params", "output")
+    captioning = command("captioning", run_captioning, "Unlearn in the captioner: a table of results.")
+    options(captioning, "data", "model", "params", "output")
     tune = command("tune", run_tune, "Search one row's settings on validation data.")
     tune.add_argument("--experiment", help="take the loop's settings of this experiment, not the main table's")
     options(tune, "data", "model", "row", "search", "params", "output")
@@ -216,6 +231,51 @@ def run_embedding_space(arguments):
     arrays, table = embedding_space.run_embedding_space(read_params(arguments.params), arguments.data, arguments.model)
     embedding_space.write_arrays(arrays, arguments.output)
     write_table(table, arguments.table)
+
+
+def run_generator(arguments):
+    from cliperase.experiments import read_params, section
+    from cliperase.generator import train_generator
+    from cliperase.results import check_writable
+
+    check_writable(arguments.output / "model_index.json")
+    settings = section(read_params(arguments.params), "diffusion.generator")
+    loss = train_generator(arguments.data, arguments.model, arguments.output, settings)
+    print(f"{arguments.output}: loss {loss:.3f} over the last tenth of the steps")
+
+
+def run_diffusion(arguments):
+    from cliperase.diffusion import run_diffusion
+    from cliperase.embedding_space import write_arrays
+    from cliperase.experiments import read_params
+    from cliperase.results import check_writable, write_table
+
+    for path in (arguments.output, arguments.table):
+        check_writable(path)
+    models = (arguments.model, arguments.pipeline, arguments.detector)
+    grids, table = run_diffusion(read_params(arguments.params), arguments.data, *models, arguments.pictures)
+    write_arrays(grids, arguments.output)
+    write_table(table, arguments.table)
+
+
+def run_pretrain_blip(arguments):
+    from cliperase.blip import pretrain_blip
+    from cliperase.experiments import read_params, section
+    from cliperase.results import check_writable
+
+    check_writable(arguments.output / "matching" / "config.json")
+    settings = section(read_params(arguments.params), "blip.pretrain")
+    loss = pretrain_blip(arguments.data, arguments.model, arguments.output, settings)
+    print(f"{arguments.output}: loss {loss:.3f} over the last tenth of the steps")
+
+
+def run_captioning(arguments):
+    from cliperase.captioning import run_captioning
+    from cliperase.experiments import read_params
+    from cliperase.results import check_writable, write_table
+
+    check_writable(arguments.output)
+    write_table(run_captioning(read_params(arguments.params), arguments.data, arguments.model), arguments.output)
 
 
 def run_tune(arguments):

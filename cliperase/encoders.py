@@ -48,6 +48,10 @@ class ImageTextModel(nn.Module):
         """Fold (D, D) into the last linear map of the text tower: text features t (before norm) become t @ matrix."""
         raise TypeError("an adapter defines multiply_text_head")
 
+    def further_metrics(self, pairs, forgotten):
+        """What else a model of this family can be measured by on a split: {metric: value}."""
+        return {}
+
     def narrow_vocabulary(self, texts):
         """Leave the token embeddings that no text uses out of the parameters, where that saves something."""
 
@@ -202,8 +206,13 @@ def create_model(config=COMPACT, seed=0):
 def load_model(source, device="cpu"):
     """A saved model folder, an open_clip name with a weights tag or file such as `ViT-B-32/openai`, or `hf-hub:…`.
 
-    open_clip leaves random weights where it finds none; here that is an error.
+    A BLIP is a folder of transformers' or `blip:<hub name>`. open_clip leaves random weights where it finds none;
+    here that is an error.
     """
+    if is_blip(source):
+        from cliperase.blip import load_blip  # transformers takes seconds to import
+
+        return load_blip(source, device)
     folder = Path(source)
     if folder.is_dir():
         for name in (CONFIG_NAME, WEIGHTS_NAME):
@@ -233,6 +242,13 @@ def load_model(source, device="cpu"):
             f"model {str(source)!r} cannot be loaded ({reason}); is it whole, and of this architecture?"
         ) from None
     return OpenCLIP(model, tokenizer, read_config(folder, name, model, quick)).to(device).eval()
+
+
+def is_blip(source):
+    """A folder whose configuration says so, or `blip:<hub name>`."""
+    config = Path(source) / "config.json"
+    named = str(source).startswith("blip:")
+    return named or (config.is_file() and json.loads(config.read_text()).get("model_type") == "blip")
 
 
 def read_config(folder, name, model, quick_gelu=False):

@@ -52,8 +52,8 @@ def seeds_of(params, row):
     return [params["pretrain"]["seed"]] if row in REFERENCES else params["seeds"]
 
 
-def section(params, path):
-    """The part of the parameters at `a.b.c`, a mapping."""
+def section(params, path, needed=()):
+    """The part of the parameters at `a.b.c`, a mapping that has the `needed` names."""
     found = params
     for key in path.split("."):
         if not isinstance(found, dict) or key not in found:
@@ -61,7 +61,15 @@ def section(params, path):
         found = found[key]
     if not isinstance(found, dict):
         raise CliperaseError(f"section {path!r} of the parameters is {found!r}, not a mapping")
+    missing = [name for name in needed if name not in found]
+    if missing:
+        raise CliperaseError(f"section {path!r} of the parameters has no {missing[0]!r}; add it")
     return found
+
+
+def section_of(params, experiment):
+    """The parameters of one experiment; two of them have a section of their own."""
+    return section(params, experiment if experiment in ("ablation", "blip") else f"experiments.{experiment}")
 
 
 def plan_main(params, pairs):
@@ -143,12 +151,12 @@ def plan_retention(params, pairs):
     return runs
 
 
-def plan_captions(experiment):
-    """Data without classes: the forget rule looks at captions, and the rows have settings of their own."""
+def plan_own(experiment):
+    """Data or a model that ask for settings of their own, and name their forget rules."""
 
     def plan(params, pairs):
-        settings = section(params, f"experiments.{experiment}")
-        own = {**params, "methods": section(params, f"experiments.{experiment}.methods")}
+        settings = section_of(params, experiment)
+        own = {**params, "methods": section(settings, "methods")}
         return [
             Run(experiment, row, concept, rule, seed, **configured(own, row, unlearn=settings.get("unlearn")))
             for concept, rule in settings["rules"].items()
@@ -174,8 +182,9 @@ PLANS = {
     "ratios": plan_ratios,
     "polysemy": plan_polysemy,
     "retention": plan_retention,
-    "pairs": plan_captions("pairs"),
-    "retrieval": plan_captions("retrieval"),
+    "pairs": plan_own("pairs"),
+    "retrieval": plan_own("retrieval"),
+    "blip": plan_own("blip"),
     "efficiency": plan_efficiency,
 }
 HELD_OUT = ("main", "ablation")  # experiments that are also measured on drawings of other families
@@ -187,7 +196,7 @@ def run_experiment(name, params, data, model, rows=None):
         if needed not in params:
             raise CliperaseError(f"the parameters have no {needed!r}; params.yaml of the repository has all of them")
     if name not in ("main", "efficiency"):
-        section(params, name if name == "ablation" else f"experiments.{name}")
+        params = {**params, "model": section_of(params, name).get("model_name", params["model"])}
     runs = only_rows(PLANS[name](params, load_pairs(data, "validation")), rows)
     splits = ("validation", "test", "heldout") if name in HELD_OUT else ("validation", "test")
     return run_all(params, data, model, runs, splits, alone=name == "efficiency")
@@ -208,6 +217,7 @@ def part_names(params):
         *(f"main-{row}" for row in (*REFERENCES, *params["methods"])),
         "ablation",
         *params["experiments"],
+        *[name for name in ("blip", "captioning", "diffusion") if name in params],
         "embedding",
     ]
 
@@ -225,7 +235,7 @@ def run_tuning(params, data, model, search, row, experiment=None):
         raise CliperaseError(f"search concepts {concepts} overlap the reported {params['concepts']}; choose others")
     if row not in search["candidates"]:
         raise CliperaseError(f"row {row!r} has no candidates; the search holds {', '.join(search['candidates'])}")
-    runs, unlearn = [], section(params, f"experiments.{experiment}").get("unlearn") if experiment else None
+    runs, unlearn = [], section_of(params, experiment).get("unlearn") if experiment else None
     name = f"tuning {experiment}" if experiment else "tuning"
     for number, candidate in enumerate(search["candidates"][row]):
         about = configured({**params, "methods": {row: candidate}}, row, unlearn=unlearn)

@@ -9,6 +9,7 @@ from cliperase.reporting import experiment_rows, find_root, paired_change, summa
 
 MATCH_POINTS = 2.0  # |ours - paper| up to which a cell counts as a match
 MOVED_POINTS = 1.0  # change against the baseline from which a direction counts
+UNAFFECTED_POINTS = 5.0  # change up to which other concepts count as unaffected
 RIVALS = ("CLIPErase", "GradDiff")  # the rows whose order is compared where the paper gives nothing before unlearning
 VERDICTS = ("match", "same direction", "differs", "not distinguishable", "no number in the paper", "not run")
 EXPECTED = {  # what a statement of the ledger on ratios says of its metric
@@ -60,9 +61,13 @@ def baselines(cell, cells, values):
     return values.get(rival, math.nan), others[0]
 
 
-def beside_paper(summary, experiment, provenance):
-    """Every published cell of the experiment with ours: difference, provenance of ours, verdict."""
-    values, cells = summary.set_index("method"), paper_cells(experiment)
+def beside_paper(summary, experiment, provenance, concept=None):
+    """Every published cell of the experiment with ours: difference, provenance of ours, verdict.
+
+    `concept`: the cells of this one, for an experiment whose cells name theirs.
+    """
+    values = summary.set_index("method")
+    cells = [cell for cell in paper_cells(experiment) if cell.get("concept") == concept]
     lines = []
     for cell in cells:
         if cell.get("value") is None:
@@ -131,14 +136,38 @@ def judge_ratios(rows):
     return pd.DataFrame(lines)
 
 
+def judge_others(rows):
+    """The ledger's "others unaffected" of generated pictures beside ours, judged by `bears_out`.
+
+    The change of `other_detection_rate` from the original to the row, paired by seed, which share their noise.
+    """
+    lines = []
+    for cell in (cell for cell in paper_cells("diffusion") if "statement" in cell):
+        method, concept, metric = cell["method"], cell["concept"], cell["metric"]
+        before, after = ({"concept": concept, "method": name} for name in ("original", method))
+        mean, half = paired_change(rows, metric, before, after)
+        lines.append(
+            {
+                "method": method,
+                "concept": concept,
+                "metric": metric,
+                "paper": cell["statement"],
+                "ours": f"{mean:+.1f} ± {half:.1f} points",
+                "verdict": OF_STATEMENT[bears_out(mean, half, "stays", UNAFFECTED_POINTS)],
+            }
+        )
+    return pd.DataFrame(lines)
+
+
 def ledger(results):
     """Every published cell with ours, as text: what was not run has no number, dashes of the paper stay dashes."""
     tables = []
     for experiment in dict.fromkeys(cell["experiment"] for cell in all_cells()):
-        rows = experiment_rows(results, experiment)
+        rows = experiment_rows(results, experiment, split="generated" if experiment == "diffusion" else "test")
         found = judged_cells(experiment, rows) if len(rows) else {}
         for cell in paper_cells(experiment):
-            ours = found.get((cell["method"], cell["metric"]), {"ours": "–", "verdict": "not run"})
+            key = cell["method"], cell["metric"], cell.get("concept", "–")
+            ours = found.get(key, {"ours": "–", "verdict": "not run"})
             if cell.get("value", 0) is None and ours["ours"] != "–":
                 ours = {"ours": ours["ours"], "verdict": "no number in the paper"}
             paper = cell["statement"] if "statement" in cell else cell["value"]
@@ -150,22 +179,30 @@ def ledger(results):
 
 
 def judged_cells(experiment, rows):
-    """{(method, metric): {ours, verdict}} of an experiment that was run."""
+    """{(method, metric, concept or –): {ours, verdict}} of an experiment that was run."""
     if experiment == "ratios":
-        lines = judge_ratios(rows)
+        lines = judge_ratios(rows).assign(concept="–")
+    elif experiment == "diffusion":
+        parts = [judge_values(experiment, group, concept) for concept, group in rows.groupby("concept")]
+        lines = pd.concat([*parts, judge_others(rows)])
     else:
-        metrics = sorted({cell["metric"] for cell in paper_cells(experiment)})
-        summary = summarise(rows, ["method"], metrics)
-        lines = beside_paper(summary, experiment, "")
-        lines = lines.assign(ours=[text_of(value) for value in lines.ours])
-        dashes = [c for c in paper_cells(experiment) if c.get("value", 0) is None]
-        known = summary.set_index("method")
-        more = [
-            {"method": c["method"], "metric": c["metric"], "ours": text_of(known[c["metric"]].get(c["method"]))}
-            for c in dashes
-        ]
-        lines = pd.concat([lines, pd.DataFrame(more)])
-    return {(line["method"], line["metric"]): line for line in lines.to_dict("records")}
+        lines = judge_values(experiment, rows)
+    return {(line["method"], line["metric"], line["concept"]): line for line in lines.to_dict("records")}
+
+
+def judge_values(experiment, rows, concept=None):
+    """The cells with a number, or a dash in the place of one: `ours` as text, verdict, concept."""
+    cells = [cell for cell in paper_cells(experiment) if cell.get("concept") == concept and "statement" not in cell]
+    summary = summarise(rows, ["method"], sorted({cell["metric"] for cell in cells}))
+    lines = beside_paper(summary, experiment, "", concept)
+    lines = lines.assign(ours=[text_of(value) for value in lines.ours])
+    known = summary.set_index("method")
+    dashes = [
+        {"method": cell["method"], "metric": cell["metric"], "ours": text_of(known[cell["metric"]].get(cell["method"]))}
+        for cell in cells
+        if cell["value"] is None
+    ]
+    return pd.concat([lines, pd.DataFrame(dashes)]).assign(concept=concept or "–")
 
 
 def text_of(value):

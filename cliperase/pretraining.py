@@ -1,17 +1,24 @@
-"""Train the compact CLIP: from scratch, without a concept (the retrained reference), or on from another model."""
+"""Train the compact CLIP: from scratch, without a concept (the retrained reference), or on from another model.
 
+`Training` is the frame for the small models beside it that are no CLIP: the generator of pictures, and BLIP.
+"""
+
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 
 import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
 
-from cliperase.checkpoints import remove_checkpoint
+from cliperase.checkpoints import load_checkpoint, remove_checkpoint, save_checkpoint
 from cliperase.datasets import load_pairs, split_pairs
 from cliperase.encoders import COMPACT, create_model, load_model, pick_device
 from cliperase.errors import CliperaseError
 from cliperase.methods.fine_tune import FineTune
 from cliperase.tasks import task_of
-from cliperase.train import train, train_config
+from cliperase.train import is_number, train, train_config
 
+EMA = 0.995  # of the weights of a `Training`
 THREADS = 2  # sums in another order give another model: the same number on every machine
 
 
@@ -53,3 +60,71 @@ def sized(config, image_size):
     """The model configuration for pictures of another size."""
     model = {**config["model_cfg"], "vision_cfg": {**config["model_cfg"]["vision_cfg"], "image_size": image_size}}
     return {"model_cfg": model, "preprocess_cfg": {**config["preprocess_cfg"], "size": image_size}}
+
+
+def configuration(kind, settings, where):
+    """`settings`, a mapping, as the dataclass `kind` of numbers; what is unknown, missing or no number is named."""
+    known = {field.name: field for field in fields(kind)}
+    for name, value in settings.items():
+        if name not in known:
+            raise CliperaseError(f"{where} has no setting {name!r}; it has {', '.join(known)}")
+        if not is_number(value) or (known[name].type is int and not isinstance(value, int)):
+            raise CliperaseError(f"{where}: {name} is {value!r}; give a number, written 1.0e-3 in YAML, not 1e-3")
+    missing = [name for name, field in known.items() if field.default is MISSING and name not in settings]
+    if missing:
+        raise CliperaseError(f"{where} needs a setting {missing[0]!r}; add it")
+    return kind(**settings)
+
+
+class Training:
+    """Steps of AdamW under a one-cycle schedule, and a moving average of the weights, which is what is kept.
+
+    A subclass defines `loss(step) -> scalar`. `config` has `steps`, `learning_rate`, `checkpoint_every` and `seed`.
+    The other names are those that `checkpoints.py` asks for.
+    """
+
+    def __init__(self, model, config):
+        self.model, self.config, self.settings = model, config, asdict(config)
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, fused=True)
+        self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer, config.learning_rate, total_steps=config.steps, pct_start=0.1
+        )
+        self.averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(EMA))
+
+    def run(self, checkpoint):
+        """All steps that are left after `checkpoint`, a path; then `model` has the averaged weights. Their losses."""
+        log, average, start, _ = load_checkpoint(checkpoint, self) or ([], None, 0, 0.0)
+        if average:
+            self.averaged.module.load_state_dict(average[2])
+            self.averaged.n_averaged.fill_(start)
+        self.model.train()
+        bar = tqdm(range(start, self.config.steps), initial=start, total=self.config.steps)
+        for step in bar:
+            log.append(self.step(step))
+            if (step + 1) % self.config.checkpoint_every == 0:
+                bar.set_postfix(loss=f"{log[-1]:.3g}")
+                average = (step + 1, 0.0, self.averaged.module.state_dict())
+                save_checkpoint(checkpoint, self, log, average, step + 1, 0.0)
+        self.model.load_state_dict(self.averaged.module.state_dict())
+        self.model.eval()
+        return log
+
+    def step(self, step):
+        """One step of the optimizer; its loss."""
+        loss = self.loss(step)
+        if not loss.isfinite():
+            raise CliperaseError(f"loss is {loss.item()} at step {step}; lower the learning rate")
+        self.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.scheduler.step()
+        self.averaged.update_parameters(self.model)
+        return loss.item()
+
+
+def last_tenth(log):
+    """Mean of the last tenth of the losses."""
+    last = log[-max(1, len(log) // 10) :]
+    return sum(last) / len(last)

@@ -18,7 +18,7 @@ COLUMNS = [
     "provenance", "seconds", "peak_mb",
 ]  # fmt: skip
 KEY = ["profile", "experiment", "dataset", "model", "method", "concept", "seed", "split", "metric"]
-PERCENT = ("accuracy", "r", "score", "parameters", "purity", "relevance")
+PERCENT = ("accuracy", "r", "rate", "score", "parameters", "purity", "relevance")
 UNITS = {**dict.fromkeys(PERCENT, "%"), "cosine": "1", "step": "steps"}  # by the last word of a metric's name
 PROVENANCES = ("icons", "real-data", "paper-data")
 

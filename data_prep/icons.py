@@ -4,7 +4,8 @@
 
 Training, validation and test images are different renderings (colour, pose, size, noise) of the training
 families' drawings; the split `heldout` renders families that no other split contains. The drawings are
-those of `drawings.py`, their classes those of `icons.yaml`.
+those of `drawings.py`, their classes those of `icons.yaml`. A set may name its `families`, some `classes`, or
+`drawings: first`.
 """
 
 import numpy as np
@@ -32,9 +33,21 @@ def render_split(table, split, per_class, families, templates, size, seed):
     return Dataset.from_list([rows[i] for i in order], features=features_schema(list(table["classes"])))
 
 
+def narrowed(table, classes=None, drawings="all"):
+    """The table with only these classes, and with only the `first` drawing that a family has of each."""
+    unknown = [name for name in classes or () if name not in table["classes"]]
+    if unknown or drawings not in ("all", "first"):
+        said = f"no class {unknown[0]!r} in icons.yaml" if unknown else f"drawings are {drawings!r}, not all or first"
+        raise SystemExit(f"params.yaml: {said}")
+    most = 1 if drawings == "first" else None
+    chosen = {name: table["classes"][name] for name in classes or table["classes"]}
+    kept = {name: {family: names[:most] for family, names in found.items()} for name, found in chosen.items()}
+    return {**table, "classes": kept}
+
+
 def main():
     output, settings = read_arguments(__doc__.splitlines()[0])
-    table = read_table()
+    table = narrowed(read_table(), settings.get("classes"), settings.get("drawings", "all"))
     for split, per_class in settings["per_class"].items():
         families = "heldout_families" if split == "heldout" else settings.get("families", "training_families")
         rows = render_split(

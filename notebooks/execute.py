@@ -47,7 +47,20 @@ def normalise(notebook):
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number:02d}"
         cell.metadata = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
+        if cell.get("outputs"):
+            cell.outputs = joined(cell.outputs)
     return notebook
+
+
+def joined(outputs):
+    """A kernel may send what was printed in one piece or in several: neighbouring pieces become one."""
+    whole = []
+    for output in outputs:
+        if whole and output.output_type == whole[-1].output_type == "stream" and output.name == whole[-1].name:
+            whole[-1].text += output.text
+        else:
+            whole.append(output)
+    return whole
 
 
 def main():

@@ -46,7 +46,8 @@ root = find_root()
 # %% [markdown]
 # ## The ledger
 #
-# `ours` is the mean over all concepts and seeds of the experiment, on test images.
+# `ours` is the mean over all concepts and seeds of the experiment, on test images; of `diffusion`, over the seeds of
+# the concept, in pictures that were generated.
 
 # %%
 table = ledger(root / results)

@@ -8,13 +8,28 @@ import torch
 from datasets import Dataset
 from hypothesis import settings
 
+from cliperase.blip import pretrain_blip
 from cliperase.datasets import features_schema, load_pairs, write_split
 from cliperase.encoders import COMPACT, create_model
 
 settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
 settings.load_profile("untimed")
 CLASSES = {"apple": (220, 40, 40), "lemon": (230, 220, 60), "leaf": (40, 160, 60), "plum": (110, 40, 140)}
+TINY_BLIP = {
+    "vision_config": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2,
+                      "image_size": 32, "patch_size": 8, "initializer_range": 0.02, "convolutional": True},
+    "text_config": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2,
+                    "max_position_embeddings": 35},
+    "image_text_hidden_size": 32,
+}  # fmt: skip
+TINY_TRAINING = {"steps": 4, "batch": 8, "checkpoint_every": 2, "learning_rate": 1e-3}
+THREADS = min(2, torch.get_num_threads())
 ROWS = {"train": 8, "validation": 4, "test": 4, "heldout": 2}
+
+
+def pytest_collection_modifyitems(items):
+    """The longest first: where tests run at once, nobody waits for it at the end."""
+    items.sort(key=lambda item: item.path.name != "test_pipeline.py")
 
 
 def make_split(split, per_class=None, seed=0):
@@ -60,11 +75,20 @@ def model_folder(base_model, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def blip_folder(data_folder, model_folder, tmp_path_factory):
+    """A matching model and a captioner."""
+    output = tmp_path_factory.mktemp("blip") / "small"
+    pretrain_blip(data_folder, model_folder, output, TINY_TRAINING, TINY_BLIP)
+    return output
+
+
 @pytest.fixture(autouse=True)
 def own_feature_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setattr("cliperase.bench.FEATURES", tmp_path_factory.getbasetemp() / "features")
 
 
 @pytest.fixture(autouse=True)
-def two_threads():
-    torch.set_num_threads(min(2, torch.get_num_threads()))
+def few_threads():
+    """What is tested may ask for more, and leaves it so."""
+    torch.set_num_threads(THREADS)

@@ -1,6 +1,7 @@
 """The command line: it works on one's own model, and bad input gives one clear line and exit code 2."""
 
 import json
+import sys
 
 import pandas as pd
 import pytest
@@ -164,3 +165,10 @@ def test_a_method_without_steps_needs_none(data_folder, model_folder, params, tm
     settings = ["--method", "null space", "--set", "steps=1", "forget_batch=4", "retain_batch=8"]
     assert unlearn(model_folder, data_folder, params, output, "--forget", "apple", *settings) == 0
     assert json.loads((output / "report.json").read_text())["selected_step"] == 0
+
+
+def test_a_missing_extra_is_one_line(data_folder, monkeypatch, capsys):
+    monkeypatch.delitem(sys.modules, "cliperase.blip")
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    assert main(["evaluate", "--model", "blip:none", "--data", str(data_folder), "--forget", "apple"]) == 2
+    assert "package transformers is not installed; run `pip install transformers`" in capsys.readouterr().err

@@ -6,8 +6,11 @@ import json
 import open_clip
 import pytest
 import torch
+from conftest import TINY_BLIP
 from torchvision.transforms.functional import to_pil_image
 
+from cliperase.api import configure, forget_in_place
+from cliperase.blip import create_blip
 from cliperase.datasets import PairSet
 from cliperase.encoders import COMPACT, CONFIG_NAME, WEIGHTS_NAME, create_model, fit, load_model
 from cliperase.errors import CliperaseError
@@ -18,18 +21,49 @@ from cliperase.train import TrainConfig, train
 TEXTS = ["a photo of a apple", "a photo of a lemon", "apple"]
 
 
-def test_conformance(model, training):
-    """What any adapter must give: shapes, unit norm, gradients into both towers, deterministic evaluation."""
+@pytest.fixture(params=["open_clip", "BLIP"])
+def any_model(request, model, training):
+    """One model of every family; `parameters that must learn` beside it."""
+    if request.param == "open_clip":
+        return model, ("model.visual.trunk.blocks.0.0.weight", "model.token_embedding.weight")
+    adapter, _ = create_blip(training.texts, seed=0, size=TINY_BLIP)
+    tower = "model.vision_model.embeddings.patch_embedding.trunk.blocks.0.0.weight"
+    return adapter.eval(), (tower, "model.text_encoder.embeddings.word_embeddings.weight")
+
+
+def test_conformance(any_model, training, tmp_path):
+    """What any adapter must give: shapes, unit norm, gradients into both towers, evaluation that repeats, saving."""
+    model, learning = any_model
     images = model.encode_image(training.images[:5])
     texts = model.encode_text(TEXTS)
-    assert images.shape == (5, 128)
-    assert texts.shape == (3, 128)
+    assert images.shape[0] == 5
+    assert texts.shape == (3, images.shape[1])
     for features in (images, texts):
         assert torch.allclose(features.norm(dim=1), torch.ones(len(features)), atol=1e-5)
     (model.logit_scale * images @ texts.T).sum().backward()
-    for name in ("visual.trunk.blocks.0.0.weight", "token_embedding.weight", "logit_scale"):
-        assert model.model.get_parameter(name).grad.abs().max() > 0
+    for name in learning:
+        assert model.get_parameter(name).grad.abs().max() > 0, name
     assert torch.equal(model.encode_image(training.images[:5]), images)
+    assert torch.allclose(model.encode_text(TEXTS[:1]), texts[:1], atol=1e-6)  # whatever it is padded to
+    model.save(tmp_path / "saved")
+    loaded = load_model(tmp_path / "saved")
+    assert torch.equal(loaded.encode_image(training.images[:5]), images)
+    assert torch.equal(loaded.encode_text(TEXTS), texts)
+    before = model.encode_text(TEXTS)
+    model.multiply_text_head(2 * torch.eye(before.shape[1]))
+    assert torch.allclose(model.encode_text(TEXTS), before, atol=1e-6)  # the norm takes the factor out again
+
+
+@pytest.mark.parametrize("method", ["CLIPErase", "SSD", "null space"])
+def test_methods_know_no_family(any_model, method, training):
+    """The same method object on every family: one unlearning through the one loop."""
+    model, _ = any_model
+    settings = {"CLIPErase": {"steps": 2, "learning_rate": 1e-3}, "SSD": {"batches": 2}}.get(method, {})
+    algorithm, config = configure(method, settings | {"forget_batch": 4, "retain_batch": 8}, seed=0)
+    before = model.encode_text(TEXTS).detach()
+    mask = training.labels == 0
+    forget_in_place(model, algorithm, config, training, mask, training, mask, progress=False)
+    assert not torch.equal(model.encode_text(TEXTS), before)
 
 
 def test_uint8_and_float_images_are_the_same(model, training):

@@ -114,3 +114,28 @@ def test_ratios_are_judged_by_their_intervals():
     assert judged["GA", "retain_accuracy"] == "same direction"
     assert judged["GA", "forget_accuracy"] == "differs"  # the paper's gets worse, this one falls
     assert judged["CLIPErase", "retain_accuracy"] == "same direction"
+
+
+def test_generated_pictures_are_judged_concept_by_concept(tmp_path):
+    about = {"profile": "icons", "dataset": "icons", "model": "compact", "experiment": "diffusion"}
+    about |= {"split": "generated", "unit": "%", "provenance": "icons", "seconds": 0.0, "peak_mb": 1}
+    rates = {("original", "apple"): (99.0, 95.0), ("original", "bicycle"): (99.0, 95.0)}
+    rates |= {("CLIPErase", "apple"): (50.0, 94.0), ("CLIPErase", "bicycle"): (9.0, 60.0)}
+    rows = [
+        {**about, "method": method, "concept": concept, "seed": seed, "metric": metric, "value": value + int(seed)}
+        for (method, concept), values in rates.items()
+        for metric, value in zip(("detection_rate", "other_detection_rate"), values, strict=True)
+        for seed in "01"
+    ]
+    path = tmp_path / "results.csv"
+    pd.DataFrame(rows)[COLUMNS].to_csv(path, index=False)
+    table = ledger(path).query("experiment == 'diffusion'").set_index(["method", "concept", "metric"])
+    assert table.verdict.to_dict() == {
+        ("original", "apple", "detection_rate"): "match",
+        ("original", "bicycle", "detection_rate"): "differs",
+        ("CLIPErase", "apple", "detection_rate"): "same direction",
+        ("CLIPErase", "bicycle", "detection_rate"): "match",
+        ("CLIPErase", "apple", "other_detection_rate"): "same direction",
+        ("CLIPErase", "bicycle", "other_detection_rate"): "differs",
+    }
+    assert table.ours["CLIPErase", "bicycle", "other_detection_rate"] == "-35.0 ± 0.0 points"

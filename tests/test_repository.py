@@ -20,7 +20,9 @@ from cliperase.results import PROVENANCES, read_results
 ROOT = Path(__file__).parent.parent
 LOCK = (ROOT / "requirements.lock").read_text()
 PARAMS = read_params(ROOT / "params.yaml")
-NOTEBOOKS = [*PARAMS["notebooks"], "embedding_space"]
+NOTEBOOKS = [*PARAMS["notebooks"], "diffusion", "embedding_space"]
+EXPERIMENTS = ["main", "ablation", "blip", *PARAMS["experiments"]]  # those that have a plan
+OTHERS = ["captioning", "diffusion", "embedding"]
 RESULTS = ROOT / "metrics" / "icons" / "results.csv"
 
 
@@ -58,17 +60,27 @@ def stand_in(families):
 def test_results_hold_every_run_and_only_these():
     table = read_results(RESULTS)
     tests = table[table.split == "test"]
-    for experiment in ("main", "ablation", *PARAMS["experiments"]):
+    for experiment in EXPERIMENTS:
         other = PARAMS["experiments"].get(experiment, {}).get("data") == "icons_other"
         runs = PLANS[experiment](PARAMS, stand_in("heldout_families" if other else "training_families"))
         found = tests[tests.experiment == experiment]
         planned = {(run.row, run.concept, str(run.seed)) for run in runs}
         assert set(zip(found.method, found.concept, found.seed, strict=True)) == planned, experiment
     parts = {part.removeprefix("main-") for part in part_names(PARAMS)}
-    assert parts == {"original", "retrain", *PARAMS["methods"], "ablation", *PARAMS["experiments"], "embedding"}
-    assert set(table.experiment) == {"main", "ablation", *PARAMS["experiments"], "embedding"}
+    assert parts == {"original", "retrain", *PARAMS["methods"], *EXPERIMENTS[1:], *OTHERS}
+    assert set(table.experiment) == {*EXPERIMENTS, *OTHERS}
     shares = table[(table.unit == "%") & ~table.metric.str.endswith("relevance")].value  # of before: may rise
     assert shares.between(0, 100).all()
+
+
+@pytest.mark.parametrize(("experiment", "split"), [("captioning", "test"), ("diffusion", "generated")])
+def test_results_without_a_plan_hold_every_row_concept_and_seed(experiment, split):
+    settings, table = PARAMS[experiment], read_results(RESULTS)
+    found = table[(table.experiment == experiment) & (table.split == split) & (table.method != "original")]
+    rows, concepts = settings.get("rows", settings.get("candidates")), settings.get("forgotten", settings["concepts"])
+    seeds = map(str, PARAMS["seeds"])
+    planned = set(itertools.product(rows, concepts, seeds))
+    assert set(zip(found.method, found.concept, found.seed, strict=True)) == planned
 
 
 def test_the_original_is_good_enough_to_forget_from():
@@ -96,6 +108,14 @@ def test_settings_for_captions_are_the_choices_of_their_search(task):
     assert table.groupby("method").size().nunique() == 1
     assert set(table.split) == {"validation"}
     assert PARAMS["experiments"][task]["methods"] == {row: yaml.safe_load(line) for row, line in chosen.items()}
+
+
+def test_settings_of_blip_are_the_choices_of_its_search():
+    table = pd.read_csv(ROOT / "figures" / "tuning_blip.csv")
+    chosen = table[table.chosen == "yes"].set_index("method").settings
+    assert table.groupby("method").size().nunique() == 1
+    assert set(table.split) == {"validation"}
+    assert PARAMS["blip"]["methods"] == {row: yaml.safe_load(line) for row, line in chosen.items()}
 
 
 def test_the_committed_manifest_does_not_leak():

@@ -19,8 +19,13 @@ from cliperase.tasks import MATCHING, RETRIEVAL, ZERO_SHOT
 
 SEARCHES, JOINED = Path("artifacts/icons/tuning"), Path("metrics/icons/tuning.csv")
 STANDARD_ERROR = 0.2  # of the score: about half that of a retain accuracy of 96 % on 3,000 images
-TASKS = {"main": ZERO_SHOT, "pairs": MATCHING, "retrieval": RETRIEVAL}
-LISTS = {"main": "tuning/search.yaml", "pairs": "tuning/captions.yaml", "retrieval": "tuning/captions.yaml"}
+TASKS = {"main": ZERO_SHOT, "pairs": MATCHING, "retrieval": RETRIEVAL, "blip": ZERO_SHOT}
+LISTS = {
+    "main": "tuning/search.yaml",
+    "pairs": "tuning/captions.yaml",
+    "retrieval": "tuning/captions.yaml",
+    "blip": "tuning/blip.yaml",
+}
 SAID = {"split": "validation", "provenance": "icons"}
 
 
@@ -70,9 +75,10 @@ def main():
     tables = {task: read_search(task, candidates[task]) for task in TASKS}
     write_table(pd.concat(tables.values(), ignore_index=True), JOINED)
     found = {name: summarise_search(tables[name], candidates[name], task) for name, task in TASKS.items()}
-    classes = found.pop("main")
+    classes, blip = found.pop("main"), found.pop("blip")
     classes = pd.concat([classes, retention_control(classes, ZERO_SHOT)], ignore_index=True)
-    publish_table(classes.rename(columns={"selection_score": "score"}).assign(**SAID), "tuning", "figures")
+    for name, summary in (("tuning", classes), ("tuning_blip", blip)):
+        publish_table(summary.rename(columns={"selection_score": "score"}).assign(**SAID), name, "figures")
     captions = pd.concat([without_classes(name, summary) for name, summary in found.items()], ignore_index=True)
     publish_table(captions.assign(**SAID), "tuning_captions", "figures")
 

@@ -1,0 +1,335 @@
+"""BLIP (Li et al. 2022) behind the same interface as CLIP: its contrastive heads, its matching head, a small one.
+
+The adapter wraps `transformers.BlipForImageTextRetrieval`, from a folder or a hub name. `pretrain_blip` trains a small
+one, and beside it a captioner with the same image tower, by BLIP's three losses at once. BLIP's image tower starts from
+ImageNet; the small one has the compact CLIP's convolutions in the place of its patches, and starts from their weights
+(a hybrid: Dosovitskiy et al. 2021, section 3.1).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import transformers
+from torch import nn
+from transformers import (
+    AutoTokenizer,
+    BertTokenizer,
+    BlipConfig,
+    BlipForConditionalGeneration,
+    BlipForImageTextRetrieval,
+    BlipImageProcessor,
+)
+
+from cliperase.checkpoints import remove_checkpoint
+from cliperase.datasets import EpochSampler, load_pairs
+from cliperase.encoders import ImageTextModel, Tokens, load_model, pick_device
+from cliperase.errors import CliperaseError
+from cliperase.losses import info_nce
+from cliperase.pretraining import THREADS, Training, configuration, last_tenth
+from cliperase.tasks import PROMPT, WAYS
+from cliperase.towers import CompactConv
+
+LOGIT_SCALE = 1 / 0.07  # BLIP's starting temperature; transformers' classes do not keep the learnt one
+LENGTH = 35  # tokens of a caption, as in BLIP
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", "[ENC]")
+SMALL = {  # a BLIP for 32×32 pictograms, 1 M parameters
+    "vision_config": {
+        "hidden_size": 96, "intermediate_size": 384, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "image_size": 32, "patch_size": 8, "initializer_range": 0.02,  # the default, 1e-10, is for loading only
+        "convolutional": True,
+    },
+    "text_config": {
+        "hidden_size": 96, "intermediate_size": 384, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "max_position_embeddings": LENGTH, "initializer_range": 0.1,  # for BERT's 0.02 the words take long to differ
+    },
+    "image_text_hidden_size": 96,
+}  # fmt: skip
+
+
+class Convolutions(nn.Module):
+    """The compact CLIP's feature map in the place of patches: (N, 3, H, W) -> (N, width, H/8, W/8)."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.trunk = CompactConv()
+        self.projection = nn.Conv2d(self.trunk.num_features, width, 1)
+
+    @property
+    def weight(self):
+        """transformers asks it for the type of numbers."""
+        return self.projection.weight
+
+    def forward(self, pixels):
+        return self.projection(self.trunk.forward_features(pixels))
+
+
+class Hybrid:
+    """A BLIP of transformers whose configuration may ask for `Convolutions`; any other one is left as it is."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        if getattr(config.vision_config, "convolutional", False):
+            self.vision_model.embeddings.patch_embedding = Convolutions(config.vision_config.hidden_size)
+
+
+class Matching(Hybrid, BlipForImageTextRetrieval):
+    """Contrastive heads and matching head."""
+
+
+class Captioner(Hybrid, BlipForConditionalGeneration):
+    """A decoder that says what it sees."""
+
+
+class BLIP(ImageTextModel):
+    """The image-text contrastive heads of a BLIP with its tokenizer and preprocessing; `matching` is its other head."""
+
+    def __init__(self, model, tokenizer, processor):
+        super().__init__()
+        self.model, self.words, self.processor = model, tokenizer, processor
+        self.tokenizer = Tokens(self.tokenize)
+        shape = (1, 3, 1, 1)
+        self.register_buffer("mean", torch.tensor(processor.image_mean).view(shape), persistent=False)
+        self.register_buffer("std", torch.tensor(processor.image_std).view(shape), persistent=False)
+        self.register_buffer("scale", torch.tensor(LOGIT_SCALE), persistent=False)
+        self.image_size = model.config.vision_config.image_size
+
+    def tokenize(self, texts):
+        length = min(LENGTH, self.model.config.text_config.max_position_embeddings)
+        settings = {"padding": "max_length", "truncation": True, "max_length": length, "return_tensors": "pt"}
+        return self.words(list(texts), **settings).input_ids
+
+    def read(self, texts):
+        """T strings -> token numbers and mask (T, longest), without the padding that none of them needs."""
+        tokens = self.tokenizer(texts).to(self.device)
+        mask = (tokens != self.words.pad_token_id).long()
+        longest = mask.sum(dim=1).max()
+        return tokens[:, :longest], mask[:, :longest]
+
+    @property
+    def logit_scale(self):
+        return self.scale
+
+    def pixels(self, images):
+        """(N, 3, H, W) uint8 or float in 0…1 -> what an image tower of this model takes."""
+        images = images.to(self.device, non_blocking=True)
+        pixels = images.float() / 255 if images.dtype == torch.uint8 else images
+        size = (self.image_size, self.image_size)
+        if pixels.shape[-2:] != size:  # BLIP squeezes, and cuts nothing off
+            pixels = F.interpolate(pixels, size, mode="bicubic", antialias=True).clamp(0, 1)
+        return (pixels - self.mean) / self.std
+
+    def look(self, images):
+        """(N, 3, H, W) images -> states of the image tower (N, 1 + patches, width)."""
+        return self.model.vision_model(pixel_values=self.pixels(images)).last_hidden_state
+
+    def encode_image(self, images):
+        return F.normalize(self.model.vision_proj(self.look(images)[:, 0]), dim=-1)
+
+    def encode_text(self, texts):
+        tokens, mask = self.read(texts)
+        states = self.model.text_encoder(input_ids=tokens, attention_mask=mask, is_decoder=False).last_hidden_state
+        return F.normalize(self.model.text_proj(states[:, 0]), dim=-1)
+
+    def matching(self, states, texts):
+        """Logit that text i belongs to the image of `states` (N, 1 + patches, width), row i: (N,)."""
+        tokens, mask = self.read(texts)
+        seen = torch.ones(states.shape[:2], dtype=torch.long, device=states.device)
+        found = self.model.text_encoder(
+            input_ids=tokens, attention_mask=mask, encoder_hidden_states=states, encoder_attention_mask=seen,
+            is_decoder=False,
+        ).last_hidden_state  # fmt: skip
+        logits = self.model.itm_head(found[:, 0])
+        return logits[:, 1] - logits[:, 0]
+
+    @torch.no_grad()
+    def further_metrics(self, pairs, forgotten):
+        """Accuracy of the matching head among `WAYS` class prompts, the image's own and others drawn for each row."""
+        if not pairs.class_names:
+            return {}
+        prompts, classes = [PROMPT.format(name) for name in pairs.class_names], len(pairs.class_names)
+        ways, hits = min(WAYS, classes), []
+        for start in range(0, len(pairs), 50):
+            own = pairs.labels[start : start + 50]
+            others = torch.stack([
+                (label + 1 + torch.from_numpy(np.random.default_rng([start, i]).permutation(classes - 1))) % classes
+                for i, label in enumerate(own)
+            ])[:, : ways - 1]  # fmt: skip
+            asked = torch.cat([own[:, None], others], dim=1)
+            states = self.look(pairs.images[start : start + 50]).repeat_interleave(ways, dim=0)
+            logits = self.matching(states, [prompts[i] for i in asked.flatten().tolist()]).view(-1, ways).cpu()
+            hits.append(logits[:, 0] > logits[:, 1:].amax(dim=1))
+        hits = torch.cat(hits).double()
+        return {
+            f"{name}_itm_accuracy@{ways}": 100 * hits[rows].mean().item()
+            for name, rows in (("forget", forgotten), ("retain", ~forgotten))
+            if rows.any()
+        }
+
+    @torch.no_grad()
+    def multiply_text_head(self, matrix):
+        head = self.model.text_proj
+        head.weight.copy_(matrix.T @ head.weight)
+        head.bias.copy_(head.bias @ matrix)
+
+    def save(self, folder):
+        """Write a folder that transformers loads: weights, configuration, tokenizer, preprocessing."""
+        for part in (self.model, self.words, self.processor):
+            part.save_pretrained(folder)
+
+
+def load_blip(source, device="cpu", kind=Matching):
+    """The adapter of a saved folder or of `blip:<hub name>`; `kind`: what it wraps, `Matching` or `Captioner`."""
+    name = str(source).removeprefix("blip:")
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        model, report = kind.from_pretrained(name, output_loading_info=True)
+        tokenizer, processor = AutoTokenizer.from_pretrained(name), BlipImageProcessor.from_pretrained(name)
+    except Exception as error:  # transformers, the hub and safetensors each raise their own
+        reason = str(error).strip().splitlines()[0][:200]
+        raise CliperaseError(f"BLIP {name!r} cannot be loaded ({reason}); is the folder whole?") from None
+    missing = sorted(report["missing_keys"])
+    if missing:  # transformers fills them with random numbers
+        raise CliperaseError(f"BLIP {name!r} has no weight {missing[0]!r}; it is not a {kind.__name__}")
+    wanted = model.config.text_config.vocab_size
+    if not 0 <= wanted - len(tokenizer) <= 2:  # [DEC] and [ENC] were added by hand to some published tokenizers
+        raise CliperaseError(
+            f"BLIP {name!r}: the tokenizer has {len(tokenizer)} tokens, the model {wanted}; are its files all there?"
+        )
+    return BLIP(model, tokenizer, processor).to(device).eval()
+
+
+def word_tokenizer(texts):
+    """A BERT tokenizer whose vocabulary is the words of `texts`."""
+    words = sorted({word for text in texts for word in text.lower().split()})
+    vocabulary = {token: number for number, token in enumerate([*SPECIAL, *words])}
+    tokenizer = BertTokenizer(vocab=vocabulary, model_max_length=LENGTH)
+    tokenizer.add_special_tokens({"bos_token": "[DEC]"})
+    if len(tokenizer) != len(vocabulary):
+        raise CliperaseError(
+            f"tokenizer has {len(tokenizer)} tokens of {len(vocabulary)} words; transformers lost some"
+        )
+    return tokenizer
+
+
+def create_blip(texts, seed=0, size=SMALL):
+    """(matching model behind the adapter, captioner) with random weights and one image tower in common."""
+    tokenizer = word_tokenizer(texts)
+    numbers = {
+        "vocab_size": len(tokenizer),
+        **{f"{name}_token_id": tokenizer.convert_tokens_to_ids(token) for name, token in
+           (("bos", "[DEC]"), ("eos", "[SEP]"), ("sep", "[SEP]"), ("pad", "[PAD]"))},
+    }  # fmt: skip
+    config = {**size, "text_config": {**size["text_config"], **numbers}}
+    torch.manual_seed(seed)
+    matching = Matching(BlipConfig(**config))
+    captioner = Captioner(BlipConfig(**config))
+    captioner.vision_model = matching.vision_model
+    half = [0.5, 0.5, 0.5]
+    pixels = size["vision_config"]["image_size"]
+    processor = BlipImageProcessor(image_mean=half, image_std=half, size={"height": pixels, "width": pixels})
+    return BLIP(matching, tokenizer, processor), captioner
+
+
+@dataclass(frozen=True)
+class BlipSettings:
+    """Settings of `pretrain_blip`."""
+
+    steps: int
+    learning_rate: float = 1e-3
+    batch: int = 128
+    checkpoint_every: int = 500
+    seed: int = 0
+
+
+def pretrain_blip(data, start, output, settings, size=SMALL):
+    """Train a small BLIP on the pairs of `data`: folders `matching` and `captioner` of `output`.
+
+    `start`: the compact CLIP whose convolutions it starts from; all else is random. Resumes when killed. Returns the
+    mean loss of the last tenth of the steps.
+    """
+    config = configuration(BlipSettings, settings, "BLIP")
+    if pick_device().type == "cpu":
+        torch.set_num_threads(THREADS)
+    pairs = load_pairs(data, "train")
+    both = nn.ModuleList(create_blip(pairs.texts, config.seed, size))
+    start_from(both[0], start)
+    both.to(pick_device())
+    output = Path(output)
+    checkpoint = output.with_name(f"{output.name}.checkpoint.safetensors")
+    log = BlipTraining(both, pairs, config).run(checkpoint)
+    matching, captioner = both
+    matching.save(output / "matching")
+    for part in (captioner, matching.words, matching.processor):
+        part.save_pretrained(output / "captioner")
+    remove_checkpoint(checkpoint)
+    return last_tenth(log)
+
+
+def start_from(blip, source):
+    """Give the convolutions of `blip`, in place, the weights that those of the compact CLIP at `source` have."""
+    patches = blip.model.vision_model.embeddings.patch_embedding
+    clip = load_model(source)
+    trunk = getattr(getattr(getattr(clip, "model", None), "visual", None), "trunk", None)
+    if not isinstance(trunk, CompactConv):
+        raise CliperaseError(f"model {str(source)!r} has no convolutions to start from; give a compact CLIP")
+    patches.trunk.load_state_dict(trunk.state_dict())
+
+
+class BlipTraining(Training):
+    """Contrast, matching and captioning at once (Li et al. 2022, section 3.2), over one pass of the image tower."""
+
+    def __init__(self, both, pairs, config):
+        super().__init__(both, config)
+        self.pairs, self.sampler = pairs, EpochSampler(len(pairs), config.batch, config.seed)
+
+    def loss(self, step):
+        matching, captioner = self.model
+        rows = self.sampler.batch(step)
+        column = torch.randint(self.pairs.text_ids.shape[1], (), generator=self.generator)
+        ids = self.pairs.text_ids[rows, column]
+        texts = [self.pairs.texts[i] for i in ids.tolist()]
+        states = matching.look(self.pairs.images[rows])
+        image = F.normalize(matching.model.vision_proj(states[:, 0]), dim=-1)
+        distinct, place = ids.unique(return_inverse=True)
+        text = matching.encode_text([self.pairs.texts[i] for i in distinct.tolist()])[place]
+        contrast = info_nce(image, text, matching.logit_scale, ids.to(image.device))
+        return (
+            contrast
+            + self.match(matching, states, texts, image @ text.T, ids)
+            + caption_loss(captioner, matching, states, texts).mean()
+        )
+
+    def match(self, matching, states, texts, cosines, ids):
+        """Is it the image's text? Asked of its own and of a wrong one, drawn the more often the more alike it is."""
+        other = (ids[:, None] != ids[None, :]).float()
+        weights = (matching.logit_scale * cosines.detach()).softmax(dim=1).cpu() * other + 1e-6 * other
+        wrong = torch.multinomial(weights, 1, generator=self.generator)[:, 0].tolist()
+        asked = texts + [texts[i] for i in wrong]
+        logits = matching.matching(torch.cat([states, states]), asked)
+        truth = torch.cat([torch.ones(len(texts)), torch.zeros(len(texts))]).to(logits.device)
+        return F.binary_cross_entropy_with_logits(logits, truth)
+
+
+def caption_logits(captioner, reader, states, texts):
+    """What the captioner expects next: (logits (N, L - 1, V), the tokens that come (N, L - 1), their mask).
+
+    `reader`: an adapter, for its tokenizer; `states` (N, 1 + patches, width): what its image tower saw.
+    """
+    tokens, mask = reader.read(texts)
+    tokens = tokens.clone()
+    tokens[:, 0] = captioner.config.text_config.bos_token_id
+    seen = torch.ones(states.shape[:2], dtype=torch.long, device=states.device)
+    logits = captioner.text_decoder(
+        input_ids=tokens, attention_mask=mask, encoder_hidden_states=states, encoder_attention_mask=seen
+    ).logits
+    return logits[:, :-1], tokens[:, 1:], mask[:, 1:]
+
+
+def caption_loss(captioner, reader, states, texts):
+    """Cross-entropy of each caption, (N,), in nats per token."""
+    logits, tokens, mask = caption_logits(captioner, reader, states, texts)
+    each = F.cross_entropy(logits.transpose(1, 2), tokens, reduction="none")
+    return (each * mask).sum(dim=1) / mask.sum(dim=1)

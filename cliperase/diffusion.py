@@ -1,0 +1,312 @@
+"""Text-to-image: put an unlearned text encoder into a Stable Diffusion pipeline, generate, count what is seen.
+
+The pipeline is any `diffusers.StableDiffusionPipeline`, from a hub name or a folder; the small one of the `icons`
+profile is made by `generator.py`. The detector is any model of `encoders.load_model`, used zero-shot among the
+prompted concepts, or an object detector of `transformers`.
+"""
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from tqdm import tqdm
+
+from cliperase.bench import Bench, Run
+from cliperase.datasets import load_pairs
+from cliperase.encoders import load_model, pick_device
+from cliperase.errors import CliperaseError
+from cliperase.evaluate import encode_images, encode_texts
+from cliperase.experiments import configured, section
+from cliperase.pretraining import THREADS
+from cliperase.results import COLUMNS, reset_peak, rows_of
+from cliperase.tasks import PROMPT
+
+SETTINGS = ("concepts", "forgotten", "rows", "prompt", "images", "steps", "guidance", "threshold", "shown")
+SPLIT = "generated"  # these pictures are of no data set
+VOCABULARY = 49408  # tokens of CLIP's byte-pair encoding; transformers builds a tokenizer of 2 where it finds no files
+BLOCK = {  # open_clip's names in one transformer block -> transformers'
+    "ln_1": "layer_norm1",
+    "ln_2": "layer_norm2",
+    "mlp.c_fc": "mlp.fc1",
+    "mlp.c_proj": "mlp.fc2",
+    "attn.out_proj": "self_attn.out_proj",
+}
+
+
+def names_of(layers):
+    """[(open_clip name, transformers name, part)]: `part` 0, 1, 2 is q, k or v of a fused projection, else None."""
+    names = [
+        ("token_embedding.weight", "embeddings.token_embedding.weight", None),
+        ("positional_embedding", "embeddings.position_embedding.weight", None),
+    ]
+    for layer in range(layers):
+        ours, theirs = f"transformer.resblocks.{layer}", f"encoder.layers.{layer}"
+        for kind in ("weight", "bias"):
+            names += [(f"{ours}.{a}.{kind}", f"{theirs}.{b}.{kind}", None) for a, b in BLOCK.items()]
+            for part, letter in enumerate("qkv"):
+                names.append((f"{ours}.attn.in_proj_{kind}", f"{theirs}.self_attn.{letter}_proj.{kind}", part))
+    return names + [(f"ln_final.{kind}", f"final_layer_norm.{kind}", None) for kind in ("weight", "bias")]
+
+
+def to_transformers(model):
+    """The text tower of an open_clip CLIP as a `transformers.CLIPTextModel`: the same hidden states, exactly."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    check_text_tower(model)
+    tower, settings = model.text_tower, model.config["model_cfg"]["text_cfg"]
+    vocabulary, width = tower.token_embedding.weight.shape
+    config = CLIPTextConfig(
+        vocab_size=vocabulary,
+        hidden_size=width,
+        intermediate_size=tower.transformer.resblocks[0].mlp.c_fc.out_features,
+        projection_dim=model.config["model_cfg"]["embed_dim"],
+        num_hidden_layers=len(tower.transformer.resblocks),
+        num_attention_heads=settings["heads"],
+        max_position_embeddings=len(tower.positional_embedding),
+        hidden_act="quick_gelu" if model.config["model_cfg"].get("quick_gelu") else "gelu",
+        bos_token_id=vocabulary - 2,
+        eos_token_id=vocabulary - 1,  # transformers pools at the first of these; a wrong one is no error there
+        pad_token_id=0,
+    )
+    weights = tower.state_dict()
+    found = {
+        theirs: weights[ours] if part is None else weights[ours].chunk(3)[part]
+        for ours, theirs, part in names_of(config.num_hidden_layers)
+    }
+    encoder = CLIPTextModel(config)
+    encoder.load_state_dict({name: value.detach().clone() for name, value in found.items()}, strict=False)
+    absent = [name for name, _ in encoder.named_parameters() if name not in found]
+    if absent:
+        raise CliperaseError(f"transformers' text model has a weight {absent[0]!r} that open_clip's lacks")
+    return encoder.to(model.device).eval()
+
+
+@torch.no_grad()
+def from_transformers(model, encoder):
+    """Write the weights of a `CLIPTextModel` back into the text tower of `model`, in place; shapes must agree."""
+    check_text_tower(model)
+    tower, weights = model.text_tower, encoder.state_dict()
+    parameters = dict(tower.named_parameters())
+    for ours, theirs, part in names_of(len(tower.transformer.resblocks)):
+        place = parameters[ours] if part is None else parameters[ours].chunk(3)[part]
+        if theirs not in weights or weights[theirs].shape != place.shape:
+            raise CliperaseError(f"text encoder: {theirs} is not the {tuple(place.shape)} that the CLIP model has")
+        place.copy_(weights[theirs])
+
+
+def check_text_tower(model):
+    if not hasattr(getattr(model, "text_tower", None), "transformer") or not hasattr(model.text_tower, "ln_final"):
+        raise CliperaseError(f"{type(model).__name__} has no CLIP text tower to convert; give an open_clip CLIP model")
+
+
+def clip_tokenizer(context_length):
+    """`transformers.CLIPTokenizer` from the byte-pair table inside open_clip: no hub, no files."""
+    import open_clip
+    from transformers import CLIPTokenizer
+
+    source = open_clip.SimpleTokenizer()
+    renamed = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
+    vocabulary = {renamed.get(token, token): number for token, number in source.encoder.items()}
+    merges = [pair for pair, _ in sorted(source.bpe_ranks.items(), key=lambda item: item[1])]
+    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=merges, pad_token="!", model_max_length=context_length)
+    return check_tokenizer(tokenizer, "made from open_clip")
+
+
+def check_tokenizer(tokenizer, said):
+    """The same tokenizer, unless it is the empty one that transformers gives silently where files are missing."""
+    if len(tokenizer) != VOCABULARY:
+        raise CliperaseError(
+            f"tokenizer {said} has {len(tokenizer)} tokens, not {VOCABULARY}; are its files all there?"
+        )
+    return tokenizer
+
+
+def load_pipeline(source, device=None):
+    """A Stable Diffusion pipeline from a folder or a hub name, with a tokenizer that is whole."""
+    import diffusers
+    import transformers
+
+    from cliperase.generator import PixelAutoencoder
+
+    for library in (diffusers, transformers):
+        library.utils.logging.disable_progress_bar()
+    diffusers.utils.logging.set_verbosity_error()  # it warns of any autoencoder that is not its own
+    index, own = Path(source) / "model_index.json", {}
+    if index.is_file() and json.loads(index.read_text()).get("vae", [""])[0] == "cliperase":
+        own = {"vae": PixelAutoencoder()}
+    try:
+        pipeline = diffusers.StableDiffusionPipeline.from_pretrained(str(source), safety_checker=None, **own)
+    except Exception as error:  # diffusers, transformers, the hub and safetensors each raise their own
+        reason = str(error).strip().splitlines()[0][:200]
+        raise CliperaseError(f"pipeline {str(source)!r} cannot be loaded ({reason}); is the folder whole?") from None
+    check_tokenizer(pipeline.tokenizer, f"of pipeline {str(source)!r}")
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to(device or pick_device())
+
+
+def swap_text_encoder(pipeline, model):
+    """Let the open_clip `model` read the prompts of `pipeline`, in place. Returns the encoder that was there."""
+    before, after = pipeline.text_encoder, to_transformers(model)
+    wanted, found = before.config.hidden_size, after.config.hidden_size
+    if wanted != found:
+        raise CliperaseError(
+            f"the pipeline was trained with text states of width {wanted}, this model's are of {found}; "
+            "unlearn the CLIP that the pipeline was built on (ViT-L/14 for Stable Diffusion 1)"
+        )
+    pipeline.text_encoder = after.to(device=before.device, dtype=before.dtype)
+    return before
+
+
+def generate(pipeline, prompts, images, seed=0, steps=20, guidance=3.0, batch_size=50):
+    """`images` pictures of each of P prompts: (P, images, 3, H, W) uint8.
+
+    The noise depends on the prompt's place, the picture's number and the seed only: it is the same for every text
+    encoder, so that pictures before and after can be laid side by side.
+    """
+    shape = (images, pipeline.unet.config.in_channels, *2 * (pipeline.unet.config.sample_size,))
+    streams = [torch.Generator().manual_seed(1000 * seed + place) for place in range(len(prompts))]
+    noise = torch.cat([torch.randn(shape, generator=stream) for stream in streams])
+    asked, pictures = [prompt for prompt in prompts for _ in range(images)], []
+    for start in tqdm(range(0, len(asked), batch_size), desc="generate", leave=False):
+        found = pipeline(
+            asked[start : start + batch_size],
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            latents=noise[start : start + batch_size].to(pipeline.device, pipeline.unet.dtype),
+            generator=torch.Generator(pipeline.device).manual_seed(seed),
+            output_type="np",
+        ).images
+        pictures.append(torch.from_numpy((255 * np.asarray(found)).round().astype(np.uint8)).permute(0, 3, 1, 2))
+    pictures = torch.cat(pictures)
+    return pictures.view(len(prompts), images, *pictures.shape[1:])
+
+
+class ZeroShotDetector:
+    """Which of the `concepts` a picture shows, by an image-text model that had no part in the unlearning."""
+
+    def __init__(self, model, concepts):
+        self.model, self.texts = model, encode_texts(model, [PROMPT.format(name) for name in concepts])
+
+    def __call__(self, images):
+        """(N, 3, H, W) uint8 -> (N, C) bool, one true a row: the nearest concept."""
+        nearest = (encode_images(self.model, images) @ self.texts.T).argmax(dim=1)
+        return F.one_hot(nearest, len(self.texts)).bool()
+
+
+class ObjectDetector:
+    """Which of the `concepts` an object detector of `transformers` finds, with at least `threshold` confidence."""
+
+    def __init__(self, source, concepts, threshold=0.5):
+        from transformers import pipeline
+
+        try:
+            self.find = pipeline("object-detection", model=source)
+        except Exception as error:
+            reason = str(error).strip().splitlines()[0][:200]
+            raise CliperaseError(f"detector {source!r} cannot be loaded ({reason})") from None
+        known = set(self.find.model.config.label2id)
+        unknown = [name for name in concepts if name not in known]
+        if unknown:
+            raise CliperaseError(f"detector {source!r} knows no {unknown[0]!r}; it knows {', '.join(sorted(known))}")
+        self.concepts, self.threshold = list(concepts), threshold
+
+    def __call__(self, images):
+        """(N, 3, H, W) uint8 -> (N, C) bool: a picture may show several, or none."""
+        from PIL import Image
+
+        rows = []
+        for image in images:
+            found = self.find(Image.fromarray(image.permute(1, 2, 0).numpy()), threshold=self.threshold)
+            labels = {each["label"] for each in found}
+            rows.append([name in labels for name in self.concepts])
+        return torch.tensor(rows)
+
+
+def create_detector(source, concepts, threshold=0.5):
+    """`coco:<name or folder>` is an object detector of transformers; anything else a model of `load_model`."""
+    if str(source).startswith("coco:"):
+        return ObjectDetector(str(source).removeprefix("coco:"), concepts, threshold)
+    return ZeroShotDetector(load_model(source, pick_device()), concepts)
+
+
+def run_diffusion(params, data, model_folder, source, detector, pictures=()):
+    """(sample grids for the picture, rows for the table): every row of the section `diffusion`, every seed.
+
+    `data` and `model_folder`: what is unlearned; `source`: the pipeline; `detector`: see `create_detector`;
+    `pictures`: data sets on whose test split the detector itself is measured.
+    """
+    settings = section(params, "diffusion", SETTINGS)
+    torch.set_num_threads(THREADS)
+    pipeline, concepts = load_pipeline(source), settings["concepts"]
+    detect = create_detector(detector, concepts, settings["threshold"])
+    bench = Bench.load(params, data, model_folder, ("validation",))
+    prompts = [settings["prompt"].format(name) for name in concepts]
+    sampling = {name: settings[name] for name in ("images", "steps", "guidance")}
+    rows, grids = detector_rows(detect, concepts, pictures, bench.about), {}
+
+    def record(method, forgotten, seed, seconds=0.0):
+        found = generate(pipeline, prompts, seed=seed, **sampling)
+        rates = detection_rates(detect, found)
+        for concept in forgotten:
+            about = {**bench.about, "experiment": "diffusion", "method": method, "concept": concept}
+            about |= {"seed": str(seed), "split": SPLIT}
+            rows.extend(rows_of(about, rate_metrics(rates, concepts, concept), seconds))
+        if seed == params["seeds"][0]:
+            name = method if method == "original" else f"{method}/{forgotten[0]}"
+            grids[name] = found[:, : settings["shown"]].permute(0, 1, 3, 4, 2).contiguous().numpy()
+
+    for seed in params["seeds"]:
+        swap_text_encoder(pipeline, bench.model)
+        record("original", settings["forgotten"], seed)
+        for row in settings["rows"]:
+            for concept in settings["forgotten"]:
+                run = Run("diffusion", row, concept, {"concept": concept}, seed, **configured(params, row))
+                reset_peak()
+                start = time.perf_counter()
+                model, _ = bench.unlearn(run)
+                seconds = round(time.perf_counter() - start, 2)
+                swap_text_encoder(pipeline, model)
+                record(row, [concept], seed, seconds)
+    return grids, pd.DataFrame(rows)[COLUMNS]
+
+
+def detection_rates(detect, pictures):
+    """(P, C) percent of the pictures (P, images, 3, H, W) of each prompt in which each concept is detected."""
+    return torch.stack([100 * detect(each).double().mean(dim=0) for each in pictures])
+
+
+def detector_rows(detect, concepts, pictures, about):
+    """How often the detector is right about test pictures that were drawn, not generated: rows of each data set."""
+    rows = []
+    for source in pictures:
+        pairs = load_pairs(source, "test")
+        unknown = [name for name in concepts if name not in pairs.class_names]
+        if unknown:
+            raise CliperaseError(f"data {str(source)!r} shows no {unknown[0]!r}; it cannot measure this detector")
+        found = {name: 100 * detect(pairs.images[pairs.labels == pairs.class_names.index(name)])[:, place]
+                 .double().mean().item() for place, name in enumerate(concepts)}  # fmt: skip
+        metrics = {f"detector_accuracy@{name}": value for name, value in found.items()}
+        metrics["detector_accuracy"] = sum(found.values()) / len(found)
+        run = {"experiment": "diffusion", "method": "detector", "concept": "none", "seed": "0", "split": "test"}
+        rows += rows_of({**about, **run, "dataset": Path(source).name}, metrics)
+    return rows
+
+
+def rate_metrics(rates, concepts, forgotten):
+    """`detection_rate`: how often the forgotten concept is seen when it is asked for, in percent.
+
+    `other_detection_rate`: the same of the other concepts, their mean; `detection_rate@<concept>`: of each.
+    `false_detection_rate`: how often the forgotten concept is seen where something else was asked for.
+    """
+    own, place = rates.diagonal().tolist(), concepts.index(forgotten)
+    others = [number for number in range(len(concepts)) if number != place]
+    return {
+        **{f"detection_rate@{name}": rate for name, rate in zip(concepts, own, strict=True)},
+        "detection_rate": own[place],
+        "other_detection_rate": sum(own[number] for number in others) / len(others),
+        "false_detection_rate": rates[others, place].mean().item(),
+    }

@@ -1,0 +1,157 @@
+"""The captioner: probabilities and losses by hand, what a caption says, and one unlearning from end to end."""
+
+import math
+
+import pytest
+import torch
+import yaml
+
+from cliperase.blip import Captioner, caption_logits, caption_loss, load_blip
+from cliperase.captioning import (
+    CaptionSettings,
+    caption_metrics,
+    captions_of,
+    loss_terms,
+    name_probability,
+    names_in,
+    see,
+    unlearn_captioner,
+)
+from cliperase.cli import main
+from cliperase.errors import CliperaseError
+from cliperase.pretraining import configuration
+from cliperase.results import read_results
+
+LOOP = {"steps": 2, "learning_rate": 1e-3, "forget_batch": 4, "retain_batch": 8, "evaluate_every": 1}
+
+
+@pytest.fixture
+def reader(blip_folder):
+    return load_blip(blip_folder / "captioner", kind=Captioner)
+
+
+@pytest.fixture
+def captioner(reader):
+    return reader.model
+
+
+def test_the_probability_of_a_name_by_hand(captioner, reader, training):
+    """`a photo of a apple`: four tokens before the name, one of it."""
+    states = see(captioner.vision_model, reader, training.images[:3])
+    logits, tokens, _ = caption_logits(captioner, reader, states, ["a photo of a apple"] * 3)
+    assert reader.words.convert_ids_to_tokens(tokens[0, 4].item()) == "apple"
+    by_hand = logits[:, 4].softmax(dim=1)[:, tokens[0, 4]]
+    assert torch.allclose(name_probability(captioner, reader, states, "apple"), by_hand)
+
+
+def test_the_terms_by_hand(captioner, reader, training):
+    forget, retain, captions = training.images[:2], training.images[8:10], ["a photo of a lemon"] * 2
+    wanted = ("ascent", "forgetting", "retention", "consistency")
+    terms = loss_terms(captioner, captioner, reader, "apple", forget, retain, captions, wanted)
+    states = see(captioner.vision_model, reader, forget)
+    p = name_probability(captioner, reader, states, "apple")
+    assert terms["forgetting"].item() == pytest.approx(-sum(math.log(1 - x) for x in p.tolist()) / 2, rel=1e-4)
+    assert terms["ascent"].item() == pytest.approx(
+        -caption_loss(captioner, reader, states, ["a photo of a apple"] * 2).mean().item(), rel=1e-5
+    )
+    assert terms["consistency"].item() == pytest.approx(0, abs=1e-6)  # a model does not differ from itself
+    assert terms["retention"].item() > 0
+    for name in wanted:
+        captioner.zero_grad()
+        only = loss_terms(captioner, captioner, reader, "apple", forget, retain, captions, (name,))
+        assert set(only) == {name}
+        assert only[name].item() == pytest.approx(terms[name].item(), rel=1e-5, abs=1e-6)
+
+
+def test_forgetting_lowers_the_probability_of_the_name(captioner, reader, training):
+    forget = training.images[:4]
+    states = see(captioner.vision_model, reader, forget)
+    before = name_probability(captioner, reader, states, "apple").mean().item()
+    optimizer = torch.optim.SGD(captioner.parameters(), lr=0.1)
+    terms = loss_terms(captioner, None, reader, "apple", forget, None, None, ("forgetting",))
+    terms["forgetting"].backward()
+    optimizer.step()
+    states = see(captioner.vision_model, reader, forget)
+    assert name_probability(captioner, reader, states, "apple").mean().item() < before
+
+
+def test_the_longest_name_in_a_caption_counts():
+    names = ["apple", "Apple logo", "ice cream"]
+    said = ["a photo of a apple", "a photo of a apple logo", "pineapple", "ice cream", ""]
+    assert names_in(said, names) == ["apple", "Apple logo", "", "ice cream", ""]
+
+
+def test_metrics_by_hand(training):
+    rows = training.select(torch.isin(torch.arange(len(training)), torch.tensor([0, 8, 16, 24])))  # one of each class
+    true = [rows.class_names[i] for i in rows.labels.tolist()]
+    said = ["" if name == "apple" else "apple" if name == "plum" else name for name in true]
+    assert caption_metrics(said, rows, "apple") == {
+        "naming_rate": 0.0,
+        "caption_accuracy": pytest.approx(200 / 3),
+        "false_naming_rate": pytest.approx(100 / 3),
+        "naming_rate@no class": 100.0,
+    }
+
+
+def test_an_unlearning_keeps_its_best_step_and_leaves_the_original_alone(captioner, reader, training):
+    before = {name: value.clone() for name, value in captioner.state_dict().items()}
+    model, score, step = unlearn_captioner(captioner, reader, training, training, "apple", "CLIPErase", LOOP, seed=0)
+    assert 0 <= score <= 100
+    assert step in (1, 2)
+    assert all(torch.equal(value, before[name]) for name, value in captioner.state_dict().items())
+    assert any(not torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    again, *_ = unlearn_captioner(captioner, reader, training, training, "apple", "CLIPErase", LOOP, seed=0)
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())
+    assert len(captions_of(model, reader, training.images[:3])) == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({**LOOP, "lambda_fm": 1.0}, "no setting 'lambda_fm'"),
+        ({"steps": 2}, "needs a setting 'learning_rate'"),
+        ({**LOOP, "learning_rate": "1e-3"}, "learning_rate is '1e-3'; give a number, written 1.0e-3"),
+        ({**LOOP, "steps": 2.5}, "steps is 2.5"),
+        ({**LOOP, "steps": True}, "steps is True"),
+    ],
+)
+def test_settings_that_are_none(settings, said):
+    assert configuration(CaptionSettings, LOOP, "captioning") == CaptionSettings(**LOOP)
+    with pytest.raises(CliperaseError, match=said):
+        configuration(CaptionSettings, settings, "captioning")
+
+
+def test_a_section_without_a_needed_name_is_one_line(tmp_path, capsys):
+    (tmp_path / "params.yaml").write_text("captioning: {concepts: [apple]}")
+    command = ["captioning", "--data", "none", "--model", "none", "--output", str(tmp_path / "t.csv"), "--params"]
+    assert main([*command, str(tmp_path / "params.yaml")]) == 2
+    assert "has no 'search_concepts'" in capsys.readouterr().err
+
+
+def test_the_command(data_folder, blip_folder, tmp_path):
+    candidates = {"GA": [{"learning_rate": 1e-3}], "CLIPErase": [{"learning_rate": 1e-3}, {"learning_rate": 2e-3}]}
+    params = {
+        "profile": "test", "provenance": "icons", "pretrain": {"seed": 0}, "seeds": [0, 1],
+        "blip": {"model_name": "tiny BLIP"},
+        "captioning": {"concepts": ["apple"], "search_concepts": ["leaf"], "search_seed": 100, "validation_images": 2,
+                       "loop": {"steps": 1, "forget_batch": 4, "retain_batch": 8}, "candidates": candidates},
+    }  # fmt: skip
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    command = [
+        "captioning",
+        "--data",
+        str(data_folder),
+        "--model",
+        str(blip_folder / "captioner"),
+        "--output",
+        str(tmp_path / "t.csv"),
+    ]
+    assert main([*command, "--params", str(tmp_path / "params.yaml")]) == 0
+    table = read_results(tmp_path / "t.csv")
+    tested = table[table.split == "test"]
+    assert set(zip(tested.method, tested.seed, strict=True)) == {
+        ("original", "0"), ("GA", "0"), ("GA", "1"), ("CLIPErase", "0"), ("CLIPErase", "1")
+    }  # fmt: skip
+    searched = table[table.concept == "search"]
+    assert set(searched.method) == {"GA 0", "CLIPErase 0", "CLIPErase 1"}
+    assert set(searched.split) == {"validation"}
