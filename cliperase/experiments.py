@@ -67,9 +67,14 @@ def section(params, path, needed=()):
     return found
 
 
+def section_name(experiment):
+    """Where the parameters of an experiment stand; two have a section of their own."""
+    return experiment if experiment in ("ablation", "blip") else f"experiments.{experiment}"
+
+
 def section_of(params, experiment):
-    """The parameters of one experiment; two of them have a section of their own."""
-    return section(params, experiment if experiment in ("ablation", "blip") else f"experiments.{experiment}")
+    """The parameters of one experiment, a mapping."""
+    return section(params, section_name(experiment))
 
 
 def plan_main(params, pairs):
@@ -156,7 +161,7 @@ def plan_own(experiment):
 
     def plan(params, pairs):
         settings = section_of(params, experiment)
-        own = {**params, "methods": section(settings, "methods")}
+        own = {**params, "methods": section(params, f"{section_name(experiment)}.methods")}
         return [
             Run(experiment, row, concept, rule, seed, **configured(own, row, unlearn=settings.get("unlearn")))
             for concept, rule in settings["rules"].items()

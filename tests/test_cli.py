@@ -167,8 +167,8 @@ def test_a_method_without_steps_needs_none(data_folder, model_folder, params, tm
     assert json.loads((output / "report.json").read_text())["selected_step"] == 0
 
 
-def test_a_missing_extra_is_one_line(data_folder, monkeypatch, capsys):
-    monkeypatch.delitem(sys.modules, "cliperase.blip")
+def test_a_missing_extra_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.delitem(sys.modules, "cliperase.blip", raising=False)
     monkeypatch.setitem(sys.modules, "transformers", None)
-    assert main(["evaluate", "--model", "blip:none", "--data", str(data_folder), "--forget", "apple"]) == 2
+    assert main(["pretrain-blip", "--data", "none", "--model", "none", "--output", str(tmp_path / "blip")]) == 2
     assert "package transformers is not installed; run `pip install transformers`" in capsys.readouterr().err
