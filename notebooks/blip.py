@@ -233,7 +233,7 @@ def draw_names(axis, concept):
 
 figure = plt.figure(figsize=(7, 5.2))
 above = figure.add_gridspec(1, len(HEADS), left=0.185, right=0.985, top=0.945, bottom=0.555, wspace=0.07)
-below = figure.add_gridspec(1, len(concepts), left=0.15, right=0.985, top=0.365, bottom=0.07, wspace=0.88)
+below = figure.add_gridspec(1, len(concepts), left=0.175, right=0.985, top=0.365, bottom=0.07, wspace=0.88)
 for column, head in enumerate(HEADS):
     axis = figure.add_subplot(above[column])
     for number, method in enumerate(methods):

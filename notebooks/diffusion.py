@@ -337,6 +337,12 @@ claim("CLIPErase stands above the unimodal method for either concept", (scores.C
 # place of the forgotten concept was not counted; the pictures above show some of it.
 
 # %%
+drawn = before.mean()
+if (before < 85).any():
+    print(
+        f"The generator draws what it is asked for in only {drawn:.1f} % of its pictures before anything is forgotten:"
+    )
+    print("it has learnt too little, and a rate near zero afterwards says little, here and in the ledger.")
 print(f"A detector that guesses names the forgotten concept in {100 / len(concepts):.1f} % of pictures.")
 for name in forgotten_concepts:
     low, high = interval(left[name], pictures)
