@@ -104,7 +104,11 @@ def check_text_tower(model):
 
 
 def clip_tokenizer(context_length):
-    """`transformers.CLIPTokenizer` from the byte-pair table inside open_clip: no hub, no files."""
+    """`transformers.CLIPTokenizer` from the byte-pair table inside open_clip: no hub, no files.
+
+    It pads as open_clip does, with token 0, which is "!". transformers then reads every "!" of a prompt as that token,
+    where open_clip reads it as a part of words: the two agree on prompts without one.
+    """
     import open_clip
     from transformers import CLIPTokenizer
 
