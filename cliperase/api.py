@@ -10,6 +10,7 @@ from cliperase.errors import CliperaseError
 from cliperase.features import Features, Original
 from cliperase.files import whole_file
 from cliperase.methods import create_method, takes_steps
+from cliperase.parallel import is_first, join_processes, wait_for_all
 from cliperase.results import check_writable
 from cliperase.tasks import task_of
 from cliperase.train import TrainConfig, train, train_config
@@ -22,9 +23,11 @@ def unlearn(model, data, rule, method="CLIPErase", settings=None, seed=0, output
     `settings`: the method's and the loop's, mixed; a method that trains needs `steps` and `learning_rate`.
     The checkpoint is selected on validation data, by the task that `tasks.task_of` finds. Written to
     `output`: the model as an open_clip folder, `report.json`, and while it runs a checkpoint to resume
-    from. Returns the report: rule, rows, settings, validation metrics before and after, loss terms.
+    from. Under `torchrun` the processes share every step (`parallel.py`). Returns the report: rule, rows, settings,
+    validation metrics before and after, loss terms.
     """
 
+    join_processes()
     settings = dict(settings or {})
     algorithm, config = configure(method, settings, seed)
     student = load_model(model, pick_device())
@@ -45,11 +48,12 @@ def unlearn(model, data, rule, method="CLIPErase", settings=None, seed=0, output
         "selected_step": history.best_step,
         "seconds": round(history.seconds, 2),
     }
-    if output:
+    if output and is_first():
         student.save(output)
         with whole_file(Path(output) / "report.json") as partial:
             partial.write_text(json.dumps(report, indent=2) + "\n")
         remove_checkpoint(checkpoint)
+    wait_for_all()
     return report
 
 

@@ -165,12 +165,14 @@ def run_doctor(arguments):
 
 def run_unlearn(arguments):
     from cliperase.api import unlearn
+    from cliperase.parallel import is_first
 
     settings, rule = settings_of(arguments), rule_of(arguments)
     report = unlearn(
         arguments.model, arguments.data, rule, arguments.method, settings, arguments.seed, arguments.output
     )
-    print(json.dumps(report, indent=2))
+    if is_first():
+        print(json.dumps(report, indent=2))
 
 
 def run_evaluate(arguments):

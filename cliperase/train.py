@@ -12,6 +12,7 @@ from cliperase.datasets import EpochSampler
 from cliperase.errors import CliperaseError
 from cliperase.features import fingerprint
 from cliperase.methods.batch import Batch, Pairs
+from cliperase.parallel import gather, is_first, processes, share, sum_gradients, wait_for_all
 
 SCHEDULES = ("constant", "one-cycle")
 CAPTIONS = ("first", "random")
@@ -93,15 +94,24 @@ def train(model, method, retain, config, forget=None, original=None, validate=No
 
 def run_loop(model, method, retain, config, forget, original, validate, checkpoint, progress):
     """`train` with the parameters that take part."""
+    if processes() > 1 and config.update_norm_statistics:
+        raise CliperaseError("update_norm_statistics needs the whole batch in one process; run it without torchrun")
     loop = Loop(model, method, retain, config, forget, original)
     if hasattr(method, "apply"):
         return apply_once(loop, validate)
     if checkpoint:
         loop.start = [fingerprint(model, pairs) for pairs in (retain, forget) if pairs is not None]
     state = load_checkpoint(checkpoint, loop) if checkpoint else None
+    wait_for_all()  # before the first of them writes another
     log, best, start, seconds = state or ([], None, 0, 0.0)
     since, clock = {}, time.perf_counter()
-    bar = tqdm(range(start, config.steps), initial=start, total=config.steps, disable=not progress, leave=False)
+    bar = tqdm(
+        range(start, config.steps),
+        initial=start,
+        total=config.steps,
+        disable=not (progress and is_first()),
+        leave=False,
+    )
     for step in bar:
         for name, value in loop.step(step).items():
             since.setdefault(name, []).append(value)
@@ -120,7 +130,7 @@ def run_loop(model, method, retain, config, forget, original, validate, checkpoi
                 metrics["score"],
                 {k: v.detach().clone() for k, v in model.state_dict().items()},
             )
-        if checkpoint:
+        if checkpoint and is_first():
             save_checkpoint(checkpoint, loop, log, best, step + 1, seconds)
         clock = time.perf_counter()
     model.eval()
@@ -218,22 +228,28 @@ class Loop:
     def backward(self, step):
         """Loss and gradients. With `micro_batch` the images are encoded twice, in pieces: first without a
         graph, then piece by piece against the gradient of the loss by their features (GradCache, Gao et
-        al. 2021). The gradient is the whole batch's, which plain accumulation of a contrastive loss is not."""
+        al. 2021). The gradient is the whole batch's, which plain accumulation of a contrastive loss is not.
+        With several processes each does so with its share of the images, see `parallel.py`."""
         size = self.config.micro_batch
-        if not size:
+        if not size and processes() == 1:
             terms = self.method.loss(self.batch(step))
             total(terms).backward()
             return {name: value.detach() for name, value in terms.items()}
         rows = self.draw(step)
         texts = distinct_texts(rows)
-        pieces = torch.cat([r.images for r in rows]).split(size)
+        images = torch.cat([r.images for r in rows])
+        mine = share(len(images))
+        pieces = images[mine].split(size or len(images))
         with torch.no_grad():
-            features = torch.cat([self.model.encode_image(piece) for piece in pieces])
+            features = gather(torch.cat([self.model.encode_image(piece) for piece in pieces]), len(images))
         features.requires_grad_()
         terms = self.method.loss(self.assemble(features, self.model.encode_text(texts), texts, rows, step))
         total(terms).backward()
-        for piece, gradient in zip(pieces, features.grad.split(size), strict=True):
+        if not is_first():  # the loss is the same in all processes; what it says of the texts counts once
+            self.optimizer.zero_grad()
+        for piece, gradient in zip(pieces, features.grad[mine].split(size or len(images)), strict=True):
             self.model.encode_image(piece).backward(gradient)
+        sum_gradients(self.model.parameters())
         return {name: value.detach() for name, value in terms.items()}
 
     def assemble(self, image_features, text_features, texts, rows, step):

@@ -1,0 +1,68 @@
+"""Several processes on one batch, started by `torchrun`: each encodes its share, all see the whole.
+
+A contrastive loss needs every pair of the batch, so embeddings are gathered, as open_clip does. Every process draws the
+same rows and computes the same loss; only the encoding of the images is divided, and the gradients of the shares are
+summed. So the step is the one that a single process takes, up to the order of sums, and no setting depends on how
+many there are.
+"""
+
+import os
+
+import torch
+import torch.distributed as dist
+
+
+def join_processes():
+    """Join the processes that torchrun started, on its GPU where there is one. Without torchrun nothing happens."""
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+
+
+def processes():
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_first():
+    """Whether this process writes files and shows progress."""
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
+def share(count):
+    """The slice of `count` rows that this process encodes; shares differ by one row at most."""
+    rank, size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    return slice(rank * count // size, (rank + 1) * count // size)
+
+
+def gather(features, count):
+    """The shares (n, D) of all processes, in order: (count, D), without gradient."""
+    if processes() == 1:
+        return features
+    largest = -(-count // processes())
+    padded = features.new_zeros(largest, features.shape[1])
+    padded[: len(features)] = features
+    found = [torch.empty_like(padded) for _ in range(processes())]
+    dist.all_gather(found, padded)
+    ends = [rank * count // processes() for rank in range(processes() + 1)]
+    return torch.cat([part[: end - start] for part, start, end in zip(found, ends[:-1], ends[1:], strict=True)])
+
+
+def sum_gradients(parameters):
+    """Add up each gradient over the processes, in place; a parameter without one anywhere is left so."""
+    if processes() == 1:
+        return
+    parameters = list(parameters)
+    present = torch.tensor([float(p.grad is not None) for p in parameters], device=parameters[0].device)
+    dist.all_reduce(present)
+    for parameter, count in zip(parameters, present.tolist(), strict=True):
+        if count:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            dist.all_reduce(parameter.grad)
+
+
+def wait_for_all():
+    """No process goes on before all are here."""
+    if dist.is_initialized():
+        dist.barrier()

@@ -1,0 +1,68 @@
+"""Several processes: shares and gathering by hand, and the same model as a single process makes."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from cliperase import parallel
+from cliperase.encoders import load_model
+
+
+def test_one_process_has_everything():
+    features = torch.rand(5, 2)
+    assert parallel.share(5) == slice(0, 5)
+    assert parallel.gather(features, 5) is features
+    assert parallel.is_first()
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+@pytest.mark.parametrize("count", [1, 2, 5, 16])
+def test_shares_are_every_row_once(size, count, monkeypatch):
+    monkeypatch.setattr(parallel.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(parallel.dist, "get_world_size", lambda: size)
+    rows = []
+    for rank in range(size):
+        monkeypatch.setattr(parallel.dist, "get_rank", lambda rank=rank: rank)
+        rows += list(range(count))[parallel.share(count)]
+    assert rows == list(range(count))
+
+
+def unlearn(processes, model_folder, data_folder, output, *settings):
+    """The command under torchrun; what the first process prints, and the model it wrote."""
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    command = ["-m", "cliperase.cli", "unlearn", "--model", str(model_folder), "--data", str(data_folder)]
+    command += ["--forget", "apple", "--output", str(output), "--set", "steps=3", "learning_rate=1.0e-3"]
+    command += ["forget_batch=4", "retain_batch=9", "evaluate_every=1", *settings]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*run, *command], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout), load_model(output).state_dict()
+
+
+@pytest.mark.parametrize("settings", [(), ("micro_batch=3",)], ids=["whole", "in pieces"])
+def test_two_processes_make_the_model_of_one(settings, model_folder, data_folder, tmp_path):
+    alone, one = unlearn(1, model_folder, data_folder, tmp_path / "one", *settings)
+    report, two = unlearn(2, model_folder, data_folder, tmp_path / "two", *settings)
+    for entry, other in zip(alone["log"], report["log"], strict=True):
+        assert {name: entry[name] for name in ("FM", "RM", "CM")} == pytest.approx(
+            {name: other[name] for name in ("FM", "RM", "CM")}, abs=1e-5
+        )
+    before = load_model(model_folder).state_dict()
+    assert any(not torch.equal(value, before[name]) for name, value in one.items())
+    for name, value in one.items():
+        assert torch.allclose(value, two[name], atol=1e-5), name
+    assert not (tmp_path / "two" / "checkpoint.safetensors").exists()
+
+
+def test_norm_statistics_need_the_whole_batch(monkeypatch, model, training):
+    from cliperase.errors import CliperaseError
+    from cliperase.methods.fine_tune import FineTune
+    from cliperase.train import TrainConfig, train
+
+    monkeypatch.setattr("cliperase.train.processes", lambda: 2)
+    with pytest.raises(CliperaseError, match="without torchrun"):
+        train(model, FineTune(), training, TrainConfig(retain_batch=8, update_norm_statistics=True))
