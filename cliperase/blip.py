@@ -28,7 +28,7 @@ from cliperase.datasets import EpochSampler, load_pairs
 from cliperase.encoders import ImageTextModel, Tokens, load_model, pick_device
 from cliperase.errors import CliperaseError
 from cliperase.losses import info_nce
-from cliperase.pretraining import THREADS, Training, configuration, last_tenth
+from cliperase.pretraining import Training, checkpoint_beside, configuration, fix_threads, last_tenth
 from cliperase.tasks import PROMPT, WAYS
 from cliperase.towers import CompactConv
 
@@ -84,15 +84,15 @@ class Captioner(Hybrid, BlipForConditionalGeneration):
 
 
 class BLIP(ImageTextModel):
-    """The image-text contrastive heads of a BLIP with its tokenizer and preprocessing; `matching` is its other head."""
+    """A BLIP with its tokenizer and preprocessing. Of a `Matching` model it gives the contrastive heads, and `matching`
+    is the other head; a `Captioner` has neither, and is asked by `caption_logits`.
+    """
 
     def __init__(self, model, tokenizer, processor):
         super().__init__()
         self.model, self.words, self.processor = model, tokenizer, processor
         self.tokenizer = Tokens(self.tokenize)
-        shape = (1, 3, 1, 1)
-        self.register_buffer("mean", torch.tensor(processor.image_mean).view(shape), persistent=False)
-        self.register_buffer("std", torch.tensor(processor.image_std).view(shape), persistent=False)
+        self.set_colours(processor.image_mean, processor.image_std)
         self.register_buffer("scale", torch.tensor(LOGIT_SCALE), persistent=False)
         self.image_size = model.config.vision_config.image_size
 
@@ -112,14 +112,11 @@ class BLIP(ImageTextModel):
     def logit_scale(self):
         return self.scale
 
-    def pixels(self, images):
-        """(N, 3, H, W) uint8 or float in 0…1 -> what an image tower of this model takes."""
-        images = images.to(self.device, non_blocking=True)
-        pixels = images.float() / 255 if images.dtype == torch.uint8 else images
+    def resize(self, pixels):
         size = (self.image_size, self.image_size)
-        if pixels.shape[-2:] != size:  # BLIP squeezes, and cuts nothing off
-            pixels = F.interpolate(pixels, size, mode="bicubic", antialias=True).clamp(0, 1)
-        return (pixels - self.mean) / self.std
+        if pixels.shape[-2:] == size:
+            return pixels
+        return F.interpolate(pixels, size, mode="bicubic", antialias=True).clamp(0, 1)  # squeezed, nothing cut off
 
     def look(self, images):
         """(N, 3, H, W) images -> states of the image tower (N, 1 + patches, width)."""
@@ -215,7 +212,7 @@ def word_tokenizer(texts):
 
 
 def create_blip(texts, seed=0, size=SMALL):
-    """(matching model behind the adapter, captioner) with random weights and one image tower in common."""
+    """(matching model, captioner), each behind the adapter, with random weights and one image tower in common."""
     tokenizer = word_tokenizer(texts)
     numbers = {
         "vocab_size": len(tokenizer),
@@ -230,7 +227,7 @@ def create_blip(texts, seed=0, size=SMALL):
     half = [0.5, 0.5, 0.5]
     pixels = size["vision_config"]["image_size"]
     processor = BlipImageProcessor(image_mean=half, image_std=half, size={"height": pixels, "width": pixels})
-    return BLIP(matching, tokenizer, processor), captioner
+    return BLIP(matching, tokenizer, processor), BLIP(captioner, tokenizer, processor)
 
 
 @dataclass(frozen=True)
@@ -251,20 +248,15 @@ def pretrain_blip(data, start, output, settings, size=SMALL):
     mean loss of the last tenth of the steps.
     """
     config = configuration(BlipSettings, settings, "BLIP")
-    if pick_device().type == "cpu":
-        torch.set_num_threads(THREADS)
+    fix_threads()
     pairs = load_pairs(data, "train")
     both = nn.ModuleList(create_blip(pairs.texts, config.seed, size))
     start_from(both[0], start)
     both.to(pick_device())
-    output = Path(output)
-    checkpoint = output.with_name(f"{output.name}.checkpoint.safetensors")
-    log = BlipTraining(both, pairs, config).run(checkpoint)
-    matching, captioner = both
-    matching.save(output / "matching")
-    for part in (captioner, matching.words, matching.processor):
-        part.save_pretrained(output / "captioner")
-    remove_checkpoint(checkpoint)
+    log = BlipTraining(both, pairs, config).run(output)
+    for adapter, name in zip(both, ("matching", "captioner"), strict=True):
+        adapter.save(Path(output) / name)
+    remove_checkpoint(checkpoint_beside(output))
     return last_tenth(log)
 
 
@@ -299,7 +291,7 @@ class BlipTraining(Training):
         return (
             contrast
             + self.match(matching, states, texts, image @ text.T, ids)
-            + caption_loss(captioner, matching, states, texts).mean()
+            + caption_loss(captioner, states, texts).mean()
         )
 
     def match(self, matching, states, texts, cosines, ids):
@@ -313,23 +305,27 @@ class BlipTraining(Training):
         return F.binary_cross_entropy_with_logits(logits, truth)
 
 
-def caption_logits(captioner, reader, states, texts):
-    """What the captioner expects next: (logits (N, L - 1, V), the tokens that come (N, L - 1), their mask).
+def caption_logits(captioner, states, texts):
+    """What a captioner expects next: (logits (N, L - 1, V), the tokens that come (N, L - 1), their mask).
 
-    `reader`: an adapter, for its tokenizer; `states` (N, 1 + patches, width): what its image tower saw.
+    `captioner`: the adapter of a `Captioner`; `states` (N, 1 + patches, width): what its image tower saw.
     """
-    tokens, mask = reader.read(texts)
+    tokens, mask = captioner.read(texts)
     tokens = tokens.clone()
-    tokens[:, 0] = captioner.config.text_config.bos_token_id
+    tokens[:, 0] = captioner.model.config.text_config.bos_token_id
     seen = torch.ones(states.shape[:2], dtype=torch.long, device=states.device)
-    logits = captioner.text_decoder(
+    logits = captioner.model.text_decoder(
         input_ids=tokens, attention_mask=mask, encoder_hidden_states=states, encoder_attention_mask=seen
     ).logits
     return logits[:, :-1], tokens[:, 1:], mask[:, 1:]
 
 
-def caption_loss(captioner, reader, states, texts):
+def caption_loss(captioner, states, texts):
     """Cross-entropy of each caption, (N,), in nats per token."""
-    logits, tokens, mask = caption_logits(captioner, reader, states, texts)
+    return token_loss(*caption_logits(captioner, states, texts))
+
+
+def token_loss(logits, tokens, mask):
+    """`caption_loss` of what `caption_logits` gave."""
     each = F.cross_entropy(logits.transpose(1, 2), tokens, reduction="none")
     return (each * mask).sum(dim=1) / mask.sum(dim=1)

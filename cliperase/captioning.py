@@ -18,13 +18,13 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from cliperase.blip import Captioner, caption_logits, caption_loss, load_blip
+from cliperase.blip import Captioner, caption_logits, caption_loss, load_blip, token_loss
 from cliperase.datasets import EpochSampler, forget_mask, load_pairs
 from cliperase.encoders import pick_device
 from cliperase.errors import CliperaseError
 from cliperase.experiments import section
 from cliperase.losses import kl_divergence
-from cliperase.pretraining import THREADS, configuration
+from cliperase.pretraining import configuration, fix_threads
 from cliperase.results import COLUMNS, reset_peak, rows_of
 from cliperase.tasks import PROMPT, harmonic_mean
 
@@ -50,52 +50,45 @@ class CaptionSettings:
     consistency: float = 1.0
 
 
-def name_probability(captioner, reader, states, name):
+def name_probability(captioner, states, name):
     """(N,) probability of the tokens of `name` where the caption `a photo of a <name>` has them."""
-    logits, tokens, _ = caption_logits(captioner, reader, states, [PROMPT.format(name)] * len(states))
-    start = len(reader.words.tokenize(PROMPT.format("")))  # the caption's words before the name
-    end = start + len(reader.words.tokenize(name))
+    logits, tokens, _ = caption_logits(captioner, states, [PROMPT.format(name)] * len(states))
+    start = len(captioner.words.tokenize(PROMPT.format("")))  # the caption's words before the name
+    end = start + len(captioner.words.tokenize(name))
     each = logits.log_softmax(dim=-1).gather(2, tokens[..., None])[..., 0]
     return each[:, start:end].sum(dim=1).exp()
 
 
-def loss_terms(captioner, original, reader, name, forget, retain, captions, wanted):
-    """{term: scalar} of one step: `forget`, `retain` are images, `captions` those of the retain images."""
-    student = captioner.vision_model
+def loss_terms(student, original, name, forget, retain, captions, wanted):
+    """{term: scalar} of one step: `forget`, `retain` are images, `captions` those of the retain images.
+
+    `student`, `original`: adapters of captioners; the original is only asked for consistency.
+    """
     terms = {}
-    if "ascent" in wanted or "forgetting" in wanted:
-        states = see(student, reader, forget)
-        if "ascent" in wanted:
-            terms["ascent"] = -caption_loss(captioner, reader, states, [PROMPT.format(name)] * len(forget)).mean()
-        if "forgetting" in wanted:
-            p = name_probability(captioner, reader, states, name)
-            terms["forgetting"] = -torch.log1p(-p.clamp(max=1 - 1e-6)).mean()
+    if "ascent" in wanted:
+        terms["ascent"] = -caption_loss(student, student.look(forget), [PROMPT.format(name)] * len(forget)).mean()
+    if "forgetting" in wanted:
+        p = name_probability(student, student.look(forget), name)
+        terms["forgetting"] = -torch.log1p(-p.clamp(max=1 - 1e-6)).mean()
     if "retention" in wanted or "consistency" in wanted:
-        states = see(student, reader, retain)
+        logits, tokens, mask = caption_logits(student, student.look(retain), captions)
         if "retention" in wanted:
-            terms["retention"] = caption_loss(captioner, reader, states, captions).mean()
+            terms["retention"] = token_loss(logits, tokens, mask).mean()
         if "consistency" in wanted:
-            logits, _, mask = caption_logits(captioner, reader, states, captions)
             with torch.no_grad():
-                before = see(original.vision_model, reader, retain)
-                known, _, _ = caption_logits(original, reader, before, captions)
+                known, _, _ = caption_logits(original, original.look(retain), captions)
             terms["consistency"] = kl_divergence(known[mask.bool()], logits[mask.bool()])
     return terms
 
 
-def see(tower, reader, images):
-    """(N, 3, H, W) uint8 -> states of an image tower, with the preprocessing of `reader`."""
-    return tower(pixel_values=reader.pixels(images)).last_hidden_state
-
-
 @torch.no_grad()
-def captions_of(captioner, reader, images, batch_size=200):
+def captions_of(captioner, images, batch_size=200):
     """The caption of each image, greedily decoded."""
     captioner.eval()
     found = []
     for some in images.split(batch_size):
-        tokens = captioner.generate(reader.pixels(some), max_new_tokens=10, do_sample=False, num_beams=1)
-        found += reader.words.batch_decode(tokens, skip_special_tokens=True)
+        tokens = captioner.model.generate(captioner.pixels(some), max_new_tokens=10, do_sample=False, num_beams=1)
+        found += captioner.words.batch_decode(tokens, skip_special_tokens=True)
     return found
 
 
@@ -127,7 +120,7 @@ def caption_metrics(said, pairs, concept):
     }
 
 
-def unlearn_captioner(captioner, reader, training, validation, concept, row, settings, seed):
+def unlearn_captioner(captioner, training, validation, concept, row, settings, seed):
     """A copy of `captioner` that has unlearned `concept`, at its best step on `validation`: (model, score, step)."""
     config, original = configuration(CaptionSettings, settings, "captioning"), captioner.eval()
     student = copy.deepcopy(captioner)
@@ -143,12 +136,12 @@ def unlearn_captioner(captioner, reader, training, validation, concept, row, set
         of_retain, of_forget = (sampler.batch(step) for sampler in samplers)
         captions = [retain.texts[i] for i in retain.text_ids[of_retain, 0].tolist()]
         about = (forget.images[of_forget], retain.images[of_retain], captions)
-        terms = loss_terms(student, original, reader, concept, *about, ROWS[row])
+        terms = loss_terms(student, original, concept, *about, ROWS[row])
         optimizer.zero_grad()
         sum(getattr(config, name) * value for name, value in terms.items()).backward()
         optimizer.step()
         if (step + 1) % config.evaluate_every == 0 or step + 1 == config.steps:
-            said = names_in(captions_of(student, reader, validation.images), validation.class_names)
+            said = names_in(captions_of(student, validation.images), validation.class_names)
             found = caption_metrics(said, validation, concept)
             score = float(harmonic_mean(found["naming_rate"], found["caption_accuracy"]))
             if score > best[0]:
@@ -169,9 +162,8 @@ def run_captioning(params, data, source):
     unknown = [row for row in settings["candidates"] if row not in ROWS]
     if unknown:
         raise CliperaseError(f"captioning has no row {unknown[0]!r}; it has {', '.join(ROWS)}")
-    torch.set_num_threads(THREADS)
-    reader = load_blip(source, pick_device(), Captioner)
-    captioner = reader.model
+    fix_threads()
+    captioner = load_blip(source, pick_device(), Captioner)
     training, test = load_pairs(data, "train"), load_pairs(data, "test")
     validation = load_pairs(data, "validation")
     fewer = thinned(validation, settings["validation_images"])
@@ -183,14 +175,14 @@ def run_captioning(params, data, source):
         which = {"method": method, "concept": concept, "seed": str(seed), "split": split}
         rows.extend(rows_of({**about, **which}, metrics, seconds))
 
-    before = names_in(captions_of(captioner, reader, test.images), test.class_names)
+    before = names_in(captions_of(captioner, test.images), test.class_names)
     for concept in settings["concepts"]:
         record("original", concept, params["pretrain"]["seed"], "test", caption_metrics(before, test, concept))
     for row, candidates in settings["candidates"].items():
         scores = []
         for number, candidate in enumerate(candidates):
             found = [
-                unlearn_captioner(captioner, reader, training, fewer, concept, row, settings["loop"] | candidate,
+                unlearn_captioner(captioner, training, fewer, concept, row, settings["loop"] | candidate,
                                   settings["search_seed"])[1]
                 for concept in settings["search_concepts"]
             ]  # fmt: skip
@@ -201,9 +193,9 @@ def run_captioning(params, data, source):
             for seed in params["seeds"]:
                 reset_peak()
                 start = time.perf_counter()
-                model, score, step = unlearn_captioner(captioner, reader, training, fewer, concept, row, chosen, seed)
+                model, score, step = unlearn_captioner(captioner, training, fewer, concept, row, chosen, seed)
                 seconds = round(time.perf_counter() - start, 2)
-                said = names_in(captions_of(model, reader, test.images), test.class_names)
+                said = names_in(captions_of(model, test.images), test.class_names)
                 record(row, concept, seed, "test", caption_metrics(said, test, concept), seconds)
                 record(row, concept, seed, "validation", {"selection_score": score, "selected_step": step}, seconds)
     return pd.DataFrame(rows)[COLUMNS]

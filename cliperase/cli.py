@@ -236,13 +236,19 @@ def run_embedding_space(arguments):
 
 
 def run_generator(arguments):
-    from cliperase.experiments import read_params, section
     from cliperase.generator import train_generator
+
+    train_beside(arguments, train_generator, "diffusion.generator")
+
+
+def train_beside(arguments, train, path):
+    """Train one of the models beside CLIP, with the section `path` of the parameters."""
+    from cliperase.experiments import read_params, section
     from cliperase.results import check_writable
 
-    check_writable(arguments.output / "model_index.json")
-    settings = section(read_params(arguments.params), "diffusion.generator")
-    loss = train_generator(arguments.data, arguments.model, arguments.output, settings)
+    check_writable(arguments.output / "config.json")
+    settings = section(read_params(arguments.params), path)
+    loss = train(arguments.data, arguments.model, arguments.output, settings)
     print(f"{arguments.output}: loss {loss:.3f} over the last tenth of the steps")
 
 
@@ -262,13 +268,8 @@ def run_diffusion(arguments):
 
 def run_pretrain_blip(arguments):
     from cliperase.blip import pretrain_blip
-    from cliperase.experiments import read_params, section
-    from cliperase.results import check_writable
 
-    check_writable(arguments.output / "matching" / "config.json")
-    settings = section(read_params(arguments.params), "blip.pretrain")
-    loss = pretrain_blip(arguments.data, arguments.model, arguments.output, settings)
-    print(f"{arguments.output}: loss {loss:.3f} over the last tenth of the steps")
+    train_beside(arguments, pretrain_blip, "blip.pretrain")
 
 
 def run_captioning(arguments):

@@ -21,7 +21,7 @@ from cliperase.encoders import load_model, pick_device
 from cliperase.errors import CliperaseError
 from cliperase.evaluate import encode_images, encode_texts
 from cliperase.experiments import configured, section
-from cliperase.pretraining import THREADS
+from cliperase.pretraining import fix_threads
 from cliperase.results import COLUMNS, reset_peak, rows_of
 from cliperase.tasks import PROMPT
 
@@ -244,7 +244,7 @@ def run_diffusion(params, data, model_folder, source, detector, pictures=()):
     `pictures`: data sets on whose test split the detector itself is measured.
     """
     settings = section(params, "diffusion", SETTINGS)
-    torch.set_num_threads(THREADS)
+    fix_threads()
     pipeline, concepts = load_pipeline(source), settings["concepts"]
     detect = create_detector(detector, concepts, settings["threshold"])
     bench = Bench.load(params, data, model_folder, ("validation",))

@@ -48,6 +48,21 @@ class ImageTextModel(nn.Module):
         """Fold (D, D) into the last linear map of the text tower: text features t (before norm) become t @ matrix."""
         raise TypeError("an adapter defines multiply_text_head")
 
+    def set_colours(self, mean, std):
+        """The mean and standard deviation of each channel, three numbers in 0…1, that `pixels` normalises by."""
+        for name, values in (("mean", mean), ("std", std)):
+            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
+
+    def resize(self, pixels):
+        """(N, 3, H, W) in 0…1 -> pictures of the model's size."""
+        raise TypeError("an adapter defines resize")
+
+    def pixels(self, images):
+        """(N, 3, H, W) uint8 in 0…255 or float in 0…1 -> what the image tower takes, on the model's device."""
+        images = images.to(self.device, non_blocking=True)
+        pixels = images.float() / 255 if images.dtype == torch.uint8 else images
+        return (self.resize(pixels) - self.mean) / self.std
+
     def further_metrics(self, pairs, forgotten):
         """What else a model of this family can be measured by on a split: {metric: value}."""
         return {}
@@ -114,9 +129,7 @@ class OpenCLIP(ImageTextModel):
         super().__init__()
         self.model, self.tokenizer, self.config = model, Tokens(tokenizer), config
         preprocess = config["preprocess_cfg"]
-        shape = (1, 3, 1, 1)
-        self.register_buffer("mean", torch.tensor(preprocess["mean"]).view(shape), persistent=False)
-        self.register_buffer("std", torch.tensor(preprocess["std"]).view(shape), persistent=False)
+        self.set_colours(preprocess["mean"], preprocess["std"])
         size = preprocess["size"]
         self.image_size = size if isinstance(size, int) else size[0]
 
@@ -125,10 +138,11 @@ class OpenCLIP(ImageTextModel):
         """Temperature as a multiplier of cosines, scalar tensor."""
         return self.model.logit_scale.exp()
 
+    def resize(self, pixels):
+        return fit(pixels, self.image_size)
+
     def encode_image(self, images):
-        images = images.to(self.device, non_blocking=True)
-        pixels = images.float() / 255 if images.dtype == torch.uint8 else images
-        return self.model.encode_image((fit(pixels, self.image_size) - self.mean) / self.std, normalize=True)
+        return self.model.encode_image(self.pixels(images), normalize=True)
 
     def encode_text(self, texts):
         tokens = self.tokenizer(texts).to(self.device)

@@ -7,7 +7,6 @@ noise hides. Prompts are dropped at random for classifier-free guidance (Ho & Sa
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +19,7 @@ from cliperase.datasets import EpochSampler, load_pairs
 from cliperase.diffusion import clip_tokenizer, to_transformers
 from cliperase.encoders import load_model, pick_device
 from cliperase.errors import CliperaseError
-from cliperase.pretraining import THREADS, Training, configuration, last_tenth
+from cliperase.pretraining import Training, checkpoint_beside, configuration, fix_threads, last_tenth
 from cliperase.tasks import PROMPT
 
 FOLD = 2  # pixels folded into channels along each side
@@ -108,18 +107,16 @@ def train_generator(data, model_folder, output, settings):
     """
     config = configuration(GeneratorConfig, settings, "generator")
     device = pick_device()
-    if device.type == "cpu":
-        torch.set_num_threads(THREADS)
+    fix_threads()
     pairs = load_pairs(data, "train")
     torch.manual_seed(config.seed)
     pipeline = create_pipeline(load_model(model_folder), pairs.images.shape[-1])
     prompts = text_states(pipeline, [*(PROMPT.format(name) for name in pairs.class_names), ""])
     latents = pipeline.vae.encode(pairs.images.float() / 127.5 - 1)
     work = Denoising(pipeline.unet.to(device), pipeline.scheduler, latents, pairs.labels, prompts.to(device), config)
-    checkpoint = Path(output).with_name(f"{Path(output).name}.checkpoint.safetensors")
-    log = work.run(checkpoint)
+    log = work.run(output)
     pipeline.save_pretrained(output)
-    remove_checkpoint(checkpoint)
+    remove_checkpoint(checkpoint_beside(output))
     return last_tenth(log)
 
 

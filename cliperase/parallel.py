@@ -31,21 +31,25 @@ def is_first():
 
 def share(count):
     """The slice of `count` rows that this process encodes; shares differ by one row at most."""
-    rank, size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-    return slice(rank * count // size, (rank + 1) * count // size)
+    return shares(count)[dist.get_rank() if dist.is_initialized() else 0]
+
+
+def shares(count):
+    """The slices of all processes, in order."""
+    size = processes()
+    return [slice(rank * count // size, (rank + 1) * count // size) for rank in range(size)]
 
 
 def gather(features, count):
     """The shares (n, D) of all processes, in order: (count, D), without gradient."""
     if processes() == 1:
         return features
-    largest = -(-count // processes())
-    padded = features.new_zeros(largest, features.shape[1])
+    lengths = [part.stop - part.start for part in shares(count)]
+    padded = features.new_zeros(max(lengths), features.shape[1])
     padded[: len(features)] = features
     found = [torch.empty_like(padded) for _ in range(processes())]
     dist.all_gather(found, padded)
-    ends = [rank * count // processes() for rank in range(processes() + 1)]
-    return torch.cat([part[: end - start] for part, start, end in zip(found, ends[:-1], ends[1:], strict=True)])
+    return torch.cat([part[:length] for part, length in zip(found, lengths, strict=True)])
 
 
 def sum_gradients(parameters):

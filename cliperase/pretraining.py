@@ -16,7 +16,7 @@ from cliperase.encoders import COMPACT, create_model, load_model, pick_device
 from cliperase.errors import CliperaseError
 from cliperase.methods.fine_tune import FineTune
 from cliperase.tasks import task_of
-from cliperase.train import is_number, train, train_config
+from cliperase.train import check_finite, is_number, train, train_config
 
 EMA = 0.995  # of the weights of a `Training`
 THREADS = 2  # sums in another order give another model: the same number on every machine
@@ -29,8 +29,7 @@ def pretrain(data, output, settings, without=None, start=None):
     `without` leaves a concept out of training. `start`, a model folder, gives the first weights, for the image
     tower takes pictures of any size. Returns the validation quality, in percent, by the task of the data.
     """
-    if pick_device().type == "cpu":
-        torch.set_num_threads(THREADS)
+    fix_threads()
     settings = dict(settings)
     seed, size = settings.pop("seed", 0), settings.pop("image_size", COMPACT["preprocess_cfg"]["size"])
     config = train_config(settings, seed)
@@ -48,12 +47,22 @@ def pretrain(data, output, settings, without=None, start=None):
     def validate(model):
         return {"score": task_of(seen).quality(model, seen)}
 
-    output = Path(output)
-    checkpoint = output.with_name(f"{output.name}.checkpoint.safetensors")  # outside `output`, which dvc clears
+    checkpoint = checkpoint_beside(output)
     history = train(model, FineTune(), retain, config, validate=validate, checkpoint=checkpoint)
     model.save(output)
     remove_checkpoint(checkpoint)
     return history.validation["score"]
+
+
+def fix_threads():
+    """On a CPU `THREADS` threads."""
+    if pick_device().type == "cpu":
+        torch.set_num_threads(THREADS)
+
+
+def checkpoint_beside(output):
+    """Where an unfinished training is kept: beside the folder `output`, which dvc clears."""
+    return Path(output).with_name(f"{Path(output).name}.checkpoint.safetensors")
 
 
 def sized(config, image_size):
@@ -92,8 +101,9 @@ class Training:
         )
         self.averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(EMA))
 
-    def run(self, checkpoint):
-        """All steps that are left after `checkpoint`, a path; then `model` has the averaged weights. Their losses."""
+    def run(self, output):
+        """All steps that the checkpoint beside `output` leaves; then `model` has the averaged weights. Their losses."""
+        checkpoint = checkpoint_beside(output)
         log, average, start, _ = load_checkpoint(checkpoint, self) or ([], None, 0, 0.0)
         if average:
             self.averaged.module.load_state_dict(average[2])
@@ -113,8 +123,7 @@ class Training:
     def step(self, step):
         """One step of the optimizer; its loss."""
         loss = self.loss(step)
-        if not loss.isfinite():
-            raise CliperaseError(f"loss is {loss.item()} at step {step}; lower the learning rate")
+        check_finite({type(self).__name__: loss.item()}, step)
         self.optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)

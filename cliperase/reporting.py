@@ -62,8 +62,8 @@ def worst(metric, values):
 
 
 def score(summary, forget="forget_accuracy", retain="retain_accuracy"):
-    """The rule that sorts tables, and selects checkpoints: see `tasks.harmonic_mean`."""
-    return harmonic_mean(summary[forget], summary[retain])
+    """The rule that sorts tables, and selects checkpoints, for each row: see `tasks.harmonic_mean`."""
+    return pd.Series(harmonic_mean(summary[forget], summary[retain]), index=summary.index)
 
 
 def in_order(summary, references=REFERENCES, **metrics):

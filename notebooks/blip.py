@@ -294,8 +294,7 @@ def lost(head, method):
 
 
 def harmonic(head):
-    summary = summaries[head].set_index("method")
-    return pd.Series(score(summary), index=summary.index)
+    return score(summaries[head].set_index("method"))
 
 
 ours = runs.loc[PAPERS, "CLIPErase"]

@@ -57,10 +57,10 @@ from cliperase.reporting import (
     in_order,
     paired_change,
     publish_table,
+    score,
     show,
     summarise_each,
 )
-from cliperase.tasks import harmonic_mean
 
 use_style()
 root = find_root()
@@ -76,7 +76,7 @@ assert set(samples) == {"original", *(f"{method}/{name}" for method in methods f
 (provenance,) = rows.provenance.unique()
 seeds = sorted(rows.seed.unique())
 pictures = settings["images"] * len(seeds)  # of each prompt and row, all seeds together
-print(f"prompts: “{settings['prompt'].format(concepts[0])}” and the like for {', '.join(concepts[1:])}")
+print(f"prompts: “{prompt.format(concepts[0])}” and the like for {', '.join(concepts[1:])}")
 print("forgotten:", ", ".join(forgotten_concepts), "| seeds:", ", ".join(seeds), "| provenance:", provenance)
 print(f"pictures of each prompt and row: {settings['images']} a seed, {pictures} in all,")
 print(
@@ -323,8 +323,7 @@ claim(f"under CLIPErase, others seen stays within {MARGIN:g} points of before", 
 # others seen is the lower one.
 
 # %%
-both = harmonic_mean(rates.detection_rate, rates.other_detection_rate)
-scores = pd.Series(both, index=rates.index).unstack("method").loc[forgotten_concepts, ["original", *methods]]
+scores = score(rates, **RANK).unstack("method").loc[forgotten_concepts, ["original", *methods]]
 show(scores.map("{:.1f}".format).rename_axis("forget", axis=0).rename_axis(None, axis=1).reset_index())
 claim("CLIPErase stands above the unimodal method for either concept", (scores.CLIPErase > scores["GA text"]).all())
 

@@ -1,6 +1,7 @@
 """A data set and a model small enough for tests: four classes, told apart by colour."""
 
 import copy
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import settings
 from cliperase.blip import pretrain_blip
 from cliperase.datasets import features_schema, load_pairs, write_split
 from cliperase.encoders import COMPACT, create_model
+from cliperase.pretraining import Training
 
 settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
 settings.load_profile("untimed")
@@ -30,6 +32,22 @@ ROWS = {"train": 8, "validation": 4, "test": 4, "heldout": 2}
 def pytest_collection_modifyitems(items):
     """The longest first: where tests run at once, nobody waits for it at the end."""
     items.sort(key=lambda item: item.path.name != "test_pipeline.py")
+
+
+@contextmanager
+def killed_at(step):
+    """A `Training` in here dies when it comes to `step`."""
+    whole = Training.step
+
+    def die(self, number):
+        if number == step:
+            raise KeyboardInterrupt
+        return whole(self, number)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Training, "step", die)
+        with pytest.raises(KeyboardInterrupt):
+            yield
 
 
 def make_split(split, per_class=None, seed=0):

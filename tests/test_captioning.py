@@ -14,7 +14,6 @@ from cliperase.captioning import (
     loss_terms,
     name_probability,
     names_in,
-    see,
     unlearn_captioner,
 )
 from cliperase.cli import main
@@ -26,53 +25,48 @@ LOOP = {"steps": 2, "learning_rate": 1e-3, "forget_batch": 4, "retain_batch": 8,
 
 
 @pytest.fixture
-def reader(blip_folder):
+def captioner(blip_folder):
     return load_blip(blip_folder / "captioner", kind=Captioner)
 
 
-@pytest.fixture
-def captioner(reader):
-    return reader.model
-
-
-def test_the_probability_of_a_name_by_hand(captioner, reader, training):
+def test_the_probability_of_a_name_by_hand(captioner, training):
     """`a photo of a apple`: four tokens before the name, one of it."""
-    states = see(captioner.vision_model, reader, training.images[:3])
-    logits, tokens, _ = caption_logits(captioner, reader, states, ["a photo of a apple"] * 3)
-    assert reader.words.convert_ids_to_tokens(tokens[0, 4].item()) == "apple"
+    states = captioner.look(training.images[:3])
+    logits, tokens, _ = caption_logits(captioner, states, ["a photo of a apple"] * 3)
+    assert captioner.words.convert_ids_to_tokens(tokens[0, 4].item()) == "apple"
     by_hand = logits[:, 4].softmax(dim=1)[:, tokens[0, 4]]
-    assert torch.allclose(name_probability(captioner, reader, states, "apple"), by_hand)
+    assert torch.allclose(name_probability(captioner, states, "apple"), by_hand)
 
 
-def test_the_terms_by_hand(captioner, reader, training):
+def test_the_terms_by_hand(captioner, training):
     forget, retain, captions = training.images[:2], training.images[8:10], ["a photo of a lemon"] * 2
     wanted = ("ascent", "forgetting", "retention", "consistency")
-    terms = loss_terms(captioner, captioner, reader, "apple", forget, retain, captions, wanted)
-    states = see(captioner.vision_model, reader, forget)
-    p = name_probability(captioner, reader, states, "apple")
+    terms = loss_terms(captioner, captioner, "apple", forget, retain, captions, wanted)
+    states = captioner.look(forget)
+    p = name_probability(captioner, states, "apple")
     assert terms["forgetting"].item() == pytest.approx(-sum(math.log(1 - x) for x in p.tolist()) / 2, rel=1e-4)
     assert terms["ascent"].item() == pytest.approx(
-        -caption_loss(captioner, reader, states, ["a photo of a apple"] * 2).mean().item(), rel=1e-5
+        -caption_loss(captioner, states, ["a photo of a apple"] * 2).mean().item(), rel=1e-5
     )
     assert terms["consistency"].item() == pytest.approx(0, abs=1e-6)  # a model does not differ from itself
     assert terms["retention"].item() > 0
     for name in wanted:
         captioner.zero_grad()
-        only = loss_terms(captioner, captioner, reader, "apple", forget, retain, captions, (name,))
+        only = loss_terms(captioner, captioner, "apple", forget, retain, captions, (name,))
         assert set(only) == {name}
         assert only[name].item() == pytest.approx(terms[name].item(), rel=1e-5, abs=1e-6)
 
 
-def test_forgetting_lowers_the_probability_of_the_name(captioner, reader, training):
+def test_forgetting_lowers_the_probability_of_the_name(captioner, training):
     forget = training.images[:4]
-    states = see(captioner.vision_model, reader, forget)
-    before = name_probability(captioner, reader, states, "apple").mean().item()
+    states = captioner.look(forget)
+    before = name_probability(captioner, states, "apple").mean().item()
     optimizer = torch.optim.SGD(captioner.parameters(), lr=0.1)
-    terms = loss_terms(captioner, None, reader, "apple", forget, None, None, ("forgetting",))
+    terms = loss_terms(captioner, None, "apple", forget, None, None, ("forgetting",))
     terms["forgetting"].backward()
     optimizer.step()
-    states = see(captioner.vision_model, reader, forget)
-    assert name_probability(captioner, reader, states, "apple").mean().item() < before
+    states = captioner.look(forget)
+    assert name_probability(captioner, states, "apple").mean().item() < before
 
 
 def test_the_longest_name_in_a_caption_counts():
@@ -93,16 +87,16 @@ def test_metrics_by_hand(training):
     }
 
 
-def test_an_unlearning_keeps_its_best_step_and_leaves_the_original_alone(captioner, reader, training):
+def test_an_unlearning_keeps_its_best_step_and_leaves_the_original_alone(captioner, training):
     before = {name: value.clone() for name, value in captioner.state_dict().items()}
-    model, score, step = unlearn_captioner(captioner, reader, training, training, "apple", "CLIPErase", LOOP, seed=0)
+    model, score, step = unlearn_captioner(captioner, training, training, "apple", "CLIPErase", LOOP, seed=0)
     assert 0 <= score <= 100
     assert step in (1, 2)
     assert all(torch.equal(value, before[name]) for name, value in captioner.state_dict().items())
     assert any(not torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    again, *_ = unlearn_captioner(captioner, reader, training, training, "apple", "CLIPErase", LOOP, seed=0)
+    again, *_ = unlearn_captioner(captioner, training, training, "apple", "CLIPErase", LOOP, seed=0)
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())
-    assert len(captions_of(model, reader, training.images[:3])) == 3
+    assert len(captions_of(model, training.images[:3])) == 3
 
 
 @pytest.mark.parametrize(

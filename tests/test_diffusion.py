@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from conftest import TINY_TRAINING, killed_at
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,7 +30,6 @@ from cliperase.errors import CliperaseError
 from cliperase.generator import PixelAutoencoder, create_pipeline, train_generator
 
 TEXTS = ["a photo of a apple", "a drawing of a lemon", "leaf", ""]
-TINY = {"steps": 4, "batch": 8, "checkpoint_every": 2, "learning_rate": 1e-3}
 
 
 def changed_config(**changes):
@@ -95,26 +95,15 @@ def test_folding_pixels_loses_nothing(seed):
 @pytest.fixture(scope="module")
 def pipeline_folder(data_folder, model_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("generator") / "pipeline"
-    train_generator(data_folder, model_folder, folder, TINY)
+    train_generator(data_folder, model_folder, folder, TINY_TRAINING)
     return folder
 
 
-def test_a_killed_training_ends_the_same(data_folder, model_folder, pipeline_folder, tmp_path, monkeypatch):
-    from cliperase import generator
-
-    step = generator.Denoising.step
-
-    def die(self, number):
-        if number == 3:
-            raise KeyboardInterrupt
-        return step(self, number)
-
-    monkeypatch.setattr(generator.Denoising, "step", die)
-    with pytest.raises(KeyboardInterrupt):
-        train_generator(data_folder, model_folder, tmp_path / "again", TINY)
+def test_a_killed_training_ends_the_same(data_folder, model_folder, pipeline_folder, tmp_path):
+    with killed_at(step=3):
+        train_generator(data_folder, model_folder, tmp_path / "again", TINY_TRAINING)
     assert not (tmp_path / "again").exists()
-    monkeypatch.undo()
-    train_generator(data_folder, model_folder, tmp_path / "again", TINY)
+    train_generator(data_folder, model_folder, tmp_path / "again", TINY_TRAINING)
     one, other = (load_pipeline(folder).unet.state_dict() for folder in (pipeline_folder, tmp_path / "again"))
     assert all(torch.equal(value, other[name]) for name, value in one.items())
     assert not list(tmp_path.glob("*checkpoint*"))
