@@ -22,6 +22,7 @@ METHODS = ("fine-tune retention", "null space", "CLIPErase")  # the names have s
 def run(folder, *command):
     bin_folder = str(Path(sys.executable).parent)
     environment = {**os.environ, "PATH": bin_folder + os.pathsep + os.environ["PATH"], "DVC_NO_ANALYTICS": "1"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # what Python leaves behind is no change of a dependency
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return done.stdout + done.stderr
@@ -76,7 +77,8 @@ def copy(tmp_path_factory):
     folder.mkdir()
     for name in ("cliperase", "data_prep", "notebooks", "figures"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "dvc.yaml", folder)
+    for name in ("dvc.yaml", ".dvcignore"):
+        shutil.copy(ROOT / name, folder)
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     shrink(params)
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
