@@ -9,7 +9,6 @@ ImageNet; the small one has the compact CLIP's convolutions in the place of its 
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 import transformers
@@ -27,6 +26,7 @@ from cliperase.checkpoints import remove_checkpoint
 from cliperase.datasets import EpochSampler, load_pairs
 from cliperase.encoders import ImageTextModel, Tokens, load_model, pick_device
 from cliperase.errors import CliperaseError
+from cliperase.evaluate import draw_rivals
 from cliperase.losses import info_nce
 from cliperase.pretraining import Training, checkpoint_beside, configuration, fix_threads, last_tenth
 from cliperase.tasks import PROMPT, WAYS
@@ -144,16 +144,17 @@ class BLIP(ImageTextModel):
     @torch.no_grad()
     def further_metrics(self, pairs, forgotten):
         """Accuracy of the matching head among `WAYS` class prompts, the image's own and others drawn for each row."""
-        if not pairs.class_names:
+        classes = len(pairs.class_names or ())
+        if classes < 2:
             return {}
-        prompts, classes = [PROMPT.format(name) for name in pairs.class_names], len(pairs.class_names)
+        prompts = [PROMPT.format(name) for name in pairs.class_names]
         ways, hits = min(WAYS, classes), []
         for start in range(0, len(pairs), 50):
             own = pairs.labels[start : start + 50]
             others = torch.stack([
-                (label + 1 + torch.from_numpy(np.random.default_rng([start, i]).permutation(classes - 1))) % classes
-                for i, label in enumerate(own)
-            ])[:, : ways - 1]  # fmt: skip
+                draw_rivals(torch.arange(classes), label, ways - 1, seed=start + i)
+                for i, label in enumerate(own.tolist())
+            ])  # fmt: skip
             asked = torch.cat([own[:, None], others], dim=1)
             states = self.look(pairs.images[start : start + 50]).repeat_interleave(ways, dim=0)
             logits = self.matching(states, [prompts[i] for i in asked.flatten().tolist()]).view(-1, ways).cpu()

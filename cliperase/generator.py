@@ -2,8 +2,10 @@
 
 Latent diffusion (Rombach et al. 2022) needs an autoencoder; pictures this small need none, and `PixelAutoencoder`
 only folds 2×2 pixels into channels, without loss. Noise schedule: cosine (Nichol & Dhariwal 2021) that ends in pure
-noise, with v-prediction (Salimans & Ho 2022; Lin et al. 2024), for a background of one colour is the last thing that
-noise hides. Prompts are dropped at random for classifier-free guidance (Ho & Salimans 2022).
+noise (Lin et al. 2024), for a background of one colour is the last thing that noise hides. The network predicts the
+clean picture, as Salimans & Ho (2022) allow: to predict noise or velocity it must pass the noise of its input through
+unchanged, which this few steps do not teach it, and what it fails to pass stays in the picture. Prompts are dropped at
+random for classifier-free guidance (Ho & Salimans 2022).
 """
 
 from dataclasses import dataclass
@@ -75,9 +77,11 @@ def create_pipeline(model, image_size):
     )
     scheduler = DDIMScheduler(
         beta_schedule="squaredcos_cap_v2",
-        prediction_type="v_prediction",
+        prediction_type="sample",
         timestep_spacing="trailing",
         rescale_betas_zero_snr=True,
+        clip_sample=False,  # the pipeline would switch it off; this does the same:
+        thresholding=True,  # guidance asks for more than black and white
         steps_offset=1,  # what the pipeline expects
     )
     return StableDiffusionPipeline(
@@ -121,7 +125,7 @@ def train_generator(data, model_folder, output, settings):
 
 
 class Denoising(Training):
-    """Learn to tell noise from picture, given the prompt."""
+    """Learn to see the picture in the noise, given the prompt."""
 
     def __init__(self, unet, noise, latents, labels, prompts, config):
         super().__init__(unet, config)
@@ -129,7 +133,7 @@ class Denoising(Training):
         self.sampler = EpochSampler(len(latents), config.batch, config.seed)
 
     def loss(self, step):
-        """Mean squared error of the velocity, scalar."""
+        """Mean squared error of the picture, scalar."""
         rows, device = self.sampler.batch(step), self.prompts.device
         latents, chosen = self.latents[rows], self.labels[rows].clone()
         chosen[torch.rand(len(rows), generator=self.generator) < self.config.drop_prompt] = len(self.prompts) - 1
@@ -137,4 +141,4 @@ class Denoising(Training):
         times = torch.randint(self.noise.config.num_train_timesteps, (len(rows),), generator=self.generator)
         latents, noise, times = latents.to(device), noise.to(device), times.to(device)
         predicted = self.model(self.noise.add_noise(latents, noise, times), times, self.prompts[chosen.to(device)])
-        return F.mse_loss(predicted.sample, self.noise.get_velocity(latents, noise, times))
+        return F.mse_loss(predicted.sample, latents)

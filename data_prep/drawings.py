@@ -18,6 +18,7 @@ import yaml
 from PIL import Image, ImageDraw, ImageFont
 
 LEAST_CONTRAST = 50  # luminance difference of drawing and background, of 255
+DARK, LIGHT = 80, 190  # luminance of plain drawings at most, of their backgrounds at least
 GLYPH_SIZE = 96  # glyphs are drawn large once and resized per image, so that poses stay smooth
 PHOSPHOR_WEIGHTS = ("", "-bold", "-fill")
 REMIX_WEIGHTS = ("-fill", "-line")
@@ -148,6 +149,14 @@ def random_colours(rng):
             return foreground, background
 
 
+def dark_on_light(rng):
+    """Foreground and background in 0…255: the same way round in every image, any hue."""
+    while True:
+        foreground, background = rng.integers(0, 256, (2, 3))
+        if luminance(foreground) <= DARK and luminance(background) >= LIGHT:
+            return foreground, background
+
+
 def named_colour(rng, against=None):
     """`(word, RGB)` of the palette, jittered; one that contrasts with the RGB `against`, where that is given."""
     while True:
@@ -169,14 +178,15 @@ def plain_image(size, colour):
     return Image.new("RGB", (size, size), tuple(int(c) for c in colour))
 
 
-def paste_drawing(image, drawing, colour, cell, shares, rng):
+def paste_drawing(image, drawing, colour, cell, shares, rng, turn=30):
     """Paste a drawing, in a random pose and at a random place, into the square `cell` = (left, top, size) of `image`.
 
-    Its side is a share of the cell between `shares`; `colour` is the RGB of drawings that have none of their own.
+    Its side is a share of the cell between `shares`; `colour` is the RGB of drawings that have none of their own. It
+    is turned by at most `turn` degrees.
     """
     left, top, size = cell
     side = int(size * rng.uniform(*shares))
-    turned = drawing.picture.rotate(rng.uniform(-30, 30), Image.BICUBIC).resize((side, side), Image.LANCZOS)
+    turned = drawing.picture.rotate(rng.uniform(-turn, turn), Image.BICUBIC).resize((side, side), Image.LANCZOS)
     ink = turned if drawing.has_colours else plain_image(side, colour)
     x, y = rng.integers(0, size - side + 1, 2)
     image.paste(ink, (left + int(x), top + int(y)), turned.getchannel("A"))
@@ -194,6 +204,14 @@ def render(drawing, foreground, background, size, rng):
     image = plain_image(size, background)
     paste_drawing(image, drawing, foreground, (0, 0, size), (0.6, 1.0), rng)
     return add_noise(image, rng)
+
+
+def render_plain(drawing, size, rng):
+    """One image of one object, nearly upright, filling the picture, dark on light, without noise."""
+    foreground, background = dark_on_light(rng)
+    image = plain_image(size, background)
+    paste_drawing(image, drawing, foreground, (0, 0, size), (0.8, 1.0), rng, turn=10)
+    return np.asarray(image)
 
 
 def encode_png(array):

@@ -4,19 +4,19 @@
 
 Training, validation and test images are different renderings (colour, pose, size, noise) of the training
 families' drawings; the split `heldout` renders families that no other split contains. The drawings are
-those of `drawings.py`, their classes those of `icons.yaml`. A set may name its `families`, some `classes`, or
-`drawings: first`.
+those of `drawings.py`, their classes those of `icons.yaml`. A set may name its `families`, some `classes`,
+`drawings: first`, or `style: plain`.
 """
 
 import numpy as np
 from datasets import Dataset
-from drawings import drawings_of, encode_png, random_colours, read_arguments, read_table, render
+from drawings import drawings_of, encode_png, random_colours, read_arguments, read_table, render, render_plain
 from tqdm import tqdm
 
 from cliperase.datasets import features_schema, write_split
 
 
-def render_split(table, split, per_class, families, templates, size, seed):
+def render_split(table, split, per_class, families, templates, size, seed, plain=False):
     """All rows of one split, shuffled. Each image has its own random stream (seed, split, class, index)."""
     split_number = ["train", "validation", "test", "heldout"].index(split)
     rows = []
@@ -27,32 +27,41 @@ def render_split(table, split, per_class, families, templates, size, seed):
             rng = np.random.default_rng([seed, split_number, label, index])
             pool = pools[index % len(pools)]  # every family equally often
             drawing = pool[rng.integers(len(pool))]
-            image = encode_png(render(drawing, *random_colours(rng), size, rng))
-            rows.append({"image": image, "captions": captions, "label": label, "source": drawing.source})
+            image = render_plain(drawing, size, rng) if plain else render(drawing, *random_colours(rng), size, rng)
+            rows.append({"image": encode_png(image), "captions": captions, "label": label, "source": drawing.source})
     order = np.random.default_rng([seed, split_number]).permutation(len(rows))
     return Dataset.from_list([rows[i] for i in order], features=features_schema(list(table["classes"])))
 
 
 def narrowed(table, classes=None, drawings="all"):
     """The table with only these classes, and with only the `first` drawing that a family has of each."""
-    unknown = [name for name in classes or () if name not in table["classes"]]
-    if unknown or drawings not in ("all", "first"):
-        said = f"no class {unknown[0]!r} in icons.yaml" if unknown else f"drawings are {drawings!r}, not all or first"
-        raise SystemExit(f"params.yaml: {said}")
+    for name in classes or ():
+        if name not in table["classes"]:
+            raise SystemExit(f"params.yaml: no class {name!r} in icons.yaml")
     most = 1 if drawings == "first" else None
     chosen = {name: table["classes"][name] for name in classes or table["classes"]}
     kept = {name: {family: names[:most] for family, names in found.items()} for name, found in chosen.items()}
     return {**table, "classes": kept}
 
 
+def one_of(settings, name, options):
+    """The setting of a set; the first option where it has none."""
+    found = settings.get(name, options[0])
+    if found not in options:
+        raise SystemExit(f"params.yaml: {name} is {found!r}; choose {' or '.join(options)}")
+    return found
+
+
 def main():
     output, settings = read_arguments(__doc__.splitlines()[0])
-    table = narrowed(read_table(), settings.get("classes"), settings.get("drawings", "all"))
+    plain = one_of(settings, "style", ("varied", "plain")) == "plain"
+    table = narrowed(read_table(), settings.get("classes"), one_of(settings, "drawings", ("all", "first")))
     for split, per_class in settings["per_class"].items():
         families = "heldout_families" if split == "heldout" else settings.get("families", "training_families")
         rows = render_split(
-            table, split, per_class, table[families], settings["templates"], settings["image_size"], settings["seed"]
-        )
+            table, split, per_class, table[families], settings["templates"], settings["image_size"], settings["seed"],
+            plain,
+        )  # fmt: skip
         write_split(rows, output, split)
 
 

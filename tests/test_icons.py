@@ -69,6 +69,29 @@ def test_colours_contrast():
         assert abs(drawn.luminance(foreground) - drawn.luminance(background)) >= drawn.LEAST_CONTRAST
 
 
+def test_plain_images_are_dark_on_light_upright_and_repeat():
+    small = {**TABLE, "classes": {"key": TABLE["classes"]["key"]}}
+
+    def images():
+        rows = icons.render_split(small, "train", 6, ["material"], ["{}"], 32, seed=0, plain=True)
+        return [np.asarray(image) for image in rows["image"]]
+
+    for image, again in zip(images(), images(), strict=True):
+        assert (image == again).all()
+        colours, counts = np.unique(image.reshape(-1, 3), axis=0, return_counts=True)
+        paper, ink = colours[counts.argmax()], colours[drawn.luminance(colours).argmin()]  # without noise: one colour
+        assert drawn.luminance(paper) >= drawn.LIGHT
+        assert drawn.luminance(ink) <= drawn.DARK
+        drawn_on = (image != paper).any(axis=2)
+        assert max(drawn_on.any(axis=0).sum(), drawn_on.any(axis=1).sum()) >= 0.7 * 32  # large
+
+
+def test_an_unknown_style_is_refused():
+    assert icons.one_of({}, "style", ("varied", "plain")) == "varied"
+    with pytest.raises(SystemExit, match="style is 'calm'; choose varied or plain"):
+        icons.one_of({"style": "calm"}, "style", ("varied", "plain"))
+
+
 def test_contact_sheet_shows_every_class(training):
     sheet = np.asarray(contact_sheet(training, per_class=2)).tobytes()
     for label in range(len(training.class_names)):
