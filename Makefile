@@ -10,6 +10,11 @@ export DVC_NO_ANALYTICS := 1
 export MALLOC_TRIM_THRESHOLD_ := 2000000000
 export MALLOC_TOP_PAD_ := 268435456
 export MALLOC_MMAP_THRESHOLD_ := 33554432
+# numbers that do not depend on how wide the processor's vectors are; see COMMON_KERNELS in cliperase/cli.py
+ATEN_CPU_CAPABILITY ?= avx2
+ONEDNN_MAX_CPU_ISA ?= AVX2
+MKL_ENABLE_INSTRUCTIONS ?= AVX2
+export ATEN_CPU_CAPABILITY ONEDNN_MAX_CPU_ISA MKL_ENABLE_INSTRUCTIONS
 export PYTHONWARNINGS := ignore::SyntaxWarning
 
 .PHONY: reproduce quick test tune setup bench

@@ -1,4 +1,4 @@
-"""Machine unlearning for image-text models: CLIPErase, its baselines, and an audit of what was forgotten."""
+"""Machine unlearning for image-text models: CLIPErase, its baselines, and measures of what is really forgotten."""
 
 from cliperase import towers  # importing registers the compact image tower with timm, hence with open_clip
 from cliperase.errors import CliperaseError

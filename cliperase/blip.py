@@ -25,12 +25,12 @@ from transformers import (
 from cliperase.checkpoints import remove_checkpoint
 from cliperase.datasets import EpochSampler, load_pairs
 from cliperase.encoders import ImageTextModel, Tokens, load_model, pick_device
-from cliperase.errors import CliperaseError
+from cliperase.errors import CliperaseError, reason_of
 from cliperase.evaluate import draw_rivals
 from cliperase.losses import info_nce
 from cliperase.pretraining import Training, checkpoint_beside, configuration, fix_threads, last_tenth
 from cliperase.tasks import PROMPT, WAYS
-from cliperase.towers import CompactConv
+from cliperase.towers import COMPACT, CompactConv
 
 LOGIT_SCALE = 1 / 0.07  # BLIP's starting temperature; transformers' classes do not keep the learnt one
 LENGTH = 35  # tokens of a caption, as in BLIP
@@ -54,7 +54,7 @@ class Convolutions(nn.Module):
 
     def __init__(self, width):
         super().__init__()
-        self.trunk = CompactConv()
+        self.trunk = CompactConv(**COMPACT)
         self.projection = nn.Conv2d(self.trunk.num_features, width, 1)
 
     @property
@@ -186,8 +186,7 @@ def load_blip(source, device="cpu", kind=Matching):
         model, report = kind.from_pretrained(name, output_loading_info=True)
         tokenizer, processor = AutoTokenizer.from_pretrained(name), BlipImageProcessor.from_pretrained(name)
     except Exception as error:  # transformers, the hub and safetensors each raise their own
-        reason = str(error).strip().splitlines()[0][:200]
-        raise CliperaseError(f"BLIP {name!r} cannot be loaded ({reason}); is the folder whole?") from None
+        raise CliperaseError(f"BLIP {name!r} cannot be loaded ({reason_of(error)}); is the folder whole?") from None
     missing = sorted(report["missing_keys"])
     if missing:  # transformers fills them with random numbers
         raise CliperaseError(f"BLIP {name!r} has no weight {missing[0]!r}; it is not a {kind.__name__}")
@@ -251,6 +250,8 @@ def pretrain_blip(data, start, output, settings, size=SMALL):
     config = configuration(BlipSettings, settings, "BLIP")
     fix_threads()
     pairs = load_pairs(data, "train")
+    if len(pairs.texts) < 2 or config.batch < 2:
+        raise CliperaseError("BLIP learns to tell texts apart; give data with several captions, and a batch of two")
     both = nn.ModuleList(create_blip(pairs.texts, config.seed, size))
     start_from(both[0], start)
     both.to(pick_device())
@@ -266,7 +267,7 @@ def start_from(blip, source):
     patches = blip.model.vision_model.embeddings.patch_embedding
     clip = load_model(source)
     trunk = getattr(getattr(getattr(clip, "model", None), "visual", None), "trunk", None)
-    if not isinstance(trunk, CompactConv):
+    if not isinstance(trunk, CompactConv) or trunk.num_features != patches.trunk.num_features:
         raise CliperaseError(f"model {str(source)!r} has no convolutions to start from; give a compact CLIP")
     patches.trunk.load_state_dict(trunk.state_dict())
 
@@ -298,6 +299,8 @@ class BlipTraining(Training):
     def match(self, matching, states, texts, cosines, ids):
         """Is it the image's text? Asked of its own and of a wrong one, drawn the more often the more alike it is."""
         other = (ids[:, None] != ids[None, :]).float()
+        if not other.any():
+            raise CliperaseError(f"all {len(texts)} images of a batch have one text; give BLIP a larger batch")
         weights = (matching.logit_scale * cosines.detach()).softmax(dim=1).cpu() * other + 1e-6 * other
         wrong = torch.multinomial(weights, 1, generator=self.generator)[:, 0].tolist()
         asked = texts + [texts[i] for i in wrong]

@@ -11,12 +11,14 @@ Gradient ascent is the cross-entropy on Df with its sign turned; GradDiff adds r
 """
 
 import copy
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import torch
+from tqdm import tqdm
 
 from cliperase.blip import Captioner, caption_logits, caption_loss, load_blip, token_loss
 from cliperase.datasets import EpochSampler, forget_mask, load_pairs
@@ -27,6 +29,7 @@ from cliperase.losses import kl_divergence
 from cliperase.pretraining import configuration, fix_threads
 from cliperase.results import COLUMNS, reset_peak, rows_of
 from cliperase.tasks import PROMPT, harmonic_mean
+from cliperase.train import check_finite
 
 ROWS = {  # which terms make up a row; each has a weight in the settings, 1 where they give none
     "GA": ("ascent",),
@@ -93,11 +96,11 @@ def captions_of(captioner, images, batch_size=200):
 
 
 def names_in(captions, names):
-    """Which of the class `names` each caption says; the longest one where several stand in it, "" for none."""
-    ordered = sorted(names, key=len, reverse=True)
-    return [
-        next((name for name in ordered if f" {name.lower()} " in f" {caption.lower()} "), "") for caption in captions
-    ]
+    """Which of the class `names` each caption says, in the singular or with -s or -es; the longest one where several
+    stand in it, "" for none."""
+    ordered = [(name, re.compile(rf"\b{re.escape(name)}(s|es)?\b", re.IGNORECASE))
+               for name in sorted(names, key=len, reverse=True)]  # fmt: skip
+    return [next((name for name, pattern in ordered if pattern.search(caption)), "") for caption in captions]
 
 
 def caption_metrics(said, pairs, concept):
@@ -132,11 +135,12 @@ def unlearn_captioner(captioner, training, validation, concept, row, settings, s
     )
     optimizer = torch.optim.AdamW(student.parameters(), lr=config.learning_rate, weight_decay=0.0, fused=True)
     best = (-1.0, 0, None)
-    for step in range(config.steps):
+    for step in tqdm(range(config.steps), desc=f"{row}, {concept}", leave=False):
         of_retain, of_forget = (sampler.batch(step) for sampler in samplers)
         captions = [retain.texts[i] for i in retain.text_ids[of_retain, 0].tolist()]
         about = (forget.images[of_forget], retain.images[of_retain], captions)
         terms = loss_terms(student, original, concept, *about, ROWS[row])
+        check_finite({f"{name} of {row}": value.item() for name, value in terms.items()}, step)
         optimizer.zero_grad()
         sum(getattr(config, name) * value for name, value in terms.items()).backward()
         optimizer.step()
@@ -162,9 +166,13 @@ def run_captioning(params, data, source):
     unknown = [row for row in settings["candidates"] if row not in ROWS]
     if unknown:
         raise CliperaseError(f"captioning has no row {unknown[0]!r}; it has {', '.join(ROWS)}")
+    if set(settings["concepts"]) & set(settings["search_concepts"]):
+        raise CliperaseError(f"search concepts {settings['search_concepts']} overlap the reported; choose others")
     fix_threads()
     captioner = load_blip(source, pick_device(), Captioner)
     training, test = load_pairs(data, "train"), load_pairs(data, "test")
+    if not training.class_names:
+        raise CliperaseError(f"data {str(data)!r} has no classes; captions are judged by the class they name")
     validation = load_pairs(data, "validation")
     fewer = thinned(validation, settings["validation_images"])
     about = {key: params[key] for key in ("profile", "provenance")}

@@ -10,11 +10,17 @@ import yaml
 
 from cliperase.errors import CliperaseError
 
+# kernels that nearly every x86 processor of ten years has: wider ones, where there are any, sum in another order, and
+# every number of the pipeline would depend on the machine; torch and its libraries read this at their first step
+COMMON_KERNELS = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
+ONE_MODEL = ("run_unlearn", "run_evaluate", "run_doctor")  # one's own, as fast as the machine can
 EXPERIMENTS = ("ablation", "blip", "efficiency", "main", "pairs", "polysemy", "ratios", "retention", "retrieval")
 
 
 def main(arguments=None):
     parsed = parse(arguments)
+    if parsed.run.__name__ not in ONE_MODEL:
+        os.environ.update(COMMON_KERNELS | os.environ)
     quiet_libraries()
     try:
         parsed.run(parsed)
@@ -64,6 +70,11 @@ def parse(arguments):
     )  # fmt: skip
     pretrain = command("pretrain", run_pretrain, "Train the compact CLIP from scratch, or on from another model.")
     options(pretrain, "data", "without", "start", "section", "params", "output")
+    pack = command("pack", run_pack, "Write a small model as one file of a few megabytes.")
+    options(pack, "model", "data", "output")
+    unpack = command("unpack", run_unpack, "Write a packed model as an open_clip folder.")
+    unpack.add_argument("packed", type=Path, help="file that `cliperase pack` wrote")
+    options(unpack, "output")
     manifest = command("manifest", run_manifest, "Write which rows each forget rule forgets, by hash.")
     manifest.add_argument("--experiment", help="take the forget rules of this experiment, not the concepts")
     options(manifest, "data", "params", "output")
@@ -95,7 +106,10 @@ def parse(arguments):
 
 
 OPTIONS = {
-    "model": {"required": True, "help": "model folder, or open_clip name/weights such as ViT-B-32/openai"},
+    "model": {
+        "required": True,
+        "help": "model folder, open_clip name/weights such as ViT-B-32/openai, hf-hub:… or blip:…",
+    },
     "data": {"required": True, "help": "folder or hub name of a data set in the schema of cliperase.datasets"},
     "forget": {"help": "concept: a class name, or a word of the captions"},
     "rule": {"help": "any other forget rule as YAML, such as '{classes: [apple, lemon]}'"},
@@ -142,12 +156,13 @@ def read_yaml(text, option):
 
 def settings_of(arguments):
     """Settings of loop and method, mixed: those of `--params`, if given, under those of `--set`."""
-    from cliperase.experiments import read_params
+    from cliperase.experiments import read_params, section
 
     usual = {}
     if arguments.params:
         params = read_params(arguments.params)
-        usual = {**params.get("unlearn", {}), **params.get("methods", {}).get(arguments.method, {})}
+        methods = section(params, "methods") if "methods" in params else {}
+        usual = {**(section(params, "unlearn") if "unlearn" in params else {}), **methods.get(arguments.method, {})}
     return override(usual, arguments.set)
 
 
@@ -195,6 +210,19 @@ def run_pretrain(arguments):
         )
     quality = pretrain(arguments.data, arguments.output, settings, arguments.without, arguments.start)
     print(f"{arguments.output}: {quality:.1f} % on validation images of what it was trained on")
+
+
+def run_pack(arguments):
+    from cliperase.datasets import load_pairs
+    from cliperase.packing import pack
+
+    pack(arguments.model, load_pairs(arguments.data, "train").texts, arguments.output)
+
+
+def run_unpack(arguments):
+    from cliperase.packing import unpack
+
+    unpack(arguments.packed, arguments.output)
 
 
 def run_manifest(arguments):

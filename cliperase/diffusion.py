@@ -18,14 +18,22 @@ from tqdm import tqdm
 from cliperase.bench import Bench, Run
 from cliperase.datasets import load_pairs
 from cliperase.encoders import load_model, pick_device
-from cliperase.errors import CliperaseError
+from cliperase.errors import CliperaseError, reason_of
 from cliperase.evaluate import encode_images, encode_texts
 from cliperase.experiments import configured, section
+from cliperase.methods import REFERENCES
 from cliperase.pretraining import fix_threads
 from cliperase.results import COLUMNS, reset_peak, rows_of
 from cliperase.tasks import PROMPT
+from cliperase.train import is_number
 
 SETTINGS = ("concepts", "forgotten", "rows", "prompt", "images", "steps", "guidance", "threshold", "shown")
+SHAPE = {  # what must agree between a pipeline's text encoder and the CLIP that replaces it
+    "hidden_size": "text states of width",
+    "num_hidden_layers": "a number of text layers of",  # Stable Diffusion 2 leaves the last one of its CLIP out
+    "max_position_embeddings": "a context length of",
+    "hidden_act": "the activation",
+}
 SPLIT = "generated"  # these pictures are of no data set
 VOCABULARY = 49408  # tokens of CLIP's byte-pair encoding; transformers builds a tokenizer of 2 where it finds no files
 BLOCK = {  # open_clip's names in one transformer block -> transformers'
@@ -145,8 +153,9 @@ def load_pipeline(source, device=None):
     try:
         pipeline = diffusers.StableDiffusionPipeline.from_pretrained(str(source), safety_checker=None, **own)
     except Exception as error:  # diffusers, transformers, the hub and safetensors each raise their own
-        reason = str(error).strip().splitlines()[0][:200]
-        raise CliperaseError(f"pipeline {str(source)!r} cannot be loaded ({reason}); is the folder whole?") from None
+        raise CliperaseError(
+            f"pipeline {str(source)!r} cannot be loaded ({reason_of(error)}); is the folder whole?"
+        ) from None
     check_tokenizer(pipeline.tokenizer, f"of pipeline {str(source)!r}")
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device or pick_device())
@@ -155,12 +164,13 @@ def load_pipeline(source, device=None):
 def swap_text_encoder(pipeline, model):
     """Let the open_clip `model` read the prompts of `pipeline`, in place. Returns the encoder that was there."""
     before, after = pipeline.text_encoder, to_transformers(model)
-    wanted, found = before.config.hidden_size, after.config.hidden_size
-    if wanted != found:
-        raise CliperaseError(
-            f"the pipeline was trained with text states of width {wanted}, this model's are of {found}; "
-            "unlearn the CLIP that the pipeline was built on (ViT-L/14 for Stable Diffusion 1)"
-        )
+    for name, said in SHAPE.items():
+        wanted, found = getattr(before.config, name), getattr(after.config, name)
+        if wanted != found:
+            raise CliperaseError(
+                f"the pipeline was trained with {said} {wanted}, this model has {found}; "
+                "unlearn the CLIP that the pipeline was built on (ViT-L/14 for Stable Diffusion 1)"
+            )
     pipeline.text_encoder = after.to(device=before.device, dtype=before.dtype)
     return before
 
@@ -210,8 +220,7 @@ class ObjectDetector:
         try:
             self.find = pipeline("object-detection", model=source)
         except Exception as error:
-            reason = str(error).strip().splitlines()[0][:200]
-            raise CliperaseError(f"detector {source!r} cannot be loaded ({reason})") from None
+            raise CliperaseError(f"detector {source!r} cannot be loaded ({reason_of(error)})") from None
         known = set(self.find.model.config.label2id)
         unknown = [name for name in concepts if name not in known]
         if unknown:
@@ -243,7 +252,7 @@ def run_diffusion(params, data, model_folder, source, detector, pictures=()):
     `data` and `model_folder`: what is unlearned; `source`: the pipeline; `detector`: see `create_detector`;
     `pictures`: data sets on whose test split the detector itself is measured.
     """
-    settings = section(params, "diffusion", SETTINGS)
+    settings = check_settings(section(params, "diffusion", SETTINGS), params)
     fix_threads()
     pipeline, concepts = load_pipeline(source), settings["concepts"]
     detect = create_detector(detector, concepts, settings["threshold"])
@@ -276,6 +285,32 @@ def run_diffusion(params, data, model_folder, source, detector, pictures=()):
                 swap_text_encoder(pipeline, model)
                 record(row, [concept], seed, seconds)
     return grids, pd.DataFrame(rows)[COLUMNS]
+
+
+def check_settings(settings, params):
+    """The section `diffusion`, if generating will not fail on it after an hour."""
+    said = "section 'diffusion' of the parameters"
+    for name in ("concepts", "forgotten", "rows"):
+        if not isinstance(settings[name], list) or not settings[name]:
+            raise CliperaseError(f"{said}: {name} is {settings[name]!r}; give a list")
+    absent = [name for name in settings["forgotten"] if name not in settings["concepts"]]
+    if absent:
+        raise CliperaseError(f"{said}: {absent[0]!r} is forgotten but not among the concepts; add it to them")
+    for name in ("images", "steps", "shown"):
+        if type(settings[name]) is not int or settings[name] < 1:
+            raise CliperaseError(f"{said}: {name} is {settings[name]!r}; give a whole number of at least 1")
+    for name in ("guidance", "threshold"):
+        if not is_number(settings[name]):
+            raise CliperaseError(f"{said}: {name} is {settings[name]!r}; give a number")
+    if str(settings["prompt"]).count("{}") != 1:
+        raise CliperaseError(f"{said}: prompt is {settings['prompt']!r}; write {{}} where the concept goes")
+    if not params.get("seeds"):
+        raise CliperaseError("the parameters have no 'seeds'; add a list of at least one")
+    for row in settings["rows"]:
+        if row in REFERENCES:
+            raise CliperaseError(f"{said}: row {row!r} is no method; the original is drawn in any case")
+        configured(params, row)
+    return settings
 
 
 def detection_rates(detect, pictures):

@@ -44,7 +44,7 @@ def examine(model, data, rule, method, settings, output):
     found = {}
     looks = (
         ("method", lambda: look_at_method(method, settings, found)),
-        ("output", lambda: look_at_output(output)),
+        ("output", lambda: look_at_output(output, found)),
         ("model", lambda: look_at_model(model, found)),
         ("data", lambda: look_at_data(data, rule, found)),
     )
@@ -53,7 +53,8 @@ def examine(model, data, rule, method, settings, output):
             yield Finding(subject, look())
         except CliperaseError as error:
             yield Finding(subject, str(error), missing=True)
-    if "model" in found:
+    writable = found.pop("output", None)
+    if writable and "model" in found:
         yield disk(found["model"], output)
     if {"method", "model", "training"} <= set(found):
         yield from cost(**found)
@@ -88,8 +89,9 @@ def look_at_method(method, settings, found):
     return f"{method}, {found['config'].steps} steps" if takes_steps(method) else f"{method}, no steps"
 
 
-def look_at_output(output):
+def look_at_output(output, found):
     check_writable(Path(output) / "report.json")
+    found["output"] = output
     return f"{output} can be written"
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
 
-from cliperase.errors import CliperaseError
+from cliperase.errors import CliperaseError, reason_of
 from cliperase.files import whole_file
 
 CONFIG_NAME, WEIGHTS_NAME = "open_clip_config.json", "open_clip_model.safetensors"
@@ -28,12 +28,13 @@ COMPACT = {  # the model of the `icons` profile; an ordinary open_clip configura
     },
     "preprocess_cfg": {"size": 32, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]},
 }
+ARCHITECTURES = ("compact", "wide")  # the image towers of towers.py; all else is the same
 
 
 class ImageTextModel(nn.Module):
-    """The interface that losses, loop, evaluation and audit rely on. One adapter per model family.
+    """The interface that losses, loop and evaluation rely on. One adapter per model family.
 
-    Adapters define `encode_image`, `encode_text`, `multiply_text_head`, `logit_scale`, `image_size` and `save`.
+    Adapters define `encode_image`, `encode_text`, `multiply_text_head`, `resize`, `logit_scale`, `image_size`, `save`.
     """
 
     def encode_image(self, images):
@@ -217,6 +218,16 @@ def create_model(config=COMPACT, seed=0):
     return OpenCLIP(model, tokenizer, config)
 
 
+def model_config(architecture="compact", image_size=None):
+    """The open_clip configuration of a small model, for pictures of `image_size`."""
+    if architecture not in ARCHITECTURES:
+        raise CliperaseError(f"architecture {architecture!r} unknown; choose one of {', '.join(ARCHITECTURES)}")
+    model, pixels = COMPACT["model_cfg"], COMPACT["preprocess_cfg"]
+    size = image_size or pixels["size"]
+    vision = {**model["vision_cfg"], "timm_model_name": f"cliperase_{architecture}", "image_size": size}
+    return {"model_cfg": {**model, "vision_cfg": vision}, "preprocess_cfg": {**pixels, "size": size}}
+
+
 def load_model(source, device="cpu"):
     """A saved model folder, an open_clip name with a weights tag or file such as `ViT-B-32/openai`, or `hf-hub:…`.
 
@@ -251,9 +262,8 @@ def load_model(source, device="cpu"):
         model = open_clip.create_model(name, require_pretrained=not folder.is_dir(), **options)
         tokenizer = open_clip.get_tokenizer(name)
     except Exception as error:  # open_clip, torch and safetensors each raise their own
-        reason = str(error).strip().splitlines()[0][:200]
         raise CliperaseError(
-            f"model {str(source)!r} cannot be loaded ({reason}); is it whole, and of this architecture?"
+            f"model {str(source)!r} cannot be loaded ({reason_of(error)}); is it whole, and of this architecture?"
         ) from None
     return OpenCLIP(model, tokenizer, read_config(folder, name, model, quick)).to(device).eval()
 
@@ -262,17 +272,36 @@ def is_blip(source):
     """A folder whose configuration says so, or `blip:<hub name>`."""
     config = Path(source) / "config.json"
     named = str(source).startswith("blip:")
-    return named or (config.is_file() and json.loads(config.read_text()).get("model_type") == "blip")
+    return named or (config.is_file() and read_json(config).get("model_type") == "blip")
+
+
+def read_json(path):
+    """A configuration file, a mapping."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise CliperaseError(f"{path} cannot be read ({reason_of(error)}); train or copy the model again") from None
+    if not isinstance(found, dict):
+        raise CliperaseError(f"{path} holds {type(found).__name__}, not a mapping; train or copy the model again")
+    return found
 
 
 def read_config(folder, name, model, quick_gelu=False):
     """The configuration `save` writes: the folder's own, or a built-in model's."""
     if folder.is_dir():
-        return json.loads((folder / CONFIG_NAME).read_text())
+        return whole_config(read_json(folder / CONFIG_NAME), folder)
     preprocess = open_clip.get_model_preprocess_cfg(model)
     kept = {key: preprocess[key] for key in ("size", "mean", "std")}
     model_config = open_clip.get_model_config(name) | ({"quick_gelu": True} if quick_gelu else {})
     return {"model_cfg": model_config, "preprocess_cfg": kept}
+
+
+def whole_config(config, folder):
+    """The configuration of a folder, if it says how pictures are prepared."""
+    for name in ("size", "mean", "std"):
+        if name not in (config.get("preprocess_cfg") or {}):
+            raise CliperaseError(f"{folder / CONFIG_NAME} has no preprocess_cfg with {name!r}; copy the model again")
+    return config
 
 
 def pick_device():

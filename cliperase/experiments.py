@@ -19,7 +19,7 @@ def read_params(path="params.yaml"):
     """The parameters of the pipeline, a dict."""
     try:
         params = yaml.safe_load(Path(path).read_text())
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())  # YAML's messages draw over several lines
         raise CliperaseError(f"parameters {path} cannot be read ({reason})") from None
     if not isinstance(params, dict):
@@ -148,8 +148,9 @@ def plan_retention(params, pairs):
             trained = sorted(set(others) - set(absent))
             watched = {"bystander": absent, "trained": trained}
             rows = {row: configured(params, row) for row in ["original", *settings["rows"]]}
-            rows |= {name: configured(params, "CLIPErase", params["ablation"]["subsets"][name])
-                     for name in settings["subsets"]}  # fmt: skip
+            variants = {name: params["ablation"]["subsets"][name] for name in settings["subsets"]}
+            variants |= settings.get("variants", {})
+            rows |= {name: configured(params, "CLIPErase", change) for name, change in variants.items()}
             for row, about in rows.items():
                 about = {**about, "absent": absent, "watched": watched}
                 runs.append(Run("retention", row, concept, {"concept": concept}, seed, **about))
@@ -197,14 +198,23 @@ HELD_OUT = ("main", "ablation")  # experiments that are also measured on drawing
 
 def run_experiment(name, params, data, model, rows=None):
     """The results table of one experiment, or of the named `rows` of it."""
-    for needed in ("profile", "model", "provenance", "pretrain", "concepts", "seeds", "unlearn", "methods"):
-        if needed not in params:
-            raise CliperaseError(f"the parameters have no {needed!r}; params.yaml of the repository has all of them")
+    check_params(params)
     if name not in ("main", "efficiency"):
         params = {**params, "model": section_of(params, name).get("model_name", params["model"])}
     runs = only_rows(PLANS[name](params, load_pairs(data, "validation")), rows)
     splits = ("validation", "test", "heldout") if name in HELD_OUT else ("validation", "test")
     return run_all(params, data, model, runs, splits, alone=name == "efficiency")
+
+
+def check_params(params):
+    """What every experiment reads is there and of the right kind."""
+    kinds = {"profile": str, "model": str, "provenance": str, "concepts": list, "seeds": list}
+    kinds |= dict.fromkeys(("pretrain", "unlearn", "methods"), dict)
+    for needed, kind in kinds.items():
+        if needed not in params:
+            raise CliperaseError(f"the parameters have no {needed!r}; params.yaml of the repository has all of them")
+        if not isinstance(params[needed], kind):
+            raise CliperaseError(f"the parameters: {needed} is {params[needed]!r}; give a {kind.__name__}")
 
 
 def only_rows(runs, rows):
@@ -219,9 +229,9 @@ def only_rows(runs, rows):
 def part_names(params):
     """Names of the part tables that make up the results of a profile."""
     return [
-        *(f"main-{row}" for row in (*REFERENCES, *params["methods"])),
+        *(f"main-{row}" for row in (*REFERENCES, *section(params, "methods"))),
         "ablation",
-        *params["experiments"],
+        *section(params, "experiments"),
         *[name for name in ("blip", "captioning", "diffusion") if name in params],
         "embedding",
     ]
@@ -235,6 +245,10 @@ def run_tuning(params, data, model, search, row, experiment=None):
     Test images are not loaded. The search concepts are not among the reported ones. A candidate is named
     `<row> <number>`; its settings stand in the search file.
     """
+    for needed in ("concepts", "candidates", "seed"):
+        if needed not in search:
+            raise CliperaseError(f"the search has no {needed!r}; see tuning/search.yaml")
+    check_params(params)
     concepts = search["concepts"]
     if set(concepts) & set(params["concepts"]):
         raise CliperaseError(f"search concepts {concepts} overlap the reported {params['concepts']}; choose others")

@@ -113,6 +113,8 @@ def train_generator(data, model_folder, output, settings):
     device = pick_device()
     fix_threads()
     pairs = load_pairs(data, "train")
+    if not pairs.class_names:
+        raise CliperaseError(f"data {str(data)!r} has no classes; the generator is prompted with their names")
     torch.manual_seed(config.seed)
     pipeline = create_pipeline(load_model(model_folder), pairs.images.shape[-1])
     prompts = text_states(pipeline, [*(PROMPT.format(name) for name in pairs.class_names), ""])

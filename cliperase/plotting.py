@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.colors import to_rgb
+from matplotlib.ticker import MaxNLocator
 
 OURS, PAPER, GUIDE = "#0072B2", "#D55E00", "0.75"  # Okabe-Ito blue and vermilion, told apart by all readers
 
@@ -22,30 +23,105 @@ def use_style():
     plt.rcParams.update({"svg.hashsalt": "cliperase", "figure.dpi": 100, "axes.spines.left": False})
 
 
-def dot_plot(rows, order, panels, paper=None, reference="original"):
+def dot_plot(rows, order, panels, paper=None, reference="original", ours=("CLIPErase", "FM+RM+CM")):
     """One row per method, one panel per metric: every run a dot, the mean a bar, the paper a diamond.
 
-    `panels`: [(metric, title)]. `paper`: {(method, metric): value}. A line marks the reference's mean.
+    `panels`: [(metric, title)]. `paper`: {(method, metric): value}. A line marks the reference's mean. An axis spans
+    the runs (see `crowd`); a mean or a published value beyond it is a triangle at the edge, with its number.
     """
-    figure, axes = plt.subplots(1, len(panels), figsize=(3.1 * len(panels), 0.36 * len(order) + 1.5), sharey=True)
+    size = (7, 0.27 * len(order) + 1.1)
+    figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)
     height = {method: len(order) - i for i, method in enumerate(order)}
-    for axis, (metric, title) in zip(axes, panels, strict=True):
+    for axis, (metric, title) in zip(axes[0], panels, strict=True):
+        runs = rows[(rows.metric == metric) & rows.method.isin(order)]
+        frame_runs(axis, runs, reference)
+        before = runs[runs.method == reference].value.mean()
+        name_lines(axis, [(before, reference if axis is axes[0, 0] else "", GUIDE, "-")])
         for method in order:
-            values = rows[(rows.method == method) & (rows.metric == metric)].value
-            y = height[method]
-            axis.plot(values, [y] * len(values), "o", color=OURS, alpha=0.45, markersize=4.5, mew=0)
-            axis.plot([values.mean()], [y], "|", color=OURS, markersize=13, mew=2)
-            if (paper or {}).get((method, metric)) is not None:
-                axis.plot([paper[method, metric]], [y], "D", mfc="none", color=PAPER, markersize=5.5)
-        before = rows[(rows.method == reference) & (rows.metric == metric)].value.mean()
-        axis.axvline(before, color=GUIDE, zorder=0, linewidth=1)
-        axis.set_title(title, fontsize="medium", loc="left")
-        axis.grid(axis="y", color="0.93")
-        axis.tick_params(left=False)
-    axes[0].set_yticks(list(height.values()), list(height))
+            published = (paper or {}).get((method, metric))
+            values = runs[runs.method == method].value.to_numpy()
+            draw_runs(axis, values, height[method], ink_of(method, ours, reference), published)
+        axis.set_title(title, fontsize=8, loc="left", pad=16)
+    axes[0, 0].set_yticks(list(height.values()), list(height))
+    axes[0, 0].set_ylim(0.4, len(order) + 0.6)
+    embolden(axes[0, 0], ours)
     sns.despine(figure, left=True)
-    figure.tight_layout()
-    return figure, axes
+    figure.tight_layout(w_pad=1.2)
+    name_marks(axes[0], {"|": ("mean", "0.25"), "o": ("a run", "0.25"), "D": ("paper", PAPER)})
+    return figure, axes[0]
+
+
+def ink_of(method, ours, reference):
+    """Blue for our method, and two greys: colours say whose number it is, never which of the others."""
+    return OURS if method in ours else "0.6" if method == reference else "0.25"
+
+
+def embolden(axis, names):
+    """The labels of these rows in bold blue."""
+    for label in axis.get_yticklabels():
+        if label.get_text() in names:
+            label.set(color=OURS, weight="bold")
+
+
+def frame_runs(axis, runs, reference, margin=0.06):
+    """The empty panel of `runs`: its limits, its ticks and light rows."""
+    rows = crowd(runs.groupby("method").value.agg(["min", "max"]), reference)
+    low, high = rows["min"].min(), rows["max"].max()
+    room = margin * (high - low) or margin
+    axis.set_xlim(low - room, high + room)
+    axis.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    axis.tick_params(labelsize=8)
+    axis.tick_params(axis="y", left=False, labelsize=8.5)
+    axis.grid(axis="y", color="0.93")
+
+
+def crowd(extents, reference):
+    """The rows that share an axis: all, unless a few stand so far off that they would squeeze the others into a line.
+
+    `extents`: lowest and highest run of each method, columns `min` and `max`. Far off is beyond a gap of more than
+    half of everything, a few is a quarter of the rows. The reference is always on the axis.
+    """
+    values = np.unique(extents)
+    gaps = np.diff(values)
+    if len(gaps) < 2 or gaps.max() <= gaps.sum() / 2:
+        return extents
+    middle = values[gaps.argmax() :][:2].mean()
+    below, above = extents["max"] < middle, extents["min"] > middle
+    few = below if below.sum() < above.sum() else above
+    if not (below | above).all() or few.mean() > 0.25 or few.get(reference, False):
+        return extents
+    return extents[~few]
+
+
+def draw_runs(axis, values, y, ink, published):
+    """One method's row of a panel: `values` of its runs, `published` a number or None."""
+    low, high = axis.get_xlim()
+    mean, beyond = values.mean() if len(values) else np.nan, []
+    if low <= mean <= high:
+        axis.plot(values, [y] * len(values), "o", color=ink, alpha=0.4, markersize=4, mew=0)
+        axis.plot([mean], [y], "|", color=ink, markersize=11, mew=2)
+    elif len(values):
+        beyond.append((mean, ink, ink))
+    if published is not None and low <= published <= high:
+        axis.plot([published], [y], "D", mfc="none", color=PAPER, markersize=5, mew=1.2)
+    elif published is not None:
+        beyond.append((published, PAPER, "none"))
+    draw_beyond(axis, sorted(mark for mark in beyond if mark[0] < low), y, at_left=True)
+    draw_beyond(axis, sorted((mark for mark in beyond if mark[0] > high), reverse=True), y, at_left=False)
+
+
+def draw_beyond(axis, marks, y, at_left):
+    """What lies beyond an edge, outermost first: triangles on the edge that point there, the numbers above the row.
+
+    `marks`: [(value, colour, face colour)].
+    """
+    low, high = axis.get_xlim()
+    edge, inwards, shape, align = (low, 1, "<", "left") if at_left else (high, -1, ">", "right")
+    for place, (value, ink, face) in enumerate(marks):
+        x = edge + 0.05 * place * inwards * (high - low)
+        axis.plot([x], [y], shape, mfc=face, mec=ink, markersize=5, mew=1.2, clip_on=False)
+        number, offset = f"{value:.2f}".replace("-", "−"), inwards * (24 * place - 2)
+        axis.annotate(number, (edge, y), (offset, 4.5), textcoords="offset points", fontsize=7, color=ink, ha=align)
 
 
 def cut_grid(rows, order, panels, cuts, paper=None, marks=(), ours="CLIPErase", reference="original"):
@@ -59,13 +135,13 @@ def cut_grid(rows, order, panels, cuts, paper=None, marks=(), ours="CLIPErase", 
     shape = (len(panels), len(panels[0]))
     figure, axes = plt.subplots(*shape, figsize=size, sharex=True, sharey=True, squeeze=False)
     height = {method: len(order) - i for i, method in enumerate(order)}
-    inks = {method: {ours: OURS, reference: "0.6"}.get(method, "0.25") for method in order}
     for axis, (stem, title) in zip(axes.flat, [panel for line in panels for panel in line], strict=True):
         metrics = [f"{stem}@{cut}" for cut in cuts]
         found = rows[rows.metric.isin(metrics)].groupby(["method", "metric"]).value.agg(["mean", "min", "max"])
         for method in order:
             published = [(paper or {}).get((method, metric)) for metric in metrics]
-            draw_cuts(axis, found.loc[method].loc[metrics].to_numpy(), height[method], inks[method], published)
+            ink = ink_of(method, [ours], reference)
+            draw_cuts(axis, found.loc[method].loc[metrics].to_numpy(), height[method], ink, published)
         before = found.loc[reference].loc[metrics, "mean"]
         lines = [(value, name, GUIDE, "-") for value, name in zip(before, cuts.values(), strict=True)]
         name_lines(axis, lines + [(value, name, "0.4", "--") for marked, value, name in marks if marked == stem])
@@ -75,12 +151,12 @@ def cut_grid(rows, order, panels, cuts, paper=None, marks=(), ours="CLIPErase", 
         axis.xaxis.set_major_formatter("{x:.0f} %")
         for edge in range(1, len(order)):
             axis.axhline(edge + 0.5, color="0.93", lw=0.8, zorder=0)
-    name_a_diamond(axes[0, 0])
     axes[0, 0].set_yticks(list(height.values()), list(height))
-    for label in [label for axis in axes[:, 0] for label in axis.get_yticklabels() if label.get_text() == ours]:
-        label.set(color=OURS, weight="bold")
+    for axis in axes[:, 0]:
+        embolden(axis, [ours])
     sns.despine(figure, left=True)
     figure.tight_layout(h_pad=1.5, w_pad=1.5)
+    name_marks([axes[0, 0]], {"D": ("paper", PAPER)})
     return figure, axes
 
 
@@ -116,21 +192,51 @@ def spread_out(places, apart):
     return [middle + apart * (i - (size - 1) / 2) for middle, size in groups for i in range(size)]
 
 
-def name_a_diamond(axis, room=18):
-    """Write `paper` beside a diamond of a panel, if it has one: the first with neither dot nor bar in the way."""
-    diamonds = [line.get_xydata()[0] for line in axis.lines if line.get_marker() == "D"]
-    others = [line.get_xydata() for line in axis.lines if line.get_marker() != "D"]
+def name_marks(axes, names, fontsize=8):
+    """Name each kind of mark once, in whichever panel has room: `names` {marker: (text, colour)}.
 
-    def blocked(x, y):
-        flat = [points[:, 0] for points in others if (points[:, 1] == y).all()]
-        return any(along.max() > x and along.min() < x + room for along in flat)
+    Beside the first mark that stands alone and has nothing in the way, else beside one in a heap of marks, else
+    beside the first; on its right, if possible. Only once the layout stands: a text needs room in points.
+    """
+    for marker, (text, colour) in names.items():
+        marks = [
+            (axis, line, point)
+            for axis in axes
+            for line in axis.lines
+            if line.get_marker() == marker
+            for point in line.get_xydata()
+        ]
+        spots = [(*mark, side) for side in (1, -1) for mark in marks]
+        room = 0.6 * fontsize * len(text) + 10
+        free = [spot for clear in (4, -4) for spot in spots if not blocked(*spot, room, clear)]
+        for axis, _, point, side in (free or spots)[:1]:
+            backing = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # covers guides, nothing measured
+            style = {"va": "center", "fontsize": fontsize, "color": colour, "bbox": backing, "zorder": 1}
+            align = "left" if side > 0 else "right"
+            axis.annotate(text, point, (8 * side, 0), textcoords="offset points", ha=align, **style)
 
-    if diamonds:
-        place = next((place for place in diamonds if not blocked(*place)), diamonds[0])
-        backing = {
-            "facecolor": "white",
-            "edgecolor": "none",
-            "pad": 0.5,
-        }  # covers guides, and nothing that was measured
-        style = {"va": "center", "fontsize": 8, "color": PAPER, "bbox": backing, "zorder": 1}
-        axis.annotate("paper", place, (8, 0), textcoords="offset points", **style)
+
+def blocked(axis, own, point, side, room, clear):
+    """Would a text of `room` points beside a mark of the line `own` meet the panel's edge, or what is in its row?
+
+    `clear` points are kept on the other side, so that it is plain which mark is named; less than zero leaves out
+    what is that close to the mark.
+    """
+    x, y = point
+    left, right = axis.get_xlim()
+    unit = (right - left) / axis.get_window_extent().width * axis.figure.dpi / 72  # of the data, for one point
+    low, high = sorted((x - side * clear * unit, x + side * room * unit))
+    spans = [span for line in axis.lines for span in spans_in_row(line, y) if (line, *span) != (own, x, x)]
+    to_data = axis.transData.inverted()
+    named = [text.get_window_extent() for text in axis.texts if getattr(text, "xy", (0, None))[1] == y]
+    spans += [tuple(to_data.transform(box.get_points())[:, 0]) for box in named]
+    outside = high > right if side > 0 else low < left
+    return outside or any(start < high and end > low for start, end in spans)
+
+
+def spans_in_row(line, y):
+    """What a line of the plot covers at the height `y`, [(from, to)]: its marks, or all between its ends."""
+    along, heights = line.get_data()
+    if not len(along) or not np.all(heights == y):
+        return []
+    return [(x, x) for x in along] if line.get_linestyle() == "None" else [(min(along), max(along))]

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from cliperase.checkpoints import load_checkpoint, remove_checkpoint, save_checkpoint
 from cliperase.datasets import load_pairs, split_pairs
-from cliperase.encoders import COMPACT, create_model, load_model, pick_device
+from cliperase.encoders import create_model, load_model, model_config, pick_device
 from cliperase.errors import CliperaseError
 from cliperase.methods.fine_tune import FineTune
 from cliperase.tasks import task_of
@@ -25,23 +25,25 @@ THREADS = 2  # sums in another order give another model: the same number on ever
 def pretrain(data, output, settings, without=None, start=None):
     """Train a compact CLIP and save it as an open_clip folder. Resumes when killed.
 
-    `settings`: those of the loop, with `seed` and, where it is not the compact model's 32, `image_size`.
+    `settings`: those of the loop, with `seed` and, where they are not the compact model's, `architecture` and
+    `image_size`.
     `without` leaves a concept out of training. `start`, a model folder, gives the first weights, for the image
     tower takes pictures of any size. Returns the validation quality, in percent, by the task of the data.
     """
     fix_threads()
     settings = dict(settings)
-    seed, size = settings.pop("seed", 0), settings.pop("image_size", COMPACT["preprocess_cfg"]["size"])
+    seed = settings.pop("seed", 0)
+    kind = model_config(settings.pop("architecture", "compact"), settings.pop("image_size", None))
     config = train_config(settings, seed)
     retain, seen = load_pairs(data, "train"), load_pairs(data, "validation")
     if without:
         retain, seen = (split_pairs(pairs, {"concept": without})[1] for pairs in (retain, seen))
-    model = create_model(sized(COMPACT, size), seed)
+    model = create_model(kind, seed)
     if start:
         try:
             model.load_state_dict(load_model(start).state_dict())
         except RuntimeError as error:
-            raise CliperaseError(f"model {start} is of another architecture than the compact one ({error})") from None
+            raise CliperaseError(f"model {start} is of another architecture ({error})") from None
     model.to(pick_device())
 
     def validate(model):
@@ -65,12 +67,6 @@ def checkpoint_beside(output):
     return Path(output).with_name(f"{Path(output).name}.checkpoint.safetensors")
 
 
-def sized(config, image_size):
-    """The model configuration for pictures of another size."""
-    model = {**config["model_cfg"], "vision_cfg": {**config["model_cfg"]["vision_cfg"], "image_size": image_size}}
-    return {"model_cfg": model, "preprocess_cfg": {**config["preprocess_cfg"], "size": image_size}}
-
-
 def configuration(kind, settings, where):
     """`settings`, a mapping, as the dataclass `kind` of numbers; what is unknown, missing or no number is named."""
     known = {field.name: field for field in fields(kind)}
@@ -79,6 +75,9 @@ def configuration(kind, settings, where):
             raise CliperaseError(f"{where} has no setting {name!r}; it has {', '.join(known)}")
         if not is_number(value) or (known[name].type is int and not isinstance(value, int)):
             raise CliperaseError(f"{where}: {name} is {value!r}; give a number, written 1.0e-3 in YAML, not 1e-3")
+        least = 1 if known[name].type is int and name != "seed" else 0
+        if value < least:
+            raise CliperaseError(f"{where}: {name} is {value!r}; give at least {least}")
     missing = [name for name, field in known.items() if field.default is MISSING and name not in settings]
     if missing:
         raise CliperaseError(f"{where} needs a setting {missing[0]!r}; add it")

@@ -1,10 +1,11 @@
-"""A compact convolutional image tower, registered with timm so that open_clip can build and load it."""
+"""Small convolutional image towers, registered with timm so that open_clip can build and load them."""
 
 import torch
 from timm.models import register_model
 from torch import nn
 
-WIDTHS = (16, 48, 96, 192)
+COMPACT = {"widths": (16, 48, 96, 192), "halved": (True, True, True, False), "residual": 0}
+WIDE = {"widths": (48, 96, 192, 256), "halved": (False, True, True, True), "residual": 2}
 
 
 def conv_block(channels_in, channels_out):
@@ -25,15 +26,18 @@ def normalised(block, x):
 
 
 class CompactConv(nn.Module):
-    """3×3 convolutions with batch norm, halved by max pooling three times, then a global maximum.
+    """3×3 convolutions with batch norm, some of them `halved` by max pooling, then a global maximum.
 
-    `forward`: (N, 3, H, W) float -> (N, 192). 0.2 M parameters; learns 32×32 pictograms in about a minute
-    on two CPU cores, where ViT and ResNet towers trained from scratch do not get off the ground.
+    `residual`: convolutions of the last width whose result is added to what goes in. `forward`: (N, 3, H, W) float ->
+    (N, last width). `COMPACT`: 0.2 M parameters; learns 32×32 pictograms in about a minute on two CPU cores, where ViT
+    and ResNet towers trained from scratch do not get off the ground. `WIDE`: 1.8 M, for photographs.
     """
 
-    def __init__(self, widths=WIDTHS):
+    def __init__(self, widths, halved, residual):
         super().__init__()
         self.blocks = nn.ModuleList(conv_block(i, o) for i, o in zip((3, *widths[:-1]), widths, strict=True))
+        self.residual = nn.ModuleList(conv_block(widths[-1], widths[-1]) for _ in range(residual))
+        self.halved = halved
         self.num_features = widths[-1]
         self.default_cfg = {"pool_size": None}  # read by open_clip's TimmModel
 
@@ -43,11 +47,15 @@ class CompactConv(nn.Module):
             raise ValueError("cliperase_compact has no classifier; open_clip adds the projection")
 
     def forward_features(self, x):
-        """(N, 3, H, W) -> the last feature map (N, 192, H/8, W/8)."""
+        """(N, 3, H, W) -> the last feature map (N, last width, H/8, W/8)."""
         x = x.contiguous(memory_format=torch.channels_last)  # 1.3 times faster on the CPU at this size
-        for block in self.blocks[:-1]:  # the maximum first: ReLU changes nothing about which pixel is largest
-            x = nn.functional.max_pool2d(normalised(block, x), 2).relu_()
-        return normalised(self.blocks[-1], x).relu_()
+        for block, halved in zip(self.blocks, self.halved, strict=True):
+            x = normalised(block, x)  # the maximum before ReLU, which changes nothing about which pixel is largest
+            x = (nn.functional.max_pool2d(x, 2) if halved else x).relu_()
+        seen = x
+        for block in self.residual:
+            seen = normalised(block, seen).relu_()
+        return x + seen if len(self.residual) else x
 
     def forward(self, x):
         return self.forward_features(x).amax(dim=(2, 3))
@@ -55,7 +63,18 @@ class CompactConv(nn.Module):
 
 @register_model
 def cliperase_compact(pretrained=False, **_):
-    """timm's entry point. There are no hub weights: `cliperase pretrain` makes them."""
+    """timm's entry point."""
+    return untrained(pretrained, **COMPACT)
+
+
+@register_model
+def cliperase_wide(pretrained=False, **_):
+    """timm's entry point."""
+    return untrained(pretrained, **WIDE)
+
+
+def untrained(pretrained, **sizes):
+    """There are no weights on a hub: `cliperase pretrain` makes them."""
     if pretrained:
-        raise ValueError("cliperase_compact has no downloadable weights; train them with `cliperase pretrain`")
-    return CompactConv()
+        raise ValueError("the towers of cliperase have no downloadable weights; train them with `cliperase pretrain`")
+    return CompactConv(**sizes)

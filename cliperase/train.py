@@ -1,4 +1,4 @@
-"""The only training loop: pretraining, unlearning, every method. It knows no data set and no method by name."""
+"""The loop of image-text models: pretraining, unlearning, every method. It knows no data set and no method by name."""
 
 import math
 import time
@@ -31,6 +31,7 @@ class TrainConfig:
     schedule: str = "constant"
     captions: str = "first"  # which of an image's captions a step uses; "random" draws one column per step
     update_norm_statistics: bool = False  # BatchNorm in training mode: right for pretraining, not for unlearning
+    augment: bool = False  # mirror and shift the images: right for pretraining on photographs
     evaluate_every: int = 20
     micro_batch: int = 0  # encode this many images at a time, same gradient; 0 is all at once
     seed: int = 0
@@ -161,6 +162,8 @@ class Loop:
     def __init__(self, model, method, retain, config, forget, original):
         self.model, self.method, self.config, self.original = model, method, config, original
         self.retain, self.forget = retain, forget
+        if config.augment and original:
+            raise CliperaseError("augment: the original's features are those of images as they are; switch it off")
         self.retain_sampler = EpochSampler(len(retain), config.retain_batch, 2 * config.seed)
         if forget is not None:
             self.forget_sampler = EpochSampler(len(forget), config.forget_batch, 2 * config.seed + 1)
@@ -213,10 +216,13 @@ class Loop:
         if self.config.captions == "random":
             column = torch.randint(1 << 30, (), generator=self.generator).item()
         return [
-            Rows(name, pairs.images[index], index, text_rows, [pairs.texts[i] for i in text_rows.tolist()])
+            Rows(name, self.seen(pairs.images[index]), index, text_rows, [pairs.texts[i] for i in text_rows.tolist()])
             for name, pairs, index in chosen
             for text_rows in [pairs.text_ids[index, column % pairs.text_ids.shape[1]]]
         ]
+
+    def seen(self, images):
+        return mirror_and_shift(images, self.generator) if self.config.augment else images
 
     def batch(self, step):
         """The method's view of a step: one encoding of its images and of its distinct texts, with gradients."""
@@ -286,6 +292,22 @@ class Rows:
     index: torch.Tensor
     text_rows: torch.Tensor
     captions: list
+
+
+def mirror_and_shift(images, generator):
+    """(N, 3, H, W), each mirrored with probability ½ and shifted by up to an eighth of its sides, edges reflected."""
+    count, _, height, width = images.shape
+
+    def places(length, mirrored):
+        shift = torch.randint(-(length // 8), length // 8 + 1, (count, 1), generator=generator)
+        found = (torch.arange(length) + shift).abs()
+        found = torch.where(found < length, found, 2 * (length - 1) - found)
+        return torch.where(mirrored, length - 1 - found, found).to(images.device)
+
+    never, half = torch.zeros(count, 1, dtype=torch.bool), torch.rand(count, 1, generator=generator) < 0.5
+    rows, columns = places(height, never), places(width, half)
+    which = torch.arange(count, device=images.device)[:, None, None]
+    return images.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 def total(terms):

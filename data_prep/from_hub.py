@@ -4,16 +4,19 @@
     python data_prep/from_hub.py --source path/to/flickr8k --captions caption --output data/flickr8k
 
 With `--label` the captions are made from the class names by the templates; with `--captions` they are the data
-set's own. A training image that also stands in another split, or twice, is left out: CIFAR-100 has a few of both.
+set's own. `--local FOLDER` takes a data set of the hub from the folder of its last name in FOLDER. A training image
+that also stands in another split, or twice, is left out: CIFAR-100 has a few of both.
 """
 
 import argparse
 import hashlib
+import io
 import sys
 from pathlib import Path
 
 import datasets
 import numpy as np
+from PIL import Image, ImageOps
 
 from cliperase.cli import quiet_libraries
 from cliperase.datasets import read_table, write_split
@@ -21,6 +24,18 @@ from cliperase.errors import CliperaseError
 from cliperase.tasks import PROMPT
 
 TEMPLATES = (PROMPT, "{}", "a drawing of a {}")  # the first is what evaluation asks with
+
+
+def find_source(source, local):
+    """The folder in `local`, where that is given, that holds what the hub calls `source`."""
+    if not local:
+        return source
+    folder = Path(local) / Path(source).name
+    if not folder.is_dir():
+        raise CliperaseError(
+            f"{local!r} holds no folder {folder.name!r}; it is to have the parquet files of {source!r}"
+        )
+    return str(folder)
 
 
 def read_split(source, split):
@@ -82,15 +97,31 @@ def hold_out(table, count, seed):
     return table.select(sorted(order[count:])), table.select(sorted(order[:count]))
 
 
-def convert(source, output, label=None, captions=None, validation=0, seed=0):
-    """Write train, validation and test of the schema to `output`. Without `validation` the source has that split."""
+def resized(row, size):
+    """A row of the schema with its picture cut to the middle square and made `size` pixels wide."""
+    picture = ImageOps.fit(Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB"), (size, size), Image.BICUBIC)
+    encoded = io.BytesIO()
+    picture.save(encoded, "PNG")
+    return {"image": {"bytes": encoded.getvalue(), "path": None}}
+
+
+def convert(source, output, label=None, captions=None, validation=0, seed=0, size=0, local=None):
+    """Write train, validation and test of the schema to `output`. Without `validation` the source has that split.
+
+    `size`: pixels a side, where the pictures are not to stay as they are.
+    """
     if bool(label) == bool(captions):
         raise CliperaseError("give --label, a column of classes, or --captions, a column of captions")
+    if size < 0:
+        raise CliperaseError(f"--size {size}: give pixels a side, or nothing to keep the pictures as they are")
+    source = find_source(source, local)
     names = ("train", "test") if validation else ("train", "validation", "test")
     splits = {split: with_captions(read_split(source, split), source, label, captions) for split in names}
     if validation:
         splits["train"], splits["validation"] = hold_out(splits["train"], validation, seed)
     for split, table in without_leaks(splits).items():
+        if size:
+            table = table.map(resized, fn_kwargs={"size": size}, desc=f"resize {split}")
         write_split(table.cast_column("image", datasets.Image()), Path(output), split)
         print(f"{split}: {len(table)} rows")
 
@@ -105,6 +136,8 @@ def main(arguments=None):
         "--validation", type=int, default=0, help="training rows to hold out, if there is no such split"
     )
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--size", type=int, default=0, help="pixels a side, if the pictures are to be made smaller")
+    parser.add_argument("--local", help="folder with the data sets of the hub, each in a folder of its last name")
     quiet_libraries()
     try:
         convert(**vars(parser.parse_args(arguments)))

@@ -1,17 +1,86 @@
-"""Put the published main table between its two marks in README.md."""
+"""Put what was measured into README.md: the main table, and sentences on what it leaves out, each between two marks."""
 
 import re
 from pathlib import Path
 
-README, TABLE = Path("README.md"), Path("figures/main_results.md")
-MARKS = re.compile(r"(<!-- main_results: .*? -->\n).*?(<!-- /main_results -->)", re.DOTALL)
+from cliperase.reporting import experiment_rows
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "metrics" / "icons" / "results.csv"
 
 
 def main():
-    text, count = MARKS.subn(lambda m: f"{m[1]}\n{TABLE.read_text()}\n{m[2]}", README.read_text())
+    readme = ROOT / "README.md"
+    text = readme.read_text()
+    for name, content in (("main_results", main_table()), ("findings", findings())):
+        text = put_between(text, name, content)
+    readme.write_text(text)
+
+
+def put_between(text, name, content):
+    """`text` with `content` between the marks <!-- name: … --> and <!-- /name -->."""
+    marks = re.compile(rf"(<!-- {name}: .*? -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+    text, count = marks.subn(lambda m: f"{m[1]}\n{content}\n{m[2]}", text)
     if count != 1:
-        raise SystemExit("README.md: the marks <!-- main_results: … --> and <!-- /main_results --> are missing")
-    README.write_text(text)
+        raise SystemExit(f"README.md: the marks <!-- {name}: … --> and <!-- /{name} --> are missing")
+    return text
+
+
+def main_table():
+    return (ROOT / "figures" / "main_results.md").read_text()
+
+
+def findings():
+    """A list of what a reader of the main table should know besides."""
+    return "".join(f"- {said}\n" for said in (targets(), ratios(), matching_head(), pictures()))
+
+
+def runs(experiment, metrics, split="test"):
+    """A table indexed by method, concept and seed, a column for each metric."""
+    rows = experiment_rows(RESULTS, experiment, split)
+    rows = rows[rows.metric.isin(metrics)]
+    return rows.pivot_table(index=["method", "concept", "seed"], columns="metric", values="value")
+
+
+def targets():
+    table = runs("main", ["forget_accuracy", "retain_accuracy"])
+    before = table.loc["original"].droplevel("seed").retain_accuracy
+    told = []
+    for name in ("CLIPErase", "MultiDelete"):
+        lost, left = before - table.loc[name].retain_accuracy, table.loc[name].forget_accuracy
+        met = ((left <= 1.0) & (lost <= 1.5)).sum()
+        told.append(f"{name} in {met} of {len(left)} runs (mean loss {lost.mean():.2f} points, worst {lost.max():.2f})")
+    return f"Our own target, at most 1 % named and 1.5 points lost in every run, is met by {' and by '.join(told)}."
+
+
+def ratios():
+    table = runs("ratios", ["forget_accuracy", "retain_accuracy"]).loc["CLIPErase"].groupby("concept").mean()
+    last = max(table.index, key=lambda concept: int(concept.split()[0]))
+    left, kept = table.forget_accuracy[last], table.retain_accuracy[last]
+    return (
+        f"With {last} forgotten at once, in more steps, CLIPErase still names {left:.1f} % of them and keeps "
+        f"{kept:.1f} % of the rest; the ratios notebook says what the other rows leave and lose."
+    )
+
+
+def matching_head():
+    (metric,) = {name for name in experiment_rows(RESULTS, "blip").metric if name.startswith("forget_itm")}
+    table = runs("blip", [metric])[metric].groupby("method").mean()
+    return (
+        f"BLIP's matching head, which has no loss of its own, picks the right one of {metric.split('@')[1]} prompts "
+        f"for {table['CLIPErase']:.1f} % of the forgotten images after CLIPErase ({table['original']:.1f} % before)."
+    )
+
+
+def pictures():
+    rows = experiment_rows(RESULTS, "diffusion", "generated")
+    of_each = rows[rows.metric.str.startswith("detection_rate@") & (rows.method == "original")].value.mean()
+    after = rows[rows.method == "CLIPErase"].groupby("metric").value.mean()
+    return (
+        f"The small text-to-image model draws what it is asked for, by a detector's count, in {of_each:.1f} % of its "
+        f"pictures before anything is forgotten; with CLIPErase's text encoder in {after.detection_rate:.1f} % of "
+        f"those that ask for the forgotten concept, and in {after.other_detection_rate:.1f} % of the others."
+    )
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ from cliperase.ledger import beside_paper, paper_cells
 from cliperase.plotting import cut_grid, publish_figure, use_style
 from cliperase.reporting import (
     claim,
+    claim_above,
     experiment_rows,
     find_root,
     in_order,
@@ -69,15 +70,15 @@ columns = {f"{group}, R@{k}": f"{group}_{{}}_r@{k}" for group in ("forget", "ret
 measured = sorted(set(rows.metric))
 summary = in_order(summarise(rows, ["method"], measured), **task)
 readable = with_ranges(summary, rows, directions, columns).assign(provenance=rows.provenance.iloc[0])
-publish_table(readable, "retrieval", root / publish_to)
+publish_table(readable, "retrieval", root / publish_to, numbers=summary.assign(provenance=rows.provenance.iloc[0]))
 show(readable)
 
 # %% [markdown]
 # ## The picture
 #
 # In each row R@1 is the upper, pale dot, then R@5, then R@10 as the full one; the bar behind a dot reaches from the
-# lowest to the highest run. Grey lines: the original. Diamonds: the paper's R@10. A guess among the 1,000 scenes of
-# the split has an R@10 of 1 %, which the eye can not tell from zero here.
+# lowest to the highest run. Grey lines: the original. Diamonds: the paper's R@10. A guess among the scenes of the
+# split has an R@10 that the eye can not tell from zero here.
 
 # %%
 published = {(cell["method"], cell["metric"]): cell["value"] for cell in paper_cells("retrieval")}
@@ -130,12 +131,13 @@ claim("every run keeps the retain set within 3 points", loss <= 3)
 
 # %% [markdown]
 # *It does so better than gradient difference*, both sides in one number: the harmonic mean that sorts the table, in
-# which the paper's four cells have the same order.
+# which the paper's four cells have the same order; the difference is paired by run, and the
+# interval speaks of these concepts only.
 
 # %%
 both = dict(zip(summary.method, score(summary, **task), strict=True))
-print(f"harmonic mean: CLIPErase {both['CLIPErase']:.2f}, GradDiff {both['GradDiff']:.2f}")
-claim("CLIPErase is ahead of gradient difference", both["CLIPErase"] > both["GradDiff"])
+print(f"harmonic mean of the means: CLIPErase {both['CLIPErase']:.2f}, GradDiff {both['GradDiff']:.2f}")
+claim_above(runs, "GradDiff", **task)
 
 # %% [markdown]
 # ## What does not agree, and what the paper does not show

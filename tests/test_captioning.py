@@ -14,6 +14,7 @@ from cliperase.captioning import (
     loss_terms,
     name_probability,
     names_in,
+    run_captioning,
     unlearn_captioner,
 )
 from cliperase.cli import main
@@ -75,6 +76,12 @@ def test_the_longest_name_in_a_caption_counts():
     assert names_in(said, names) == ["apple", "Apple logo", "", "ice cream", ""]
 
 
+def test_a_name_counts_in_the_plural_and_before_a_stop():
+    """As captioners of photographs write."""
+    said = ["two apples on a table", "an apple.", "a red Apple, cut", "the apple's core", "two buses", "applesauce"]
+    assert names_in(said, ["apple", "bus"]) == ["apple", "apple", "apple", "apple", "bus", ""]
+
+
 def test_metrics_by_hand(training):
     rows = training.select(torch.isin(torch.arange(len(training)), torch.tensor([0, 8, 16, 24])))  # one of each class
     true = [rows.class_names[i] for i in rows.labels.tolist()]
@@ -120,6 +127,13 @@ def test_a_section_without_a_needed_name_is_one_line(tmp_path, capsys):
     command = ["captioning", "--data", "none", "--model", "none", "--output", str(tmp_path / "t.csv"), "--params"]
     assert main([*command, str(tmp_path / "params.yaml")]) == 2
     assert "has no 'search_concepts'" in capsys.readouterr().err
+
+
+def test_search_concepts_may_not_be_reported_ones(tmp_path):
+    settings = {"concepts": ["apple"], "search_concepts": ["apple"], "search_seed": 0, "validation_images": 1}
+    params = {"captioning": {**settings, "loop": {}, "candidates": {}}}
+    with pytest.raises(CliperaseError, match="overlap the reported"):
+        run_captioning(params, "none", "none")
 
 
 def test_the_command(data_folder, blip_folder, tmp_path):

@@ -1,16 +1,19 @@
 """The command line: it works on one's own model, and bad input gives one clear line and exit code 2."""
 
 import json
+import os
+import subprocess
 import sys
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 from conftest import make_split
 
-from cliperase.cli import main
+from cliperase.cli import COMMON_KERNELS, main
 from cliperase.datasets import write_split
-from cliperase.encoders import WEIGHTS_NAME, load_model
+from cliperase.encoders import COMPACT, CONFIG_NAME, WEIGHTS_NAME, load_model
 
 PARAMS = {
     "profile": "test", "provenance": "icons", "dataset": "colours", "model": "compact",
@@ -57,6 +60,8 @@ BAD = {
     "a learning rate that YAML reads as text": (["--forget", "apple", "--set", "learning_rate=1e-5"], "learning_rate"),
     "an unknown method": (["--forget", "apple", "--method", "CLIP-erase"], "unknown; choose one of"),
     "a setting without a value": (["--forget", "apple", "--set", "lambda_fm"], "NAME=VALUE"),
+    "a λ that is nan": (["--forget", "apple", "--set", "lambda_fm=.nan"], "lambda_fm is nan; give a finite number"),
+    "a λ below zero": (["--forget", "apple", "--set", "lambda_cm=-1"], "lambda_cm is -1; give a finite number"),
     "a rule that is not YAML": (["--rule", "{classes: [apple"], "rule"),
 }
 
@@ -83,14 +88,27 @@ def test_bad_files_are_one_line_and_exit_2(data_folder, model_folder, params, tm
     truncated.mkdir()
     for shard in data_folder.glob("*.parquet"):
         (truncated / shard.name).write_bytes(shard.read_bytes()[:2000])
-    broken = tmp_path / "broken.yaml"
+    broken, latin, listed = (tmp_path / f"{name}.yaml" for name in ("broken", "latin", "listed"))
     broken.write_text("a: [")
+    latin.write_bytes("seeds: [é]".encode("latin-1"))
+    listed.write_text("unlearn: [1]")
+    config, empty = tmp_path / "config", tmp_path / "empty"
+    for folder in (config, empty):
+        folder.mkdir()
+        (folder / WEIGHTS_NAME).write_bytes((model_folder / WEIGHTS_NAME).read_bytes())
+    (config / CONFIG_NAME).write_text("{")
+    (config / "config.json").write_text("[]")
+    (empty / CONFIG_NAME).write_text(json.dumps({"model_cfg": COMPACT["model_cfg"]}))
     cases = [
         (tmp_path / "no-model", data_folder, params, tmp_path / "out", "neither a folder nor"),
         (model_folder, tmp_path / "no-data", params, tmp_path / "out", "cannot be read"),
         (model_folder, truncated, params, tmp_path / "out", "cannot be read"),
         (model_folder, data_folder, tmp_path / "no-params", tmp_path / "out", "parameters"),
         (model_folder, data_folder, broken, tmp_path / "out", "parameters"),
+        (model_folder, data_folder, latin, tmp_path / "out", "parameters"),
+        (model_folder, data_folder, listed, tmp_path / "out", "section 'unlearn' of the parameters is [1]"),
+        (config, data_folder, params, tmp_path / "out", "config.json holds list, not a mapping"),
+        (empty, data_folder, params, tmp_path / "out", "has no preprocess_cfg with 'size'"),
         (model_folder, data_folder, params, blocked / "out", "cannot be written"),
     ]
     for model, data, parameters, output, message in cases:
@@ -130,6 +148,27 @@ def test_the_manifest_takes_rules_of_concepts_or_of_an_experiment(data_folder, t
     assert "no section 'experiments.ratios.rules'" in capsys.readouterr().err
 
 
+def test_parameters_of_the_wrong_kind_are_one_line(data_folder, model_folder, tmp_path, capsys):
+    path = tmp_path / "params.yaml"
+    for change, message in (
+        ({"concepts": 3}, "concepts is 3; give a list"),
+        ({"methods": []}, "methods is []; give a dict"),
+        ({"seeds": "0"}, "seeds is '0'; give a list"),
+    ):
+        path.write_text(yaml.safe_dump({"provenance": "icons", "model": "tiny", "profile": "test", "seeds": [0],
+                                        "pretrain": {"seed": 0}, **PARAMS, **change}))  # fmt: skip
+        arguments = ["experiment", "main", "--data", str(data_folder), "--model", str(model_folder)]
+        assert main([*arguments, "--params", str(path), "--output", str(tmp_path / "t.csv")]) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert len(error.strip().splitlines()) == 1
+    search = tmp_path / "search.yaml"
+    search.write_text("concepts: [leaf]")
+    arguments = ["tune", "--row", "GA", "--data", str(data_folder), "--model", str(model_folder), "--search"]
+    assert main([*arguments, str(search), "--params", str(path), "--output", str(tmp_path / "t.csv")]) == 2
+    assert "the search has no 'candidates'" in capsys.readouterr().err
+
+
 def test_search_concepts_may_not_be_reported_ones(data_folder, model_folder, params, tmp_path, capsys):
     search = tmp_path / "search.yaml"
     search.write_text(yaml.safe_dump({"concepts": ["apple"], "seed": 0, "candidates": {"GA": []}}))
@@ -165,6 +204,20 @@ def test_a_method_without_steps_needs_none(data_folder, model_folder, params, tm
     settings = ["--method", "null space", "--set", "steps=1", "forget_batch=4", "retain_batch=8"]
     assert unlearn(model_folder, data_folder, params, output, "--forget", "apple", *settings) == 0
     assert json.loads((output / "report.json").read_text())["selected_step"] == 0
+
+
+@pytest.mark.skipif("AVX" not in torch.backends.cpu.get_cpu_capability(), reason="not an x86 processor with AVX2")
+def test_the_pipeline_uses_kernels_that_every_machine_has(tmp_path):
+    """So that its numbers are the same on processors with wider vectors; what the caller has set stays."""
+    code = (
+        "import sys, torch; from cliperase.cli import main; "
+        "main(['collect', 'nowhere', '--output', sys.argv[1]]); print(torch.backends.cpu.get_cpu_capability())"
+    )
+    plain = {name: value for name, value in os.environ.items() if name not in COMMON_KERNELS}
+    for more, capability in (({}, "AVX2"), ({"ATEN_CPU_CAPABILITY": "default"}, "DEFAULT")):
+        command = [sys.executable, "-c", code, str(tmp_path / "t.csv")]
+        done = subprocess.run(command, env=plain | more, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == capability
 
 
 def test_a_missing_extra_is_one_line(tmp_path, monkeypatch, capsys):

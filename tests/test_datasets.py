@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import CLASSES, ROWS, make_split
-from datasets import Dataset, Features, Value
+from datasets import ClassLabel, Dataset, Features, Value
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -89,6 +89,18 @@ def test_manifest_refuses_an_image_in_two_splits(data_folder):
         manifest({"train": train, "test": train}, {"apple": {"concept": "apple"}})
 
 
+def test_manifest_takes_twins_of_the_test_split_that_mean_the_same(training):
+    twins = replace(training, row_hashes=[training.row_hashes[0], *training.row_hashes[:-1]])  # rows 0 and 1 are one
+    assert twins.labels[0] == twins.labels[1]
+    rules = {"apple": {"concept": "apple"}}
+    assert len(manifest({"test": twins}, rules)) == len(training)
+    with pytest.raises(CliperaseError, match="occur more than once"):
+        manifest({"train": twins}, rules)
+    other = replace(twins, labels=torch.tensor([1, *twins.labels[1:].tolist()]))
+    with pytest.raises(CliperaseError, match="occur more than once"):
+        manifest({"test": other}, rules)
+
+
 def test_missing_truncated_and_foreign_files(tmp_path, data_folder):
     with pytest.raises(CliperaseError, match="cannot be read"):
         load_pairs(tmp_path / "nowhere", "train")
@@ -140,6 +152,14 @@ def test_columns_of_the_wrong_kind_are_named(tmp_path):
         ({"captions": "a photo"}, {"image": image, "captions": text}, "not lists of strings"),
         ({"captions": ["a"], "label": 3}, {"image": image, "captions": texts, "label": Value("int64")}, "ClassLabel"),
         ({"captions": []}, {"image": image, "captions": texts}, "row 0 has no caption"),
+        ({"captions": ["a", None]}, {"image": image, "captions": texts}, "row 0 has no caption"),
+        ({"captions": ["a"], "image": None}, {"image": image, "captions": texts}, "row 0 has no image"),
+        ({"captions": ["a"], "image": b"x"}, {"image": Value("binary"), "captions": texts}, "image is .* not an Image"),
+        (
+            {"captions": ["a"], "label": None},
+            {"image": image, "captions": texts, "label": ClassLabel(names=["a"])},
+            "row 0 has no label",
+        ),
     ]
     for number, (row, features, message) in enumerate(cases):
         folder = tmp_path / str(number)

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import TINY_TRAINING, killed_at
+from conftest import TINY_TRAINING, killed_at, make_split
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import CLIPTokenizer, YolosConfig, YolosForObjectDetection, YolosImageProcessor
 
 from cliperase import diffusion
+from cliperase.datasets import write_split
 from cliperase.diffusion import (
     clip_tokenizer,
     create_detector,
@@ -22,6 +23,7 @@ from cliperase.diffusion import (
     generate,
     load_pipeline,
     rate_metrics,
+    run_diffusion,
     swap_text_encoder,
     to_transformers,
 )
@@ -125,12 +127,51 @@ def test_pictures_repeat_and_depend_on_noise_and_text_only(pipeline_folder, mode
     assert torch.equal(one, generate(pipeline, TEXTS[:2], **settings))
 
 
-def test_a_text_encoder_of_another_width_is_refused(pipeline_folder):
+@pytest.mark.parametrize(
+    ("text", "whole", "said"),
+    [
+        ({"width": 64}, {}, "width 128, this model has 64"),
+        ({"layers": 3}, {}, "a number of text layers of 2, this model has 3"),
+        ({"context_length": 16}, {}, "a context length of 24, this model has 16"),
+        ({}, {"quick_gelu": True}, "the activation gelu, this model has quick_gelu"),
+    ],
+)
+def test_a_text_encoder_of_another_shape_is_refused(text, whole, said, pipeline_folder):
     pipeline = load_pipeline(pipeline_folder)
     before = pipeline.text_encoder
-    with pytest.raises(CliperaseError, match="width 128, this model's are of 64"):
-        swap_text_encoder(pipeline, create_model(changed_config(width=64), seed=0))
+    config = changed_config(**whole)
+    config["model_cfg"]["text_cfg"] |= text
+    with pytest.raises(CliperaseError, match=said):
+        swap_text_encoder(pipeline, create_model(config, seed=0))
     assert pipeline.text_encoder is before
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"forgotten": ["plum"]}, "'plum' is forgotten but not among the concepts"),
+        ({"concepts": "apple"}, "concepts is 'apple'; give a list"),
+        ({"images": 0}, "images is 0; give a whole number"),
+        ({"guidance": "3"}, "guidance is '3'; give a number"),
+        ({"prompt": "a photo"}, "write {} where the concept goes"),
+        ({"rows": ["gone"]}, "row 'gone' is not in the parameters"),
+        ({"rows": ["original"]}, "row 'original' is no method"),
+    ],
+)
+def test_settings_are_looked_at_before_anything_is_generated(change, said):
+    settings = {"concepts": ["apple"], "forgotten": ["apple"], "rows": ["SSD"], "prompt": "a photo of a {}"}
+    settings |= {"images": 1, "steps": 1, "shown": 1, "guidance": 2.0, "threshold": 0.5}
+    params = {"seeds": [0], "unlearn": {}, "methods": {"SSD": {}}, "diffusion": settings | change}
+    with pytest.raises(CliperaseError, match=said):
+        run_diffusion(params, "none", "none", "none", "none")
+
+
+def test_a_generator_needs_classes(data_folder, model_folder, tmp_path):
+    captions = tmp_path / "captions"
+    captions.mkdir()
+    write_split(make_split("train").remove_columns("label"), captions, "train")
+    with pytest.raises(CliperaseError, match="has no classes"):
+        train_generator(captions, model_folder, tmp_path / "out", TINY_TRAINING)
 
 
 def test_a_broken_pipeline_is_one_line(tmp_path):
@@ -156,8 +197,11 @@ def test_any_stable_diffusion_pipeline_will_do(model, tmp_path):
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     ).save_pretrained(tmp_path)  # fmt: skip
     pipeline = load_pipeline(tmp_path)
+    before = generate(pipeline, TEXTS[:1], images=2, steps=2)
     swap_text_encoder(pipeline, create_model(COMPACT, seed=1).eval())
-    assert generate(pipeline, TEXTS[:1], images=2, steps=2).shape == (1, 2, 3, 16, 16)
+    after = generate(pipeline, TEXTS[:1], images=2, steps=2)
+    assert after.shape == (1, 2, 3, 16, 16)
+    assert not torch.equal(before, after)
 
 
 def test_pictures_that_cannot_be_folded_are_refused(model):

@@ -41,6 +41,12 @@ def test_every_fault_is_found_at_once(data_folder, tmp_path):
     assert "no-data" in found["data"]
 
 
+def test_an_output_that_cannot_be_written_is_one_fault(model_folder, data_folder, tmp_path):
+    (tmp_path / "file").write_text("held")
+    found = missing(findings(model_folder, data_folder, tmp_path / "file" / "out"))
+    assert set(found) == {"output"}
+
+
 def test_a_full_disk_and_an_old_package_are_missing(model_folder, data_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10})())
     monkeypatch.setattr(

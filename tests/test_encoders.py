@@ -12,22 +12,28 @@ from torchvision.transforms.functional import to_pil_image
 from cliperase.api import configure, forget_in_place
 from cliperase.blip import create_blip
 from cliperase.datasets import PairSet
-from cliperase.encoders import COMPACT, CONFIG_NAME, WEIGHTS_NAME, create_model, fit, load_model
+from cliperase.encoders import COMPACT, CONFIG_NAME, WEIGHTS_NAME, create_model, fit, load_model, model_config
 from cliperase.errors import CliperaseError
 from cliperase.methods.cliperase import CLIPErase
+from cliperase.towers import COMPACT as COMPACT_TOWER
+from cliperase.towers import WIDE as WIDE_TOWER
 from cliperase.towers import CompactConv
 from cliperase.train import TrainConfig, train
 
 TEXTS = ["a photo of a apple", "a photo of a lemon", "apple"]
+PIXELS = torch.randint(0, 256, (2, 3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 
 
-@pytest.fixture(params=["open_clip", "BLIP"])
+@pytest.fixture(params=["open_clip", "BLIP", "BLIP of patches"])
 def any_model(request, model, training):
-    """One model of every family; `parameters that must learn` beside it."""
+    """One model of every family; `parameters that must learn` beside it. Published BLIPs are of patches."""
     if request.param == "open_clip":
         return model, ("model.visual.trunk.blocks.0.0.weight", "model.token_embedding.weight")
-    adapter, _ = create_blip(training.texts, seed=0, size=TINY_BLIP)
-    tower = "model.vision_model.embeddings.patch_embedding.trunk.blocks.0.0.weight"
+    size, tower = TINY_BLIP, "model.vision_model.embeddings.patch_embedding.trunk.blocks.0.0.weight"
+    if request.param == "BLIP of patches":
+        size = {**size, "vision_config": {**size["vision_config"], "convolutional": False}}
+        tower = "model.vision_model.embeddings.patch_embedding.weight"
+    adapter, _ = create_blip(training.texts, seed=0, size=size)
     return adapter.eval(), (tower, "model.text_encoder.embeddings.word_embeddings.weight")
 
 
@@ -50,8 +56,10 @@ def test_conformance(any_model, training, tmp_path):
     assert torch.equal(loaded.encode_image(training.images[:5]), images)
     assert torch.equal(loaded.encode_text(TEXTS), texts)
     before = model.encode_text(TEXTS)
-    model.multiply_text_head(2 * torch.eye(before.shape[1]))
-    assert torch.allclose(model.encode_text(TEXTS), before, atol=1e-6)  # the norm takes the factor out again
+    matrix = torch.randn(before.shape[1], before.shape[1], generator=torch.Generator().manual_seed(0))
+    model.multiply_text_head(matrix)
+    expected = torch.nn.functional.normalize(before @ matrix, dim=1)  # not its transpose
+    assert torch.allclose(model.encode_text(TEXTS), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("method", ["CLIPErase", "SSD", "null space"])
@@ -229,17 +237,33 @@ def test_a_model_is_whole_again_when_training_stops_with_an_error():
     assert model.model.token_embedding.weight.shape == shape
 
 
-def test_the_compact_tower_is_convolution_norm_relu_and_pooling():
+@pytest.mark.parametrize("sizes", [COMPACT_TOWER, WIDE_TOWER], ids=["compact", "wide"])
+def test_a_small_tower_is_convolution_norm_relu_and_pooling(sizes):
     """Whatever order and shortcuts its `forward` takes, in both modes of the norm, values and gradients."""
-    tower = CompactConv((4, 6, 8, 10)).double()
+    tower = CompactConv(**{**sizes, "widths": (4, 6, 8, 10)}).double()
     images = torch.randn(5, 3, 16, 16, dtype=torch.float64)
     for training in (True, False):  # the first pass also moves the statistics
         tower.train(training)
         expected = images
-        for i, block in enumerate(tower.blocks):
+        for block, halved in zip(tower.blocks, sizes["halved"], strict=True):
             expected = block(expected).relu()
-            expected = torch.nn.functional.max_pool2d(expected, 2) if i < 3 else expected.amax(dim=(2, 3))
+            expected = torch.nn.functional.max_pool2d(expected, 2) if halved else expected
+        before = expected
+        for block in tower.residual:
+            expected = block(expected).relu()
+        expected = (expected + before if sizes["residual"] else expected).amax(dim=(2, 3))
         slow = torch.autograd.grad(expected.pow(2).sum(), list(tower.parameters()))
         fast = torch.autograd.grad(tower(images).pow(2).sum(), list(tower.parameters()))
         assert torch.allclose(tower(images), expected)
         assert all(torch.allclose(a, b) for a, b in zip(slow, fast, strict=True))
+
+
+def test_a_wide_model_is_an_ordinary_one_too(tmp_path):
+    wide = create_model(model_config("wide", 64), seed=0).eval()
+    assert wide.image_size == 64
+    wide.save(tmp_path)
+    again = load_model(tmp_path)
+    assert again.model.visual.trunk.num_features == 256
+    assert torch.equal(again.encode_image(PIXELS), wide.encode_image(PIXELS))
+    with pytest.raises(CliperaseError, match="architecture 'deep' unknown; choose one of compact, wide"):
+        model_config("deep")

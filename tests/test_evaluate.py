@@ -158,7 +158,11 @@ def random_captions(seed, n, captions):
 
 
 def found_in_topk(scores, positive, k):
-    """CLIP_benchmark's criterion, for scores and positive (Q, C): a hit is a recall in the top k above 0."""
+    """(Q,) whether the recall among the first k is above 0, for scores and positive (Q, C).
+
+    Restates `recall_at_k` of LAION-AI/CLIP_benchmark (`clip_benchmark/metrics/zeroshot_retrieval.py`), and the `> 0`
+    by which `evaluate` there makes it the recall@k of papers on CLIP: 1 where any of a query's own is found.
+    """
     top = scores.topk(k, dim=1).indices
     found = torch.nn.functional.one_hot(top, scores.shape[1]).sum(dim=1) * positive
     return (found.sum(dim=1) / positive.sum(dim=1)) > 0

@@ -7,7 +7,16 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "notebooks"))
 
-from execute import normalise
+from execute import execute, normalise
+
+
+def test_a_second_run_writes_the_same_bytes(tmp_path):
+    written = []
+    (tmp_path / "figures").mkdir()
+    for run in ("one", "two"):
+        execute("ablation", tmp_path / f"{run}.ipynb", {"publish_to": str(tmp_path / "figures")})
+        written.append((tmp_path / f"{run}.ipynb").read_bytes())
+    assert written[0] == written[1]
 
 
 def printed(text, name="stdout"):

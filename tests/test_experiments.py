@@ -45,9 +45,11 @@ def test_ratios_grow_by_adding_classes_and_differ_between_seeds():
 
 
 def test_polysemy_goes_both_ways():
-    runs = planned("polysemy")
-    directions = {(run.concept, *run.watched["kept_sense"]) for run in runs}
+    directions = {(run.rule["concept"], *run.watched["kept_sense"]) for run in planned("polysemy")}
     assert {("apple", "Apple logo"), ("Apple logo", "apple")} <= directions
+    assert directions == {(kept, forgotten) for forgotten, kept in directions}
+    assert len({frozenset(senses) for senses in directions}) >= 3
+    assert all(forgotten != kept for forgotten, kept in directions)
 
 
 def test_bystanders_are_no_part_of_the_run_and_the_same_for_every_row():
@@ -55,6 +57,9 @@ def test_bystanders_are_no_part_of_the_run_and_the_same_for_every_row():
     runs = planned("retention", **changes)
     for run in runs:
         trained, absent = set(run.watched["trained"]), set(run.absent)
+        assert trained
+        assert absent
+        assert run.watched["bystander"] == run.absent
         assert not trained & absent
         assert "thing 4" not in trained | absent
         assert len(trained | absent) == len(DATA.labels) - 1
@@ -132,22 +137,26 @@ def test_no_draw_of_ratios_holds_a_concept_of_the_search():
     assert not any({"dog", "umbrella"} & set(run.rule["classes"]) for run in PLANS["ratios"](PARAMS, named))
 
 
-def test_absent_classes_are_neither_forgotten_nor_kept(data_folder, model_folder, monkeypatch):
+def test_absent_classes_are_neither_forgotten_nor_kept_nor_selected_on(data_folder, model_folder, monkeypatch):
     seen = []
-    monkeypatch.setattr(
-        "cliperase.bench.forget_in_place",
-        lambda model, method, config, training, mask, validation, *_, **known: (
-            seen.append((training, mask, known["features"])),
-            SimpleNamespace(),
-        )[1],
-    )
+
+    def caught(model, method, config, training, mask, validation, forgotten, **known):
+        seen.extend([(training, mask, 24), (validation, forgotten, 12), known["features"]])
+        return SimpleNamespace()
+
+    monkeypatch.setattr("cliperase.bench.forget_in_place", caught)
     bench = Bench.load(ABOUT, data_folder, model_folder, ("validation",))
     run = Run("retention", "CLIPErase", "apple", {"concept": "apple"}, 0, "CLIPErase", training=SMALL, absent=["plum"])
     bench.unlearn(run)
-    training, mask, features = seen[0]
-    plum = training.class_names.index("plum")
-    assert (training.labels != plum).all()
-    assert len(training) == len(mask) == len(features.image) == 24
+    *sets, features = seen
+    for pairs, mask, rows in sets:
+        names = [pairs.class_names[label] for label in pairs.labels]
+        assert len(names) == len(pairs.images) == rows  # of three of the four classes
+        assert set(names) == {"apple", "lemon", "leaf"}
+        assert mask.tolist() == [name == "apple" for name in names]
+    everything = bench.splits["train"]
+    present = everything.labels != everything.class_names.index("plum")
+    assert torch.equal(features.image, bench.training_features.image[present])
 
 
 def test_features_are_kept_by_content(data_folder, model_folder, tmp_path, monkeypatch):

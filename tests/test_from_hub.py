@@ -71,7 +71,19 @@ def test_captions_are_kept_as_they_are(captioned, tmp_path):
     assert (train.images[0].permute(1, 2, 0).numpy() == picture(1)).all()
 
 
+def test_a_local_copy_made_smaller(captioned, tmp_path):
+    """Pictures of 8 pixels, read from a folder of the last name of what the hub calls `someone/flickr`."""
+    output = tmp_path / "out"
+    command = ["--source", "someone/flickr", "--local", str(tmp_path), "--captions", "caption", "--size", "4"]
+    assert main([*command, "--output", str(output)]) == 0
+    train = load_pairs(output, "train")
+    assert train.images.shape == (2, 3, 4, 4)
+    whole = picture(1).mean(axis=(0, 1))
+    assert np.allclose(train.images[0].float().mean(dim=(1, 2)), whole, atol=12)  # the same picture
+
+
 BAD = {
+    "a local folder without it": (["--source", "a/b", "--local", "here", "--label", "x"], "holds no folder 'b'"),
     "a wrong folder": (["--source", "nowhere/at-all", "--label", "x"], "cannot be read"),
     "a column that is not there": (["--label", "coarse_label"], "no column 'coarse_label'; it has image, fine_label"),
     "both kinds of captions": (["--label", "x", "--captions", "y"], "give --label"),

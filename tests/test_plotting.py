@@ -1,4 +1,4 @@
-"""What the notebooks of captions share: verdicts without a paper baseline, ranges, the grid of cuts."""
+"""What notebooks share: verdicts without a paper baseline, ranges, the dots of runs, the grid of cuts, their names."""
 
 import math
 
@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from cliperase.ledger import baselines, beside_paper, paper_cells
-from cliperase.plotting import PAPER, cut_grid, name_a_diamond, spread_out
+from cliperase.plotting import OURS, PAPER, crowd, cut_grid, dot_plot, name_marks, spread_out
 from cliperase.reporting import per_concept, with_ranges
 
 mpl.use("Agg")
@@ -121,10 +121,113 @@ def test_names_stand_apart_and_near_their_lines(places, expected):
     assert spread_out(places, 14) == pytest.approx(expected, abs=0.01)
 
 
-def test_the_paper_is_named_where_nothing_stands():
-    axis = plt.figure().add_subplot()
-    for x, y, style in ((5, 3, "D"), (14, 3, "o"), (1, 2, "D"), ([9, 60], [2, 2], "-"), (1, 1, "D"), (40, 1, "o")):
+@pytest.mark.parametrize(
+    ("points", "expected"),
+    [
+        ([(5, 3, "D"), (14, 3, "o"), (1, 2, "D"), ([9, 60], [2, 2], "-"), (1, 1, "D"), (40, 1, "o")], (1, 1, "left")),
+        ([(95, 2, "D"), (40, 1, "D"), (45, 1, "o")], (95, 2, "right")),  # the frame is in the way on its right
+        ([(30, 2, "D"), (30, 2, "o"), (50, 1, "D")], (50, 1, "left")),  # which of two in one place would be meant?
+        ([(30, 1, "D"), (30, 1, "o")], (30, 1, "left")),  # no other is there
+        ([(50, 1, "D"), ([0, 100], [1, 1], "-")], (50, 1, "left")),  # nor any room
+    ],
+)
+def test_a_mark_is_named_where_nothing_stands(points, expected):
+    axis = plt.figure(figsize=(3, 2)).add_subplot(xlim=(0, 100))
+    for x, y, style in points:
         axis.plot(x, y, style)
-    name_a_diamond(axis)
-    assert [text.xy[1] for text in axis.texts] == [1]
+    name_marks([axis], {"D": ("paper", PAPER), "s": ("of a kind that is not there", PAPER)})
+    assert [(*text.xy, text.get_ha()) for text in axis.texts] == [expected]
     plt.close("all")
+
+
+def test_names_do_not_cover_each_other():
+    axis = plt.figure(figsize=(3, 2)).add_subplot(xlim=(0, 100))
+    for x, y, style in ((40, 2, "D"), (50, 2, "o"), (40, 1, "o")):
+        axis.plot(x, y, style)
+    name_marks([axis], {"D": ("paper", PAPER), "o": ("a run", OURS)})
+    assert [(text.get_text(), *text.xy, text.get_ha()) for text in axis.texts] == [
+        ("paper", 40, 2, "right"), ("a run", 50, 2, "left")
+    ]  # fmt: skip
+    plt.close("all")
+
+
+EXTENTS = {"original": (96, 97), "A": (93, 95), "B": (90, 94), "C": (91, 96), "D": (4, 5)}
+
+
+@pytest.mark.parametrize(
+    ("changed", "left_out"),
+    [
+        ({}, ["D"]),
+        ({"D": (60, 99)}, []),  # no gap
+        ({"D": (4, 91)}, []),  # one run far off, another in the crowd: the row is shown whole
+        ({"C": (4, 5)}, []),  # two of five are no few
+        ({"original": (4, 5), "D": (90, 91)}, []),  # the reference stays
+        (dict.fromkeys(EXTENTS, (0, 0)), []),
+        (dict.fromkeys(EXTENTS, (0, 0)) | {"original": (1, 1)}, []),
+        ({"D": (400, 401)}, ["D"]),
+    ],
+)
+def test_a_few_rows_far_off_do_not_squeeze_the_others(changed, left_out):
+    extents = pd.DataFrame(EXTENTS | changed, index=["min", "max"]).T
+    assert [name for name in extents.index if name not in crowd(extents, "original").index] == left_out
+
+
+def drawn(paper, far=4.0):
+    """The axis of a dot plot of five rows, two runs each but the original; `far` is where the row "FM" stands."""
+    values = {"original": [96], "CLIPErase": [95, 96], "GA": [91, 93], "FM": [far, far + 1], "KL-min": [94, 94]}
+    lines = [(method, "accuracy", value) for method, runs in values.items() for value in runs]
+    rows = pd.DataFrame(lines, columns=["method", "metric", "value"])
+    figure, (axis,) = dot_plot(rows, list(values), [("accuracy", "Accuracy, %")], paper)
+    assert figure.get_figwidth() == 7
+    plt.close("all")
+    return axis
+
+
+def marks(axis, marker):
+    """[(x, y, edge colour, face colour)] of a kind of mark."""
+    return [
+        (*point, line.get_markeredgecolor(), line.get_markerfacecolor())
+        for line in axis.lines
+        if line.get_marker() == marker
+        for point in line.get_xydata()
+    ]
+
+
+def test_dots_are_runs_and_bars_their_means():
+    axis = drawn({("GA", "accuracy"): 92.5, ("KL-min", "accuracy"): None}, far=92.0)
+    assert [x for x, *_ in marks(axis, "o")] == [96, 95, 96, 91, 93, 92, 93, 94, 94]
+    assert [x for x, *_ in marks(axis, "|")] == [96, 95.5, 92, 92.5, 94]
+    assert [mark[:3] for mark in marks(axis, "D")] == [(92.5, 3, PAPER)]
+    assert not marks(axis, "<") + marks(axis, ">")
+    inks = {y: face for _, y, _, face in marks(axis, "o")}
+    assert [y for y, ink in inks.items() if ink == OURS] == [4]
+    bold = [label.get_text() for label in axis.get_yticklabels() if label.get_weight() == "bold"]
+    assert bold == ["CLIPErase"]
+
+
+def test_each_thing_is_named_once():
+    axis = drawn({("GA", "accuracy"): 92.5, ("CLIPErase", "accuracy"): 94})
+    names = [text.get_text() for text in axis.texts]
+    assert all(names.count(name) == 1 for name in ("original", "mean", "a run", "paper"))
+
+
+@pytest.mark.parametrize(("value", "shape"), [(12.46, "<"), (300, ">")])
+def test_a_published_value_far_off_stands_at_the_edge_with_its_number(value, shape):
+    axis = drawn({("GA", "accuracy"): value}, far=92.0)
+    low, high = axis.get_xlim()
+    assert 90 < low < 91
+    assert 96 < high < 97
+    assert marks(axis, shape) == [({"<": low, ">": high}[shape], 3, PAPER, "none")]
+    assert f"{value:.2f}" in [text.get_text() for text in axis.texts]
+    assert not marks(axis, "D")
+
+
+def test_a_row_far_off_stands_there_too_before_what_the_paper_has():
+    axis = drawn({("FM", "accuracy"): 64.12})
+    low, high = axis.get_xlim()
+    assert 90 < low < 91
+    (ours, paper) = marks(axis, "<")
+    assert (ours[0], ours[3]) == (low, "0.25")
+    assert low < paper[0] < low + 0.1 * (high - low)
+    assert [text.get_text() for text in axis.texts if text.get_text()[0].isdigit()] == ["4.50", "64.12"]
+    assert 2 not in [y for _, y, *_ in marks(axis, "o")]

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from cliperase.ledger import OF_STATEMENT, VERDICTS, all_cells, bears_out, judge_ratios, ledger
-from cliperase.reporting import paired_change, summarise_each
+from cliperase.reporting import claim_above, compare, lead, paired_change, publish_table, summarise_each
 from cliperase.results import COLUMNS
 
 LOW, HIGH = {"method": "GA", "concept": "few"}, {"method": "GA", "concept": "many"}
@@ -33,6 +33,66 @@ def test_a_single_reference_is_paired_with_every_seed():
     mean, half = paired_change(rows, "forget_accuracy", {"method": "original", "concept": "few"}, LOW)
     assert mean == pytest.approx(-8)
     assert half == pytest.approx(4.303 * 2 / math.sqrt(3), abs=1e-3)
+
+
+def runs_of(values):
+    """{(method, concept): (forget, retain) of each seed} -> a table of runs."""
+    lines = [
+        {
+            "method": method,
+            "concept": concept,
+            "seed": str(seed),
+            "forget_accuracy": pair[0],
+            "retain_accuracy": pair[1],
+        }
+        for (method, concept), pairs in values.items()
+        for seed, pair in enumerate(pairs)
+    ]
+    return pd.DataFrame(lines).set_index(["method", "concept", "seed"]).astype(float)
+
+
+def test_a_lead_is_paired_by_concept_or_by_run():
+    concepts = ("a", "b", "c")
+    runs = runs_of(
+        {("ours", name): [(0, 90 + 2 * i), (0, 92 + 2 * i)] for i, name in enumerate(concepts)}
+        | {("theirs", name): [(0, 90), (0, 90)] for name in concepts}
+    )
+    ours, theirs = runs.loc["ours"].retain_accuracy, runs.loc["theirs"].retain_accuracy
+    mean, half, pairs = lead(ours, theirs)  # differences by concept: 1, 3, 5
+    assert (mean, pairs) == (3, "3 concepts")
+    assert half == pytest.approx(4.303 * 2 / math.sqrt(3), abs=1e-3)
+    two = [series[series.index.get_level_values("concept") != "c"] for series in (ours, theirs)]
+    mean, half, pairs = lead(*two)  # by run: 0, 2, 2, 4
+    assert (mean, pairs) == (2, "4 runs")
+    assert half == pytest.approx(3.182 * math.sqrt(8 / 3) / 2, abs=1e-3)
+
+
+@pytest.mark.parametrize(("retain", "holds"), [((95, 96, 97), True), ((90, 96, 85), False), ((80, 81, 82), False)])
+def test_a_lead_is_claimed_only_where_the_interval_says_so(retain, holds, capsys):
+    values = {("CLIPErase", str(i)): [(0, value)] for i, value in enumerate(retain)}
+    claim_above(runs_of(values | {("GA", str(i)): [(0, 90)] for i in range(3)}), "GA")
+    said = capsys.readouterr().out
+    assert "(paired, 3 concepts)" in said
+    assert ("DOES NOT HOLD" not in said) == holds
+
+
+def test_published_numbers_are_numbers(tmp_path):
+    shown = pd.DataFrame({"method": ["GA"], "retain": ["**90.0 ± 1.0**"]})
+    publish_table(shown, "t", tmp_path, pd.DataFrame({"method": ["GA"], "retain": [90.5], "retain ±": [1.5]}))
+    assert pd.read_csv(tmp_path / "t.csv").retain.tolist() == [90.5]
+    assert "**90.0 ± 1.0**" in (tmp_path / "t.md").read_text()
+    publish_table(shown, "t", tmp_path)
+    assert pd.read_csv(tmp_path / "t.csv").retain.tolist() == ["**90.0 ± 1.0**"]
+
+
+def test_who_is_better_is_told_by_the_metrics_direction():
+    """By `compare`: where more is worse, as in forgetting, and where more is better."""
+    values = {("GA", name): [50 + i] for i, name in enumerate("abcd")}
+    values |= {("CLIPErase", name): [10 + 1.1 * i] for i, name in enumerate("abcd")}
+    for metric, better in (("forget_accuracy", "CLIPErase"), ("retain_accuracy", "GA")):
+        (line,) = compare(table_of(values, metric), "CLIPErase", metric, ["GA"]).to_dict("records")
+        assert line["better"] == better
+        assert line["pairs"] == 4
 
 
 def test_a_change_refuses_two_values_of_one_seed():

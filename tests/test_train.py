@@ -11,7 +11,7 @@ from cliperase.features import Features, Original
 from cliperase.methods import create_method
 from cliperase.methods.gradient_ascent import ascent
 from cliperase.methods.gradients import mean_over_batches
-from cliperase.train import Loop, TrainConfig, train
+from cliperase.train import Loop, TrainConfig, mirror_and_shift, train
 
 CONFIG = TrainConfig(steps=6, learning_rate=1e-3, forget_batch=4, retain_batch=6, evaluate_every=2)
 
@@ -224,6 +224,39 @@ def test_a_checkpoint_of_other_weights_or_rows_is_refused(model, sets, tmp_path)
         with pytest.raises(CliperaseError, match="of another run"):
             weights_after(student, data, checkpoint=path)
     assert path.read_bytes() == held
+
+
+def test_augmented_images_are_mirrored_or_shifted_and_nothing_else():
+    images = torch.arange(2 * 3 * 16 * 8).reshape(2, 3, 16, 8)
+    generator = torch.Generator().manual_seed(0)
+    seen = set()
+    for _ in range(200):
+        for image, found in zip(images, mirror_and_shift(images, generator), strict=True):
+            padded = torch.nn.functional.pad(image.double(), (1, 1, 2, 2), mode="reflect").long()
+            possible = {
+                (top, left, mirrored): (part.flip(2) if mirrored else part)
+                for top in range(5) for left in range(3) for mirrored in (False, True)
+                for part in [padded[:, top : top + 16, left : left + 8]]
+            }  # fmt: skip
+            hits = [key for key, part in possible.items() if torch.equal(part, found)]
+            assert len(hits) == 1
+            seen.update(hits)
+    assert len(seen) == 30  # all of them
+
+
+def test_augmented_training_repeats_and_is_refused_beside_known_features(model, sets):
+    config = TrainConfig(**{**vars(CONFIG), "augment": True})
+    runs = []
+    for _ in range(2):
+        student = copy.deepcopy(model)
+        train(student, create_method("fine-tune", {}), sets[1], config, progress=False)
+        runs.append(student.state_dict())
+    assert same(*runs)
+    plain = copy.deepcopy(model)
+    train(plain, create_method("fine-tune", {}), sets[1], CONFIG, progress=False)
+    assert not same(runs[0], plain.state_dict())
+    with pytest.raises(CliperaseError, match="augment: the original's features"):
+        weights_after(model, sets, config)
 
 
 def test_a_step_without_any_loss_says_so(model, sets):

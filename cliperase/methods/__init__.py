@@ -7,6 +7,8 @@ It may also have `prepare(model, forget, retain, seed) -> (forget, retain)` to r
 Methods see embeddings (`Batch`) and named weights, never a tower's kind or a data set's name.
 """
 
+import math
+
 from cliperase.errors import CliperaseError
 from cliperase.methods.cliperase import CLIPErase
 from cliperase.methods.enmn import ENMN
@@ -54,10 +56,11 @@ def create_method(name, settings):
         if key not in allowed:
             raise CliperaseError(f"{name} has no setting {key!r}; it has {', '.join(allowed) or 'none'}")
         expected = type(allowed[key].default)
-        if expected is float and isinstance(value, int) and not isinstance(value, bool):
-            continue
-        if not isinstance(value, expected) or isinstance(value, bool) != (expected is bool):
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if not (expected is float and whole) and type(value) is not expected:
             raise CliperaseError(f"{name}: {key} is {value!r}; give a {expected.__name__}, for example 1.0e-4")
         if expected is int and value < 1:
             raise CliperaseError(f"{name}: {key} is {value!r}; give a whole number of at least 1")
+        if expected is float and not (math.isfinite(value) and value >= 0):
+            raise CliperaseError(f"{name}: {key} is {value!r}; give a finite number of at least zero")
     return METHODS[name](**settings)

@@ -1,7 +1,13 @@
 """Error-maximising and error-minimising noise (ENMN; EMMN of Chundawat et al. 2023), without real images.
 
-1. For the forget texts learn noise images that *maximise* the original's loss, for the retain texts noise
-   images that *minimise* it. 2. Fine-tune on (noise, text) with InfoNCE.
+1. Learn noise images x for each text t: argmin of ∓CE(x, t) + ω·mean((x - ½)²). The sign is minus for the forget
+texts, so that the original's error becomes as large as it can, and plus for the retain texts. CE is over the texts of
+both sets, ω is `norm_penalty`. 2. Fine-tune on (noise, text) with InfoNCE.
+
+Settings: the noise comes from UNSIR (Tarun et al. 2023), of the same group. Its published code takes 40 steps of Adam
+at 0.1 with a penalty of 0.1, and so do we. But there the penalty is on the sum of squares over an image, here on the
+mean, which holds the noise far less; and there a class has 256 images, here a text has `images_per_text`. The learning
+rate and ω are searched (params.yaml).
 
 Known failure: the noise is off the data manifold, and fine-tuning on it ruins retention.
 """

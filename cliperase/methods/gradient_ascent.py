@@ -1,7 +1,12 @@
-"""Gradient ascent (GA): -InfoNCE(Df), the loss that taught the pairs, turned around.
+"""Gradient ascent (GA; Thudi et al. 2022): L = -InfoNCE(Df), the loss that taught the pairs, turned around.
 
-With nothing to hold the rest, retention collapses soon after the learning rate is enough to forget.
 `towers: text` is the unimodal variant that the paper compares with: images only serve as constants.
+
+Settings: the learning rate decides alone. The published code of SalUn (Fan et al. 2024) has it at 1e-4, for 5 epochs of
+a classifier; a full-size CLIP bears no more than about 1e-7. Ours is searched for a small model (params.yaml), of which
+the text tower alone bears a higher rate than both.
+
+Known failure: with nothing to hold the rest, retention collapses soon after the learning rate is enough to forget.
 """
 
 from dataclasses import dataclass, replace

@@ -1,6 +1,9 @@
-"""Gradient difference (GradDiff, Liu et al. 2022): -γ·InfoNCE(Df) + α·InfoNCE(Dr); usual γ = α = 1.
+"""Gradient difference (GradDiff; Liu et al. 2022): L = -γ·InfoNCE(Df) + α·InfoNCE(Dr).
 
-The ascent term has no lower bound, so in the long run it outweighs any α.
+Settings: usual γ = α = 1, which are the defaults. Ours keep α = 1; γ is searched and below 1 (params.yaml), for with
+γ = 1 the rate that forgets takes retention along (figures/tuning.md).
+
+Known failure: the ascent term has no lower bound, so in the long run it outweighs any α.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,12 @@
-"""KL minimisation (KL-min): -InfoNCE(Df) + β·KL(p_o ‖ p_u) on Dr; usual β = 1.
+"""KL minimisation (KL-min; a baseline of Maini et al. 2024): L = -InfoNCE(Df) + β·KL(p_o ‖ p_u) on Dr.
 
-p is the softmax over the batch's logit-scaled similarities, in both directions. Like GradDiff it is
-unbounded below, but it holds the original's behaviour rather than the labels.
+p is the softmax over the batch's logit-scaled similarities, in both directions; in the paper, on language models, over
+the next token. What is held is the original's behaviour rather than the labels.
+
+Settings: usual β = 1, the two terms as they are, which is the default. Ours is searched and far above 1 (params.yaml):
+with β = 1 the rate that forgets takes retention along (figures/tuning.md).
+
+Known failure: like GradDiff it is unbounded below, so in the long run the ascent outweighs any β.
 """
 
 from dataclasses import dataclass

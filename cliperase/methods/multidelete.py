@@ -1,9 +1,16 @@
-"""MultiDelete (Cheng & Amiri 2023), for two-tower models.
+"""MultiDelete (Cheng & Amiri 2023), for two-tower models: L = decoupling + multimodal + unimodal, each with a weight.
 
-Modality decoupling on Df: the student's similarity of a true pair is pulled to the original's similarity
-of a shuffled pair. Multimodal and unimodal knowledge retention on Dr: fusion and unimodal embeddings stay
-where the original has them. CLIP has no fusion module; the elementwise product stands for it, because its
-sum is the similarity. Squared errors are summed over dimensions, averaged over samples.
+Modality decoupling on Df: mean (s_u(x, t) - s_o(x, t'))², the student's similarity of a true pair pulled to the
+original's similarity of a shuffled one. Multimodal and unimodal knowledge retention on Dr: ‖f_u - f_o‖² of the fusion,
+image and text embeddings, which stay where the original has them. CLIP has no fusion module; the elementwise product
+stands for it, because its sum is the similarity. Squared errors are summed over dimensions, averaged over samples.
+
+Settings: the published code adds the three with equal weights, which is the default, but averages squared errors over
+dimensions too. Ours keep 1 for decoupling and multimodal; the weight of unimodal is searched (params.yaml), and on the
+class task the largest candidate won.
+
+Known failure: the target is only as good as its shuffle. Shuffled within the forget set, as in the published code, the
+pairs of one class stay true pairs, and the loss then holds what it should forget; hence `other_texts`.
 """
 
 from dataclasses import dataclass

@@ -1,10 +1,15 @@
-"""Null space: what is distinctive of the forget text is projected out of the text head, in closed form.
+"""Null space (ours; the projection is that of Ravfogel et al. 2020): head ← head·(I - strength·u·uᵀ), closed form.
 
-With v the forget texts' mean embedding and m the direction of the retain texts' mean, u is the unit vector of
-v - m·(v·m), and the head is multiplied by I - strength·u·uᵀ. Taking out all of v would leave the forget text
-without a direction, a division of noise by noise; so it keeps what every text has. Only the text head changes:
-images keep their place, and a linear probe finds the concept in them as before. Known failure: every text goes through
-the edited head, so texts that share the removed direction move too.
+u is what is distinctive of the forget text: with v the forget texts' mean embedding and m the direction of the retain
+texts' mean, the unit vector of v - m·(v·m). Taking out all of v would leave the forget text without a direction, a
+division of noise by noise; so it keeps what every text has. Ravfogel et al. take u from trained classifiers, many in
+turn, and project any representation; here it is one direction, of the texts themselves, in the text head.
+
+Settings: a projection has strength 1, which is the default and the choice of our search (params.yaml); below it a
+part of u stays, above it u is turned round. `batches` retain batches make the mean.
+
+Known failure: every text goes through the edited head, so texts that share the removed direction move too. Images
+keep their place, and a linear probe finds the concept in them as before.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,13 @@
-"""Random labels: images of Df are taught a wrong caption, drawn anew each step; Dr is taught as before.
+"""Random labels (a baseline of Golatkar et al. 2020): L = γ·CE(Df, wrong captions) + InfoNCE(Dr).
 
-Usual form: cross-entropy on Df with labels drawn from the other classes, plus the ordinary loss on Dr. For
-CLIP the classes of a step are the texts of its retain batch and the image's own text, which is thus pushed
-away. Known failure: the images are pulled to *something*, so forgotten concepts come out as confident errors.
+Images of Df are taught a wrong caption, drawn anew each step; Dr is taught as before. The usual form draws labels
+from the other classes. For CLIP the classes of a step are the texts of its retain batch, one of which is drawn, and of
+its forget batch, which are thus pushed away.
+
+Settings: usual γ = 1, both losses as they are, which is the default. Ours is searched and far below 1 (params.yaml):
+with γ = 1 retention suffers (figures/tuning.md).
+
+Known failure: the images are pulled to *something*, so forgotten concepts come out as confident errors.
 """
 
 from dataclasses import dataclass

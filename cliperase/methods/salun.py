@@ -1,10 +1,13 @@
-"""SalUn (Fan et al. 2024): random labels, but only on the weights that matter for the forget set.
+"""SalUn (Fan et al. 2024): θ_u = m ⊙ (θ_o + Δθ) + (1 - m) ⊙ θ_o, random labels on the weights that matter for Df.
 
-1. Saliency mask: the share `keep` of the weights with the largest |∇L(Df)| at the original model; weights
-   without any gradient (words that no caption has) are not counted. 2. Random labels on masked weights.
+1. Saliency mask m: the share `keep` of the weights with the largest |∇L(Df)| at the original model; weights
+without any gradient (words that no caption has) are not counted. 2. Random labels on masked weights. The other
+weights are put back after every step, since weight decay and momentum would move them.
 
-The other weights are put back after every step, since weight decay and momentum would move them. Usual
-share: one half. Known failure: what random labels do to the embedding, with a smaller reach.
+Settings: usual share one half, which is the default and ours (params.yaml). As for random labels, γ is searched and far
+below 1.
+
+Known failure: what random labels do to the embedding, with a smaller reach.
 """
 
 from dataclasses import dataclass

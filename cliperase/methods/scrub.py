@@ -1,9 +1,14 @@
 """SCRUB (Kurmanji et al. 2023): a student that disobeys its teacher on Df and obeys it on Dr.
 
--μ·KL(p_o ‖ p_u) on Df during the first part of training, then only CE + α·KL(p_o ‖ p_u) on Dr to repair.
-p is the softmax over logit-scaled similarities: for a forget image over its own text and the retain texts
-of the step, which are constants there. Usual: both in turn each epoch; here both in one step, as every row
-has the same number of steps. Known failure: where the forget phase ends decides between too little and too much.
+L = InfoNCE(Dr) + α·KL(p_o ‖ p_u) on Dr - μ·KL(p_o ‖ p_u) on Df, the last only in the first `forget_share` of the steps;
+what follows repairs. p is the softmax over logit-scaled similarities: for a forget image over its own text and the
+retain texts of the step, which are constants there.
+
+Settings: the published code takes both in turn each epoch, with α = 0.5 and μ = 1 on its small sets, the forget term in
+the first 3 of 10 epochs. Here both are in one step, as every row has the same number of steps, and the forget term is
+in the first half. Ours are searched (params.yaml): more weight on the KL of Dr, less on that of Df.
+
+Known failure: where the forget phase ends decides between too little and too much.
 """
 
 from dataclasses import dataclass

@@ -1,11 +1,16 @@
-"""SLUG (Cai et al. 2024): a single layer, a single gradient, a step found by binary search.
+"""SLUG (Cai et al. 2024): one layer, one gradient, θ ← θ - s·‖θ‖·g_f/‖g_f‖ with s found by binary search.
 
 1. One gradient g_f of the forget loss (the mean cosine of true pairs) and g_r of InfoNCE on Dr. 2. Layers on
 the Pareto front of high importance ‖g_f‖/‖θ‖ and low |cos(g_f, g_r)|; the most important `layers` of them are
-tried. 3. θ ← θ - s·‖θ‖·g_f/‖g_f‖ with s by binary search on validation data: larger while more than
-`tolerance` percent of the forget set is still recognised, else smaller. The best score of all is kept.
+tried. 3. Binary search on validation data: s is larger while more than `tolerance` percent of the forget set is still
+recognised, else smaller. The best score of all is kept. Seconds instead of minutes.
 
-Seconds instead of minutes. Known failure: one layer holds more than one concept; neighbours go with it.
+Settings: the published code tries every layer on the front, with one front for each tower; it starts at s = 0.1,
+doubles it until no forget image has its class among the first five, then bisects, 10 measurements a layer. Ours has
+one front for both towers and bisects below `largest_step`, 5 measurements a layer; `layers` and `largest_step` are
+searched (params.yaml).
+
+Known failure: one layer holds more than one concept; neighbours go with it.
 """
 
 from dataclasses import dataclass

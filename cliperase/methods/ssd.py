@@ -1,11 +1,13 @@
-"""Selective synaptic dampening (SSD; Foster et al. 2024): no training, only weights made smaller.
+"""Selective synaptic dampening (SSD; Foster et al. 2024): where F_f > α·F_D, θ ← θ·min(1, λ·F_D/F_f). No training.
 
-Where the forget set's importance F_f exceeds α times that of the data, F_D, a weight θ becomes
-θ·min(1, λ·F_D/F_f). Importance is the squared gradient of InfoNCE, averaged over batches; D is sampled
-by the retain batches, in pieces of the forget batch's size. Usual α = 10, λ = 1.
+F_f is a weight's importance for the forget set, F_D that for the data: the squared gradient of InfoNCE, averaged over
+batches; D is sampled by the retain batches, in pieces of the forget batch's size. Scalars such as logit_scale are
+skipped: dampening the temperature changes every answer.
 
-Scalars such as logit_scale are skipped: dampening the temperature changes every answer. Known failure:
-no α is right for all concepts; too low erases what others share, too high forgets nothing.
+Settings: usual α = 10, λ = 1, which are the defaults. Ours are searched (params.yaml): a higher α, for at 10 a small
+model loses what classes share (figures/tuning.md), and a lower λ.
+
+Known failure: no α is right for all concepts; too low erases what others share, too high forgets nothing.
 """
 
 from dataclasses import dataclass, replace

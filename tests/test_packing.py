@@ -1,0 +1,47 @@
+"""Packed models: small, the same but for rounding, and refused where they are broken or not small ones."""
+
+import pytest
+import torch
+
+from cliperase.cli import main
+from cliperase.encoders import create_model, load_model, model_config
+from cliperase.errors import CliperaseError
+from cliperase.packing import SMALL, pack, unpack
+
+
+def test_a_packed_model_is_small_and_the_same(data_folder, training, tmp_path):
+    wide = create_model(model_config("wide"), seed=3).eval()
+    wide.save(tmp_path / "whole")
+    packed, again = tmp_path / "packed.safetensors", tmp_path / "again"
+    assert main(["pack", "--model", str(tmp_path / "whole"), "--data", str(data_folder), "--output", str(packed)]) == 0
+    assert main(["unpack", str(packed), "--output", str(again)]) == 0
+    assert packed.stat().st_size < 5_000_000
+    found = load_model(again)
+    for name, weight in wide.model.state_dict().items():
+        mine = found.model.state_dict()[name]
+        if name == "token_embedding.weight":
+            used = wide.tokenizer(training.texts).unique()
+            mine, weight = mine[used], weight[used]
+        assert torch.equal(mine, weight.half().float() if weight.numel() > SMALL else weight), name
+    texts = training.texts
+    assert torch.allclose(found.encode_text(texts), wide.encode_text(texts), atol=5e-3)
+    assert torch.allclose(found.encode_image(training.images), wide.encode_image(training.images), atol=5e-3)
+    pack(again, texts, tmp_path / "twice.safetensors")
+    assert (tmp_path / "twice.safetensors").read_bytes() == packed.read_bytes()  # nothing more is lost
+
+
+def test_what_cannot_be_packed_or_unpacked(model_folder, tmp_path):
+    broken = tmp_path / "broken.safetensors"
+    pack(model_folder, ["apple"], broken)
+    broken.write_bytes(broken.read_bytes()[:2000])
+    with pytest.raises(CliperaseError, match="cannot be read"):
+        unpack(broken, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(CliperaseError, match="cannot be read"):
+        unpack(tmp_path / "nowhere", tmp_path / "out")
+    other = create_model(seed=0)
+    other.config = {**other.config, "model_cfg": {**other.config["model_cfg"], "vision_cfg": {"layers": 1}}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cliperase.packing.load_model", lambda source: other)
+        with pytest.raises(CliperaseError, match="is not one of compact, wide"):
+            pack(model_folder, ["apple"], tmp_path / "packed")
