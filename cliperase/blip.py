@@ -250,8 +250,6 @@ def pretrain_blip(data, start, output, settings, size=SMALL):
     config = configuration(BlipSettings, settings, "BLIP")
     fix_threads()
     pairs = load_pairs(data, "train")
-    if len(pairs.texts) < 2 or config.batch < 2:
-        raise CliperaseError("BLIP learns to tell texts apart; give data with several captions, and a batch of two")
     both = nn.ModuleList(create_blip(pairs.texts, config.seed, size))
     start_from(both[0], start)
     both.to(pick_device())

@@ -13,13 +13,12 @@ from cliperase.errors import CliperaseError
 # kernels that nearly every x86 processor of ten years has: wider ones, where there are any, sum in another order, and
 # every number of the pipeline would depend on the machine; torch and its libraries read this at their first step
 COMMON_KERNELS = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
-ONE_MODEL = ("run_unlearn", "run_evaluate", "run_doctor")  # one's own, as fast as the machine can
 EXPERIMENTS = ("ablation", "blip", "efficiency", "main", "pairs", "polysemy", "ratios", "retention", "retrieval")
 
 
 def main(arguments=None):
     parsed = parse(arguments)
-    if parsed.run.__name__ not in ONE_MODEL:
+    if not parsed.own_model:
         os.environ.update(COMMON_KERNELS | os.environ)
     quiet_libraries()
     try:
@@ -46,9 +45,9 @@ def parse(arguments):
     parser = argparse.ArgumentParser(prog="cliperase", description="Make a CLIP forget, and measure that it did.")
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    def command(name, run, description):
+    def command(name, run, description, own_model=False):  # one's own runs as fast as the machine can
         sub = commands.add_parser(name, help=description, description=description)
-        sub.set_defaults(run=run)
+        sub.set_defaults(run=run, own_model=own_model)
         return sub
 
     def options(sub, *names):
@@ -56,16 +55,16 @@ def parse(arguments):
             sub.add_argument(f"--{name}", **OPTIONS[name])
         return sub
 
-    unlearn = command("unlearn", run_unlearn, "Make one model forget; writes an open_clip folder and a report.")
+    unlearn = command("unlearn", run_unlearn, "Make one model forget; writes an open_clip folder and a report.", True)
     options(unlearn, "model", "data", "forget", "rule", "method", "set", "seed", "output")
     doctor = command(
-        "doctor", run_doctor, "Say what would stop `unlearn` with these arguments, and what it would cost."
+        "doctor", run_doctor, "Say what would stop `unlearn` with these arguments, and what it would cost.", True
     )
     options(doctor, "model", "data", "forget", "rule", "method", "set", "output")
     for sub in (unlearn, doctor):
         sub.add_argument("--params", type=Path, help="take settings of the loop and the method from this file")
     options(
-        command("evaluate", run_evaluate, "Forget and retain accuracy of a model on one split."),
+        command("evaluate", run_evaluate, "Forget and retain accuracy of a model on one split.", True),
         "model", "data", "forget", "rule", "split",
     )  # fmt: skip
     pretrain = command("pretrain", run_pretrain, "Train the compact CLIP from scratch, or on from another model.")
@@ -161,8 +160,8 @@ def settings_of(arguments):
     usual = {}
     if arguments.params:
         params = read_params(arguments.params)
-        methods = section(params, "methods") if "methods" in params else {}
-        usual = {**(section(params, "unlearn") if "unlearn" in params else {}), **methods.get(arguments.method, {})}
+        given = {name: section(params, name) for name in ("unlearn", "methods") if name in params}
+        usual = {**given.get("unlearn", {}), **given.get("methods", {}).get(arguments.method, {})}
     return override(usual, arguments.set)
 
 

@@ -123,12 +123,11 @@ def check_columns(table, source):
         raise CliperaseError(f"{said}: label is {table.features['label']}, not a ClassLabel with names; cast it")
     if not len(table):
         raise CliperaseError(f"{said}: the split holds no row")
-    columns = table.with_format("arrow")[:]
-    for name in {"image", "label", "source"} & set(table.column_names):
-        if columns[name].null_count:
-            empty = columns[name].is_null().to_pylist().index(True)
-            raise CliperaseError(f"{said}: row {empty} has no {name}; leave it out")
-    captions = columns["captions"].to_pylist()
+    for name in ("image", "label", "source"):
+        column = table.data.column(name) if name in table.column_names else None
+        if column is not None and column.null_count:
+            raise CliperaseError(f"{said}: row {column.is_null().to_pylist().index(True)} has no {name}; leave it out")
+    captions = table.select_columns("captions").with_format("arrow")[:]["captions"].to_pylist()
     empty = next((i for i, row in enumerate(captions) if not row or None in row), None)
     if empty is not None:
         raise CliperaseError(f"{said}: row {empty} has no caption; leave it out or write one")

@@ -44,7 +44,7 @@ def examine(model, data, rule, method, settings, output):
     found = {}
     looks = (
         ("method", lambda: look_at_method(method, settings, found)),
-        ("output", lambda: look_at_output(output, found)),
+        ("output", lambda: look_at_output(output)),
         ("model", lambda: look_at_model(model, found)),
         ("data", lambda: look_at_data(data, rule, found)),
     )
@@ -53,8 +53,7 @@ def examine(model, data, rule, method, settings, output):
             yield Finding(subject, look())
         except CliperaseError as error:
             yield Finding(subject, str(error), missing=True)
-    writable = found.pop("output", None)
-    if writable and "model" in found:
+    if "model" in found and Path(output).is_dir():  # it is, where it can be written
         yield disk(found["model"], output)
     if {"method", "model", "training"} <= set(found):
         yield from cost(**found)
@@ -89,9 +88,8 @@ def look_at_method(method, settings, found):
     return f"{method}, {found['config'].steps} steps" if takes_steps(method) else f"{method}, no steps"
 
 
-def look_at_output(output, found):
+def look_at_output(output):
     check_writable(Path(output) / "report.json")
-    found["output"] = output
     return f"{output} can be written"
 
 

@@ -28,7 +28,7 @@ COMPACT = {  # the model of the `icons` profile; an ordinary open_clip configura
     },
     "preprocess_cfg": {"size": 32, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]},
 }
-ARCHITECTURES = ("compact", "wide")  # the image towers of towers.py; all else is the same
+ARCHITECTURES = {"compact": "cliperase_compact", "wide": "cliperase_wide"}  # image towers; all else is the same
 
 
 class ImageTextModel(nn.Module):
@@ -224,7 +224,7 @@ def model_config(architecture="compact", image_size=None):
         raise CliperaseError(f"architecture {architecture!r} unknown; choose one of {', '.join(ARCHITECTURES)}")
     model, pixels = COMPACT["model_cfg"], COMPACT["preprocess_cfg"]
     size = image_size or pixels["size"]
-    vision = {**model["vision_cfg"], "timm_model_name": f"cliperase_{architecture}", "image_size": size}
+    vision = {**model["vision_cfg"], "timm_model_name": ARCHITECTURES[architecture], "image_size": size}
     return {"model_cfg": {**model, "vision_cfg": vision}, "preprocess_cfg": {**pixels, "size": size}}
 
 

@@ -19,7 +19,7 @@ def pack(source, texts, path):
     """Write the small model in the folder `source` as the file `path`; `texts`: all that it has been trained on."""
     model = load_model(source)
     vision = getattr(model, "config", {}).get("model_cfg", {}).get("vision_cfg", {})
-    if vision.get("timm_model_name") not in towers():
+    if vision.get("timm_model_name") not in ARCHITECTURES.values():
         raise CliperaseError(f"model {source} is not one of {', '.join(ARCHITECTURES)}; others have files of their own")
     weights = dict(model.model.state_dict())
     used = model.tokenizer(texts).unique()
@@ -28,10 +28,6 @@ def pack(source, texts, path):
     packed = {name: tensor.contiguous() for name, tensor in packed.items()} | {"tokens": used.int()}
     with whole_file(path) as partial:
         save_file(packed, partial, metadata={"config": json.dumps(model.config)})
-
-
-def towers():
-    return [f"cliperase_{name}" for name in ARCHITECTURES]
 
 
 @torch.no_grad()

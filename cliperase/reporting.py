@@ -27,6 +27,11 @@ def experiment_rows(results, experiment, split="test"):
     return table[(table.experiment == experiment) & (table.split == split)]
 
 
+def runs_of(rows):
+    """A table of runs: indexed by method, concept and seed, a column for each metric."""
+    return rows.pivot_table(index=["method", "concept", "seed"], columns="metric", values="value")
+
+
 def unit_of_interval(rows):
     """What the runs are independent samples of: concepts where there are several, else seeds."""
     return "concept" if rows.concept.nunique() > 1 else "seed"
@@ -135,7 +140,7 @@ def lead(ours, theirs):
 def claim_above(runs, theirs, forget="forget_accuracy", retain="retain_accuracy", ours="CLIPErase"):
     """Print by how much `ours` leads in the harmonic mean of each run, and whether the interval says so.
 
-    `runs`: a table of runs, indexed by method, concept and seed, with a column for each of the two metrics.
+    `runs`: see `runs_of`, with a column for each of the two metrics.
     """
     mean, half, pairs = lead(*(score(runs.loc[method], forget, retain) for method in (ours, theirs)))
     print(f"harmonic mean of each run, {ours} less {theirs}: {mean:+.2f} ± {half:.2f} (paired, {pairs})")

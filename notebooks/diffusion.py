@@ -58,6 +58,7 @@ from cliperase.reporting import (
     in_order,
     paired_change,
     publish_table,
+    runs_of,
     score,
     show,
     summarise_each,
@@ -327,7 +328,7 @@ claim(f"under CLIPErase, others seen stays within {MARGIN:g} points of before", 
 # %%
 scores = score(rates, **RANK).unstack("method").loc[forgotten_concepts, ["original", *methods]]
 show(scores.map("{:.1f}".format).rename_axis("forget", axis=0).rename_axis(None, axis=1).reset_index())
-runs = rows.pivot_table(index=["method", "concept", "seed"], columns="metric", values="value")
+runs = runs_of(rows)
 claim_above(runs, "GA text", **RANK)
 
 # %% [markdown]

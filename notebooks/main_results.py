@@ -42,6 +42,7 @@ from cliperase.reporting import (
     lead,
     mark_best,
     publish_table,
+    runs_of,
     show,
     summarise,
     with_intervals,
@@ -105,9 +106,7 @@ show(beside_paper(summary, "main", provenance))
 # CLIPErase forgets and keeps, on average over seeds, for every concept; the baselines that the paper names keep less.
 
 # %%
-runs = rows[rows.metric.isin(percent)].pivot_table(
-    index=["method", "concept", "seed"], columns="metric", values="value"
-)
+runs = runs_of(rows[rows.metric.isin(percent)])
 ours = runs.loc["CLIPErase"]
 before = runs.loc["original"].droplevel("seed")
 drop = before.retain_accuracy - ours.retain_accuracy

@@ -41,6 +41,7 @@ from cliperase.reporting import (
     in_order,
     per_concept,
     publish_table,
+    runs_of,
     score,
     show,
     summarise,
@@ -130,7 +131,7 @@ show(beside)
 # *It forgets.* In every run CLIPErase finds the partner of a forgotten row no more often than a guess.
 
 # %%
-runs = rows.pivot_table(index=["method", "concept", "seed"], columns="metric", values="value")
+runs = runs_of(rows)
 mean = summary.set_index("method")
 ours, before = runs.loc["CLIPErase"], runs.loc["original"].droplevel("seed")
 highest = ours[task["forget"]].max()

@@ -45,6 +45,7 @@ from cliperase.reporting import (
     in_order,
     paired_change,
     publish_table,
+    runs_of,
     show,
     spread,
     summarise,
@@ -217,7 +218,7 @@ claim(f"the kept sense loses at most {MARGIN:g} points in every direction", (mov
 
 # %%
 print("best first:", ", ".join(overall.method.tolist()[1:]))
-runs = rows.pivot_table(index=["method", "concept", "seed"], columns="metric", values="value")
+runs = runs_of(rows)
 claim_above(runs, "GA text", retain="kept_sense_accuracy")
 
 # %% [markdown]

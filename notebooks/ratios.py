@@ -43,6 +43,7 @@ from cliperase.reporting import (
     in_order,
     paired_change,
     publish_table,
+    runs_of,
     score,
     show,
     spread,
@@ -250,7 +251,7 @@ claim(f"CLIPErase's mean retention is within {MATCH_POINTS:g} points of the orig
 # the classes are the same, with its 95 % t-interval.
 
 # %%
-runs = rows.pivot_table(index=["method", "concept", "seed"], columns="metric", values="value")
+runs = runs_of(rows)
 both = score(runs).groupby(["method", "concept"]).mean().unstack().loc[order[1:], concepts]
 show(both.rename(columns=lambda concept: f"{percent[concept]} %").reset_index())
 best = both[last].idxmax()

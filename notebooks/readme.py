@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from cliperase.reporting import experiment_rows
+from cliperase.reporting import experiment_rows, runs_of
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "metrics" / "icons" / "results.csv"
@@ -35,15 +35,12 @@ def findings():
     return "".join(f"- {said}\n" for said in (targets(), ratios(), matching_head(), pictures()))
 
 
-def runs(experiment, metrics, split="test"):
-    """A table indexed by method, concept and seed, a column for each metric."""
-    rows = experiment_rows(RESULTS, experiment, split)
-    rows = rows[rows.metric.isin(metrics)]
-    return rows.pivot_table(index=["method", "concept", "seed"], columns="metric", values="value")
+def runs(experiment):
+    return runs_of(experiment_rows(RESULTS, experiment))
 
 
 def targets():
-    table = runs("main", ["forget_accuracy", "retain_accuracy"])
+    table = runs("main")
     before = table.loc["original"].droplevel("seed").retain_accuracy
     told = []
     for name in ("CLIPErase", "MultiDelete"):
@@ -54,7 +51,7 @@ def targets():
 
 
 def ratios():
-    table = runs("ratios", ["forget_accuracy", "retain_accuracy"]).loc["CLIPErase"].groupby("concept").mean()
+    table = runs("ratios").loc["CLIPErase"].groupby("concept").mean()
     last = max(table.index, key=lambda concept: int(concept.split()[0]))
     left, kept = table.forget_accuracy[last], table.retain_accuracy[last]
     return (
@@ -64,8 +61,8 @@ def ratios():
 
 
 def matching_head():
-    (metric,) = {name for name in experiment_rows(RESULTS, "blip").metric if name.startswith("forget_itm")}
-    table = runs("blip", [metric])[metric].groupby("method").mean()
+    (column,) = runs("blip").filter(like="forget_itm").items()
+    metric, table = column[0], column[1].groupby("method").mean()
     return (
         f"BLIP's matching head, which has no loss of its own, picks the right one of {metric.split('@')[1]} prompts "
         f"for {table['CLIPErase']:.1f} % of the forgotten images after CLIPErase ({table['original']:.1f} % before)."

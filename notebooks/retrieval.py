@@ -44,6 +44,7 @@ from cliperase.reporting import (
     in_order,
     per_concept,
     publish_table,
+    runs_of,
     score,
     show,
     summarise,
@@ -114,7 +115,7 @@ show(beside)
 # *It forgets.* In every run CLIPErase at least halves the forget set's image retrieval R@10.
 
 # %%
-runs = rows.pivot_table(index=["method", "concept", "seed"], columns="metric", values="value")
+runs = runs_of(rows)
 mean = summary.set_index("method")
 ours, before = runs.loc["CLIPErase"], runs.loc["original"].droplevel("seed")
 left = 100 * (ours[task["forget"]] / before[task["forget"]]).max()

@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "notebooks"))
 
 from readme import findings
 
+from cliperase.cli import COMMON_KERNELS
 from cliperase.experiments import PLANS, part_names, read_params
 from cliperase.results import PROVENANCES, read_results
 
@@ -247,3 +248,8 @@ def test_the_readmes_table_and_findings_are_the_published_ones():
     readme = (ROOT / "README.md").read_text()
     assert (ROOT / "figures" / "main_results.md").read_text().strip() in readme
     assert findings().strip() in readme
+
+
+def test_make_asks_for_the_kernels_that_the_commands_ask_for():
+    asked = dict(re.findall(r"^(\w+) \?= (\S+)$", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    assert {name: asked.get(name) for name in COMMON_KERNELS} == COMMON_KERNELS

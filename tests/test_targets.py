@@ -2,22 +2,20 @@
 
 from pathlib import Path
 
+from cliperase.reporting import experiment_rows, runs_of
 from cliperase.results import read_results
 
 RESULTS = Path(__file__).parent.parent / "metrics" / "icons" / "results.csv"
 
 
-def runs_of(experiment, split="test"):
-    """A table of runs: indexed by method, concept and seed, a column for each metric."""
-    table = read_results(RESULTS)
-    table = table[(table.experiment == experiment) & (table.split == split)]
-    return table.pivot_table(index=["method", "concept", "seed"], columns="metric", values="value")
+def runs(experiment, split="test"):
+    return runs_of(experiment_rows(RESULTS, experiment, split))
 
 
 def test_every_run_of_cliperase_forgets_to_one_percent_and_keeps_within_one_and_a_half_points():
-    runs = runs_of("main")
-    before = runs.loc["original"].droplevel("seed").retain_accuracy
-    ours = runs.loc["CLIPErase"]
+    table = runs("main")
+    before = table.loc["original"].droplevel("seed").retain_accuracy
+    ours = table.loc["CLIPErase"]
     assert (ours.forget_accuracy <= 1.0).all()
     assert (before - ours.retain_accuracy <= 1.5).all()
 
@@ -31,12 +29,12 @@ def test_the_detector_of_generated_pictures_is_right_about_nine_in_ten():
 
 def test_the_other_concepts_are_drawn_as_before_within_five_points():
     """That each is drawn in 85 % of its pictures before is a target that was missed; the notebook says by which."""
-    runs = runs_of("diffusion", "generated").groupby(["method", "concept"]).mean()
-    before = runs.loc["original"]
-    assert ((runs.loc["CLIPErase"] - before).other_detection_rate.abs() <= 5).all()
+    table = runs("diffusion", "generated").groupby(["method", "concept"]).mean()
+    before = table.loc["original"]
+    assert ((table.loc["CLIPErase"] - before).other_detection_rate.abs() <= 5).all()
 
 
 def test_cliperase_keeps_what_blip_and_the_captioner_knew_within_five_points():
     for experiment, kept in (("blip", "retain_accuracy"), ("captioning", "caption_accuracy")):
-        runs = runs_of(experiment)[kept].groupby("method").mean()
-        assert runs["original"] - runs["CLIPErase"] <= 5, experiment
+        means = runs(experiment)[kept].groupby("method").mean()
+        assert means["original"] - means["CLIPErase"] <= 5, experiment
