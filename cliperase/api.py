@@ -8,10 +8,9 @@ from cliperase.datasets import forget_mask, load_pairs
 from cliperase.encoders import load_model, pick_device
 from cliperase.errors import CliperaseError
 from cliperase.features import Features, Original
-from cliperase.files import whole_file
+from cliperase.files import check_writable, whole_file
 from cliperase.methods import create_method, takes_steps
 from cliperase.parallel import is_first, join_processes, wait_for_all
-from cliperase.results import check_writable
 from cliperase.tasks import task_of
 from cliperase.train import TrainConfig, train, train_config
 

@@ -35,7 +35,7 @@ from cliperase.towers import COMPACT, CompactConv
 LOGIT_SCALE = 1 / 0.07  # BLIP's starting temperature; transformers' classes do not keep the learnt one
 LENGTH = 35  # tokens of a caption, as in BLIP
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", "[ENC]")
-SMALL = {  # a BLIP for 32×32 pictograms, 1 M parameters
+SMALL = {  # a BLIP for 32×32 pictograms, 0.8 M parameters
     "vision_config": {
         "hidden_size": 96, "intermediate_size": 384, "num_hidden_layers": 2, "num_attention_heads": 4,
         "image_size": 32, "patch_size": 8, "initializer_range": 0.02,  # the default, 1e-10, is for loading only
@@ -173,7 +173,11 @@ class BLIP(ImageTextModel):
         head.bias.copy_(head.bias @ matrix)
 
     def save(self, folder):
-        """Write a folder that transformers loads: weights, configuration, tokenizer, preprocessing."""
+        """Write a folder in transformers' layout: weights, configuration, tokenizer, preprocessing.
+
+        transformers loads it, unless the image tower begins with convolutions (`convolutional`), as the small one's
+        does: it knows no such tower, and `load_blip` is what reads that folder.
+        """
         for part in (self.model, self.words, self.processor):
             part.save_pretrained(folder)
 

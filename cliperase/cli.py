@@ -87,7 +87,9 @@ def parse(arguments):
     options(generator, "data", "model", "params", "output")
     diffusion = command("diffusion", run_diffusion, "Generate with unlearned text encoders, and count the concepts.")
     diffusion.add_argument("--pipeline", required=True, help="Stable Diffusion pipeline: folder or hub name")
-    diffusion.add_argument("--detector", required=True, help="a model as in --model, or coco:<object detector>")
+    diffusion.add_argument(
+        "--detector", required=True, help="a model as in --model, coco:<object detector>, or open:<detector by name>"
+    )
     diffusion.add_argument("--pictures", nargs="*", default=[], help="data sets whose test split measures the detector")
     diffusion.add_argument("--table", required=True, type=Path, help="part table of the detection rates")
     options(diffusion, "data", "model", "params", "output")
@@ -197,8 +199,8 @@ def run_evaluate(arguments):
 
 def run_pretrain(arguments):
     from cliperase.experiments import read_params, section
+    from cliperase.files import check_writable
     from cliperase.pretraining import pretrain
-    from cliperase.results import check_writable
 
     check_writable(arguments.output / "open_clip_config.json")
     params = read_params(arguments.params)
@@ -226,7 +228,7 @@ def run_unpack(arguments):
 
 def run_manifest(arguments):
     from cliperase.datasets import load_pairs, manifest
-    from cliperase.experiments import read_params, section
+    from cliperase.experiments import read_params, section, splits_of
     from cliperase.results import write_table
 
     params = read_params(arguments.params)
@@ -234,14 +236,14 @@ def run_manifest(arguments):
         rules = section(params, f"experiments.{arguments.experiment}.rules")
     else:
         rules = {name: {"concept": name} for name in params.get("concepts", [])}
-    settings = section(params, f"data.sets.{Path(arguments.data).name}")
-    splits = settings["per_class"] if "per_class" in settings else settings["images"]
-    write_table(manifest({split: load_pairs(arguments.data, split) for split in splits}, rules), arguments.output)
+    splits = {split: load_pairs(arguments.data, split) for split in splits_of(params, arguments.data)}
+    write_table(manifest(splits, rules), arguments.output)
 
 
 def run_experiment(arguments):
     from cliperase.experiments import read_params, run_experiment
-    from cliperase.results import check_writable, write_table
+    from cliperase.files import check_writable
+    from cliperase.results import write_table
 
     check_writable(arguments.output)
     params = read_params(arguments.params)
@@ -253,7 +255,8 @@ def run_experiment(arguments):
 def run_embedding_space(arguments):
     from cliperase import embedding_space
     from cliperase.experiments import read_params
-    from cliperase.results import check_writable, write_table
+    from cliperase.files import check_writable
+    from cliperase.results import write_table
 
     for path in (arguments.output, arguments.table):
         check_writable(path)
@@ -271,7 +274,7 @@ def run_generator(arguments):
 def train_beside(arguments, train, path):
     """Train one of the models beside CLIP, with the section `path` of the parameters."""
     from cliperase.experiments import read_params, section
-    from cliperase.results import check_writable
+    from cliperase.files import check_writable
 
     check_writable(arguments.output / "config.json")
     settings = section(read_params(arguments.params), path)
@@ -283,7 +286,8 @@ def run_diffusion(arguments):
     from cliperase.diffusion import run_diffusion
     from cliperase.embedding_space import write_arrays
     from cliperase.experiments import read_params
-    from cliperase.results import check_writable, write_table
+    from cliperase.files import check_writable
+    from cliperase.results import write_table
 
     for path in (arguments.output, arguments.table):
         check_writable(path)
@@ -302,7 +306,8 @@ def run_pretrain_blip(arguments):
 def run_captioning(arguments):
     from cliperase.captioning import run_captioning
     from cliperase.experiments import read_params
-    from cliperase.results import check_writable, write_table
+    from cliperase.files import check_writable
+    from cliperase.results import write_table
 
     check_writable(arguments.output)
     write_table(run_captioning(read_params(arguments.params), arguments.data, arguments.model), arguments.output)
@@ -310,7 +315,8 @@ def run_captioning(arguments):
 
 def run_tune(arguments):
     from cliperase.experiments import read_params, run_tuning
-    from cliperase.results import check_writable, write_table
+    from cliperase.files import check_writable
+    from cliperase.results import write_table
 
     check_writable(arguments.output)
     params, search = read_params(arguments.params), read_params(arguments.search)

@@ -2,7 +2,7 @@
 
 The pipeline is any `diffusers.StableDiffusionPipeline`, from a hub name or a folder; the small one of the `icons`
 profile is made by `generator.py`. The detector is any model of `encoders.load_model`, used zero-shot among the
-prompted concepts, or an object detector of `transformers`.
+prompted concepts, or an object detector of `transformers`, with classes of its own or by the concepts' names.
 """
 
 import json
@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from cliperase.bench import Bench, Run
+from cliperase.conversion import check_tokenizer, to_transformers
 from cliperase.datasets import load_pairs
 from cliperase.encoders import load_model, pick_device
 from cliperase.errors import CliperaseError, reason_of
@@ -27,7 +28,7 @@ from cliperase.results import COLUMNS, reset_peak, rows_of
 from cliperase.tasks import PROMPT
 from cliperase.train import is_number
 
-SETTINGS = ("concepts", "forgotten", "rows", "prompt", "images", "steps", "guidance", "threshold", "shown")
+SETTINGS = ("concepts", "forgotten", "rows", "prompt", "images", "steps", "guidance", "batch", "threshold", "shown")
 SHAPE = {  # what must agree between a pipeline's text encoder and the CLIP that replaces it
     "hidden_size": "text states of width",
     "num_hidden_layers": "a number of text layers of",  # Stable Diffusion 2 leaves the last one of its CLIP out
@@ -35,106 +36,6 @@ SHAPE = {  # what must agree between a pipeline's text encoder and the CLIP that
     "hidden_act": "the activation",
 }
 SPLIT = "generated"  # these pictures are of no data set
-VOCABULARY = 49408  # tokens of CLIP's byte-pair encoding; transformers builds a tokenizer of 2 where it finds no files
-BLOCK = {  # open_clip's names in one transformer block -> transformers'
-    "ln_1": "layer_norm1",
-    "ln_2": "layer_norm2",
-    "mlp.c_fc": "mlp.fc1",
-    "mlp.c_proj": "mlp.fc2",
-    "attn.out_proj": "self_attn.out_proj",
-}
-
-
-def names_of(layers):
-    """[(open_clip name, transformers name, part)]: `part` 0, 1, 2 is q, k or v of a fused projection, else None."""
-    names = [
-        ("token_embedding.weight", "embeddings.token_embedding.weight", None),
-        ("positional_embedding", "embeddings.position_embedding.weight", None),
-    ]
-    for layer in range(layers):
-        ours, theirs = f"transformer.resblocks.{layer}", f"encoder.layers.{layer}"
-        for kind in ("weight", "bias"):
-            names += [(f"{ours}.{a}.{kind}", f"{theirs}.{b}.{kind}", None) for a, b in BLOCK.items()]
-            for part, letter in enumerate("qkv"):
-                names.append((f"{ours}.attn.in_proj_{kind}", f"{theirs}.self_attn.{letter}_proj.{kind}", part))
-    return names + [(f"ln_final.{kind}", f"final_layer_norm.{kind}", None) for kind in ("weight", "bias")]
-
-
-def to_transformers(model):
-    """The text tower of an open_clip CLIP as a `transformers.CLIPTextModel`: the same hidden states, exactly."""
-    from transformers import CLIPTextConfig, CLIPTextModel
-
-    check_text_tower(model)
-    tower, settings = model.text_tower, model.config["model_cfg"]["text_cfg"]
-    vocabulary, width = tower.token_embedding.weight.shape
-    config = CLIPTextConfig(
-        vocab_size=vocabulary,
-        hidden_size=width,
-        intermediate_size=tower.transformer.resblocks[0].mlp.c_fc.out_features,
-        projection_dim=model.config["model_cfg"]["embed_dim"],
-        num_hidden_layers=len(tower.transformer.resblocks),
-        num_attention_heads=settings["heads"],
-        max_position_embeddings=len(tower.positional_embedding),
-        hidden_act="quick_gelu" if model.config["model_cfg"].get("quick_gelu") else "gelu",
-        bos_token_id=vocabulary - 2,
-        eos_token_id=vocabulary - 1,  # transformers pools at the first of these; a wrong one is no error there
-        pad_token_id=0,
-    )
-    weights = tower.state_dict()
-    found = {
-        theirs: weights[ours] if part is None else weights[ours].chunk(3)[part]
-        for ours, theirs, part in names_of(config.num_hidden_layers)
-    }
-    encoder = CLIPTextModel(config)
-    encoder.load_state_dict({name: value.detach().clone() for name, value in found.items()}, strict=False)
-    absent = [name for name, _ in encoder.named_parameters() if name not in found]
-    if absent:
-        raise CliperaseError(f"transformers' text model has a weight {absent[0]!r} that open_clip's lacks")
-    return encoder.to(model.device).eval()
-
-
-@torch.no_grad()
-def from_transformers(model, encoder):
-    """Write the weights of a `CLIPTextModel` back into the text tower of `model`, in place; shapes must agree."""
-    check_text_tower(model)
-    tower, weights = model.text_tower, encoder.state_dict()
-    parameters = dict(tower.named_parameters())
-    for ours, theirs, part in names_of(len(tower.transformer.resblocks)):
-        place = parameters[ours] if part is None else parameters[ours].chunk(3)[part]
-        if theirs not in weights or weights[theirs].shape != place.shape:
-            raise CliperaseError(f"text encoder: {theirs} is not the {tuple(place.shape)} that the CLIP model has")
-        place.copy_(weights[theirs])
-
-
-def check_text_tower(model):
-    if not hasattr(getattr(model, "text_tower", None), "transformer") or not hasattr(model.text_tower, "ln_final"):
-        raise CliperaseError(f"{type(model).__name__} has no CLIP text tower to convert; give an open_clip CLIP model")
-
-
-def clip_tokenizer(context_length):
-    """`transformers.CLIPTokenizer` from the byte-pair table inside open_clip: no hub, no files.
-
-    It pads as open_clip does, with token 0, which is "!". transformers then reads every "!" of a prompt as that token,
-    where open_clip reads it as a part of words: the two agree on prompts without one.
-    """
-    import open_clip
-    from transformers import CLIPTokenizer
-
-    source = open_clip.SimpleTokenizer()
-    renamed = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
-    vocabulary = {renamed.get(token, token): number for token, number in source.encoder.items()}
-    merges = [pair for pair, _ in sorted(source.bpe_ranks.items(), key=lambda item: item[1])]
-    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=merges, pad_token="!", model_max_length=context_length)
-    return check_tokenizer(tokenizer, "made from open_clip")
-
-
-def check_tokenizer(tokenizer, said):
-    """The same tokenizer, unless it is the empty one that transformers gives silently where files are missing."""
-    if len(tokenizer) != VOCABULARY:
-        raise CliperaseError(
-            f"tokenizer {said} has {len(tokenizer)} tokens, not {VOCABULARY}; are its files all there?"
-        )
-    return tokenizer
 
 
 def load_pipeline(source, device=None):
@@ -178,8 +79,9 @@ def swap_text_encoder(pipeline, model):
 def generate(pipeline, prompts, images, seed=0, steps=20, guidance=3.0, batch_size=50):
     """`images` pictures of each of P prompts: (P, images, 3, H, W) uint8.
 
-    The noise depends on the prompt's place, the picture's number and the seed only: it is the same for every text
-    encoder, so that pictures before and after can be laid side by side.
+    The first noise depends on the prompt's place, the picture's number and the seed only: it is the same for every text
+    encoder, so that pictures before and after can be laid side by side. A scheduler that adds noise on its way, unlike
+    DDIM, draws it for each batch of `batch_size`.
     """
     shape = (images, pipeline.unet.config.in_channels, *2 * (pipeline.unet.config.sample_size,))
     streams = [torch.Generator().manual_seed(1000 * seed + place) for place in range(len(prompts))]
@@ -212,20 +114,24 @@ class ZeroShotDetector:
 
 
 class ObjectDetector:
-    """Which of the `concepts` an object detector of `transformers` finds, with at least `threshold` confidence."""
+    """Which of the `concepts` an object detector of `transformers` finds, with at least `threshold` confidence.
 
-    def __init__(self, source, concepts, threshold=0.5):
+    `named`: it has no classes of its own and is asked for the concepts by name, as OWL-ViT is.
+    """
+
+    def __init__(self, source, concepts, threshold=0.5, named=False):
         from transformers import pipeline
 
+        self.concepts, self.threshold = list(concepts), threshold
+        self.asked = {"candidate_labels": self.concepts} if named else {}
         try:
-            self.find = pipeline("object-detection", model=source)
+            self.find = pipeline("zero-shot-object-detection" if named else "object-detection", model=source)
         except Exception as error:
             raise CliperaseError(f"detector {source!r} cannot be loaded ({reason_of(error)})") from None
-        known = set(self.find.model.config.label2id)
+        known = set(self.concepts if named else self.find.model.config.label2id)
         unknown = [name for name in concepts if name not in known]
         if unknown:
             raise CliperaseError(f"detector {source!r} knows no {unknown[0]!r}; it knows {', '.join(sorted(known))}")
-        self.concepts, self.threshold = list(concepts), threshold
 
     def __call__(self, images):
         """(N, 3, H, W) uint8 -> (N, C) bool: a picture may show several, or none."""
@@ -233,22 +139,28 @@ class ObjectDetector:
 
         rows = []
         for image in images:
-            found = self.find(Image.fromarray(image.permute(1, 2, 0).numpy()), threshold=self.threshold)
+            picture = Image.fromarray(image.permute(1, 2, 0).numpy())
+            found = self.find(picture, threshold=self.threshold, **self.asked)
             labels = {each["label"] for each in found}
             rows.append([name in labels for name in self.concepts])
         return torch.tensor(rows)
 
 
 def create_detector(source, concepts, threshold=0.5):
-    """`coco:<name or folder>` is an object detector of transformers; anything else a model of `load_model`."""
-    if str(source).startswith("coco:"):
-        return ObjectDetector(str(source).removeprefix("coco:"), concepts, threshold)
+    """A detector by its name: an object detector of transformers, or a model of `load_model`.
+
+    `coco:<name or folder>` has classes of its own, `open:<name or folder>` is asked for the concepts by name.
+    """
+    kind, _, name = str(source).partition(":")
+    if kind in ("coco", "open"):
+        return ObjectDetector(name, concepts, threshold, named=kind == "open")
     return ZeroShotDetector(load_model(source, pick_device()), concepts)
 
 
 def run_diffusion(params, data, model_folder, source, detector, pictures=()):
     """(sample grids for the picture, rows for the table): every row of the section `diffusion`, every seed.
 
+    A grid (C, `shown`, H, W, 3) holds the first pictures of each concept, the seeds in turn.
     `data` and `model_folder`: what is unlearned; `source`: the pipeline; `detector`: see `create_detector`;
     `pictures`: data sets on whose test split the detector itself is measured.
     """
@@ -258,7 +170,7 @@ def run_diffusion(params, data, model_folder, source, detector, pictures=()):
     detect = create_detector(detector, concepts, settings["threshold"])
     bench = Bench.load(params, data, model_folder, ("validation",))
     prompts = [settings["prompt"].format(name) for name in concepts]
-    sampling = {name: settings[name] for name in ("images", "steps", "guidance")}
+    sampling = {name: settings[name] for name in ("images", "steps", "guidance")} | {"batch_size": settings["batch"]}
     rows, grids = detector_rows(detect, concepts, pictures, bench.about), {}
 
     def record(method, forgotten, seed, seconds=0.0):
@@ -268,9 +180,8 @@ def run_diffusion(params, data, model_folder, source, detector, pictures=()):
             about = {**bench.about, "experiment": "diffusion", "method": method, "concept": concept}
             about |= {"seed": str(seed), "split": SPLIT}
             rows.extend(rows_of(about, rate_metrics(rates, concepts, concept), seconds))
-        if seed == params["seeds"][0]:
-            name = method if method == "original" else f"{method}/{forgotten[0]}"
-            grids[name] = found[:, : settings["shown"]].permute(0, 1, 3, 4, 2).contiguous().numpy()
+        name = method if method == "original" else f"{method}/{forgotten[0]}"
+        grids.setdefault(name, []).append(found[:, : settings["shown"]].permute(0, 1, 3, 4, 2))
 
     for seed in params["seeds"]:
         swap_text_encoder(pipeline, bench.model)
@@ -284,7 +195,8 @@ def run_diffusion(params, data, model_folder, source, detector, pictures=()):
                 seconds = round(time.perf_counter() - start, 2)
                 swap_text_encoder(pipeline, model)
                 record(row, [concept], seed, seconds)
-    return grids, pd.DataFrame(rows)[COLUMNS]
+    in_turn = {name: torch.stack(of_seeds, dim=2).flatten(1, 2) for name, of_seeds in grids.items()}
+    return {name: grid[:, : settings["shown"]].numpy() for name, grid in in_turn.items()}, pd.DataFrame(rows)[COLUMNS]
 
 
 def check_settings(settings, params):
@@ -296,7 +208,7 @@ def check_settings(settings, params):
     absent = [name for name in settings["forgotten"] if name not in settings["concepts"]]
     if absent:
         raise CliperaseError(f"{said}: {absent[0]!r} is forgotten but not among the concepts; add it to them")
-    for name in ("images", "steps", "shown"):
+    for name in ("images", "steps", "batch", "shown"):
         if type(settings[name]) is not int or settings[name] < 1:
             raise CliperaseError(f"{said}: {name} is {settings[name]!r}; give a whole number of at least 1")
     for name in ("guidance", "threshold"):

@@ -16,8 +16,9 @@ from cliperase.encoders import load_model, pick_device
 from cliperase.errors import CliperaseError
 from cliperase.evaluate import encode_images
 from cliperase.features import Features, Original
+from cliperase.files import check_writable
 from cliperase.methods import takes_steps
-from cliperase.results import check_writable, peak_megabytes, reset_peak
+from cliperase.results import peak_megabytes, reset_peak
 from cliperase.train import train
 
 WARM_UP, MEASURED = 2, 5  # steps

@@ -265,7 +265,21 @@ def load_model(source, device="cpu"):
         raise CliperaseError(
             f"model {str(source)!r} cannot be loaded ({reason_of(error)}); is it whole, and of this architecture?"
         ) from None
+    check_vocabulary(tokenizer, model, source)
     return OpenCLIP(model, tokenizer, read_config(folder, name, model, quick)).to(device).eval()
+
+
+def check_vocabulary(tokenizer, model, source):
+    """Text towers of transformers have its tokenizers, and it makes one of a few tokens where it finds no files.
+
+    A whole one may have fewer tokens than the embedding has rows, which are often rounded up, but not half as many.
+    """
+    tokens = len(tokenizer.tokenizer) if hasattr(tokenizer, "tokenizer") else tokenizer.vocab_size
+    rows = getattr(model, "vocab_size", 0)
+    if tokens < rows / 2:
+        raise CliperaseError(
+            f"tokenizer of model {str(source)!r} has {tokens} tokens, the model {rows}; are its files all there?"
+        )
 
 
 def is_blip(source):

@@ -193,7 +193,7 @@ PLANS = {
     "blip": plan_own("blip"),
     "efficiency": plan_efficiency,
 }
-HELD_OUT = ("main", "ablation")  # experiments that are also measured on drawings of other families
+HELD_OUT = ("main", "ablation")  # experiments that are also measured on the same things from another source
 
 
 def run_experiment(name, params, data, model, rows=None):
@@ -202,8 +202,14 @@ def run_experiment(name, params, data, model, rows=None):
     if name not in ("main", "efficiency"):
         params = {**params, "model": section_of(params, name).get("model_name", params["model"])}
     runs = only_rows(PLANS[name](params, load_pairs(data, "validation")), rows)
-    splits = ("validation", "test", "heldout") if name in HELD_OUT else ("validation", "test")
-    return run_all(params, data, model, runs, splits, alone=name == "efficiency")
+    held_out = ["heldout"] if name in HELD_OUT and "heldout" in splits_of(params, data) else []
+    return run_all(params, data, model, runs, ("validation", "test", *held_out), alone=name == "efficiency")
+
+
+def splits_of(params, data):
+    """The splits of a data set, by the parameters that it was made with: a mapping or a list of their names."""
+    settings = section(params, f"data.sets.{Path(data).name}")
+    return settings["per_class"] if "per_class" in settings else settings["images"]
 
 
 def check_params(params):
@@ -230,10 +236,8 @@ def part_names(params):
     """Names of the part tables that make up the results of a profile."""
     return [
         *(f"main-{row}" for row in (*REFERENCES, *section(params, "methods"))),
-        "ablation",
         *section(params, "experiments"),
-        *[name for name in ("blip", "captioning", "diffusion") if name in params],
-        "embedding",
+        *[name for name in ("ablation", "blip", "captioning", "diffusion", "embedding") if name in params],
     ]
 
 

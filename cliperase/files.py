@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and whether they can be."""
 
 import os
 from contextlib import contextmanager
@@ -25,3 +25,15 @@ def whole_file(path):
     finally:
         if partial.exists():
             partial.unlink()
+
+
+def check_writable(path):
+    """Fail before hours of work, not after: the folder of `path` must take a file."""
+    folder = Path(path).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".cliperase-probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise CliperaseError(f"{folder} cannot be written ({error.strerror}); name another folder") from None

@@ -17,8 +17,8 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.autoencoders.vae import DecoderOutput
 
 from cliperase.checkpoints import remove_checkpoint
+from cliperase.conversion import clip_tokenizer, to_transformers
 from cliperase.datasets import EpochSampler, load_pairs
-from cliperase.diffusion import clip_tokenizer, to_transformers
 from cliperase.encoders import load_model, pick_device
 from cliperase.errors import CliperaseError
 from cliperase.pretraining import Training, checkpoint_beside, configuration, fix_threads, last_tenth

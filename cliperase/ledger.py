@@ -31,13 +31,16 @@ def paper_cells(experiment):
 
 
 def verdict(ours, paper, our_baseline, paper_baseline):
-    """`match`, `same direction` (the change against the baseline has the paper's sign), `differs`, `not run`."""
+    """`match`, `same direction` (the change against the baseline has the paper's sign), `differs`, `not run`.
+
+    Numbers that are close because one has risen and the other fallen are no match.
+    """
     if ours is None or math.isnan(ours):
         return "not run"
-    if abs(ours - paper) <= MATCH_POINTS:
-        return "match"
     our_change, paper_change = ours - our_baseline, paper - paper_baseline
     moved = abs(our_change) > MOVED_POINTS and abs(paper_change) > MOVED_POINTS
+    if abs(ours - paper) <= MATCH_POINTS and not (moved and our_change * paper_change < 0):
+        return "match"
     return "same direction" if moved and our_change * paper_change > 0 else "differs"
 
 

@@ -39,7 +39,8 @@ def info_nce(image_features, text_features, logit_scale, text_ids, targets="iden
         positives = torch.eye(len(text_ids), len(ids), device=ids.device)
     else:
         positives = (text_ids[:, None] == ids[None, :]).float()
-    positives = (positives / positives.sum(dim=1, keepdim=True)).to(image_features.dtype)
+    positives = positives.to(image_features.dtype)
+    positives = positives / positives.sum(dim=1, keepdim=True)
     image_to_text = F.cross_entropy(logit_scale * image_features @ texts.T, positives)
     text_to_image = F.cross_entropy(logit_scale * text_features @ images.T, positives)
     return (image_to_text + text_to_image) / 2

@@ -1,5 +1,7 @@
 """The figures that several notebooks share, and their one style."""
 
+import io
+import os
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -8,14 +10,22 @@ import seaborn as sns
 from matplotlib.colors import to_rgb
 from matplotlib.ticker import MaxNLocator
 
+from cliperase.reporting import COMPARE
+
 OURS, PAPER, GUIDE = "#0072B2", "#D55E00", "0.75"  # Okabe-Ito blue and vermilion, told apart by all readers
 
 
 def publish_figure(figure, name, folder):
-    """Write `<folder>/<name>.png` and `.svg`, byte-identical for identical data."""
-    folder = Path(folder)
-    figure.savefig(folder / f"{name}.png", dpi=160, metadata={"Software": None})
-    figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
+    """Write `<folder>/<name>.png` and `.svg`, byte-identical for identical data.
+
+    Where `reporting.COMPARE` is set nothing is written: pictures are drawn, and theirs must be there.
+    """
+    for kind, options in {"png": {"dpi": 160, "metadata": {"Software": None}},
+                          "svg": {"metadata": {"Date": None, "Creator": None}}}.items():  # fmt: skip
+        path = Path(folder) / f"{name}.{kind}"
+        if os.environ.get(COMPARE):
+            assert path.is_file(), f"{path} is missing; run `dvc repro`"
+        figure.savefig(io.BytesIO() if os.environ.get(COMPARE) else path, format=kind, **options)
 
 
 def use_style():
@@ -48,6 +58,8 @@ def dot_plot(rows, order, panels, paper=None, reference="original", ours=("CLIPE
     sns.despine(figure, left=True)
     figure.tight_layout(w_pad=1.2)
     name_marks(axes[0], {"|": ("mean", "0.25"), "o": ("a run", "0.25"), "D": ("paper", PAPER)})
+    if any(line.get_marker() in "<>" for axis in axes[0] for line in axis.lines):
+        figure.text(0.01, 0.012, "◀ ▶ beyond the axis: value", fontsize=7.5, color="0.4")
     return figure, axes[0]
 
 
@@ -158,6 +170,13 @@ def cut_grid(rows, order, panels, cuts, paper=None, marks=(), ours="CLIPErase", 
     figure.tight_layout(h_pad=1.5, w_pad=1.5)
     name_marks([axes[0, 0]], {"D": ("paper", PAPER)})
     return figure, axes
+
+
+def write_number(axis, value, y, others, ink, room=17):
+    """A mark's number: on its left if none of the marks `others` stands within `room` there, else above it."""
+    free = not any(value - room < other < value - 1 for other in others)
+    place = {"xytext": (-5, 0), "ha": "right", "va": "center"} if free else {"xytext": (0, 4), "ha": "center"}
+    axis.annotate(f"{value:.0f}", (value, y), textcoords="offset points", fontsize=7.5, color=ink, zorder=5, **place)
 
 
 def draw_cuts(axis, found, height, ink, published):

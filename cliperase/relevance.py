@@ -88,12 +88,15 @@ def grad_cam(model, images, texts):
 def gradient_rollout(model, images, texts):
     """R <- R + A R from the first layer to the last, A = mean over heads of (gradient × attention)⁺."""
     attentions, gradients = cosine_gradients(model, images, texts, recorded_attention)
-    weighted = [(a * g).relu().mean(dim=1) for a, g in zip(attentions, gradients, strict=True)]
-    tokens = weighted[0].shape[-1]
-    joint = torch.eye(tokens, device=weighted[0].device).expand_as(weighted[0])
-    for layer in weighted:
-        joint = joint + layer @ joint
-    return patch_grid(model.model.visual, joint)
+    return patch_grid(model.model.visual, weighted_rollout(attentions, gradients))
+
+
+def weighted_rollout(attentions, gradients):
+    """R <- R + A R from R = I, A as above: (N, heads, L, L) each of both, first layer first -> (N, L, L)."""
+    joint = torch.eye(attentions[0].shape[-1], device=attentions[0].device)
+    for attention, gradient in zip(attentions, gradients, strict=True):
+        joint = joint + (attention * gradient).relu().mean(dim=1) @ joint
+    return joint
 
 
 def plain_rollout(model, images, texts):

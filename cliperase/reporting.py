@@ -1,6 +1,7 @@
 """Summaries of the results and the tables that notebooks show and publish."""
 
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from IPython.display import Markdown, display
 from cliperase.methods import REFERENCES
 from cliperase.results import mean_interval, read_results
 from cliperase.tasks import harmonic_mean
+
+COMPARE = "CLIPERASE_COMPARE"  # set by `make test`: notebooks that are checked must not change what they are to match
 
 
 def find_root():
@@ -222,9 +225,15 @@ def markdown(table):
 
 
 def publish_table(table, name, folder, numbers=None):
-    """Write `<folder>/<name>.md`, to be read, and `.csv`: the table's `numbers`, where it shows them as text."""
-    folder = Path(folder)
-    (table if numbers is None else numbers).to_csv(
-        folder / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n"
-    )
-    (folder / f"{name}.md").write_text(markdown(table) + "\n")
+    """Write `<folder>/<name>.md`, to be read, and `.csv`: the table's `numbers`, where it shows them as text.
+
+    Where `COMPARE` is set nothing is written, and what is there must be the same.
+    """
+    numbers = table if numbers is None else numbers
+    texts = {"md": markdown(table) + "\n", "csv": numbers.to_csv(index=False, float_format="%.6g", lineterminator="\n")}
+    for kind, text in texts.items():
+        path = Path(folder) / f"{name}.{kind}"
+        if not os.environ.get(COMPARE):
+            path.write_text(text)
+        elif not path.is_file() or path.read_text() != text:
+            raise AssertionError(f"{path} is not what this notebook publishes; run `dvc repro`")

@@ -62,18 +62,6 @@ def write_table(table, path):
         table.to_csv(partial, index=False, float_format="%.6g", lineterminator="\n")
 
 
-def check_writable(path):
-    """Fail before hours of work, not after: the folder of `path` must take a file."""
-    folder = Path(path).parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".cliperase-probe"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise CliperaseError(f"{folder} cannot be written ({error.strerror}); name another folder") from None
-
-
 def read_results(path):
     """The results table, checked: columns, known provenance, and one value per key."""
     try:

@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from cliperase.datasets import load_pairs
+from cliperase.errors import end_in_one_line
 
 PER_CLASS, COLUMNS, LABEL_WIDTH, GAP = 8, 5, 92, 2
 EXAMPLES, EXAMPLE_COLUMNS, PICTURE_SIDE = 12, 2, 128
@@ -62,4 +63,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    end_in_one_line(main)

@@ -17,6 +17,10 @@ import numpy as np
 import yaml
 from PIL import Image, ImageDraw, ImageFont
 
+from cliperase.datasets import SHARD_NAME
+from cliperase.errors import CliperaseError, reason_of
+from cliperase.files import check_writable
+
 LEAST_CONTRAST = 50  # luminance difference of drawing and background, of 255
 DARK, LIGHT = 80, 190  # luminance of plain drawings at most, of their backgrounds at least
 GLYPH_SIZE = 96  # glyphs are drawn large once and resized per image, so that poses stay smooth
@@ -85,7 +89,7 @@ def find_glyphs(family, name):
     table = name_table(family)
     found = [glyph for weight in WEIGHTS.get(family, ("",)) for glyph in table.get(name + weight, [])]
     if not found:
-        raise SystemExit(f"icons.yaml: family {family!r} has no drawing named {name!r}; correct the name")
+        raise CliperaseError(f"icons.yaml: family {family!r} has no drawing named {name!r}; correct the name")
     return found
 
 
@@ -99,7 +103,7 @@ def draw_glyph(font_path, character):
     ImageDraw.Draw(canvas).text(position, character, font=font, fill="white", embedded_color=colour)
     box = canvas.getbbox()
     if box is None:
-        raise SystemExit(f"{Path(font_path).name}: character U+{ord(character):04X} draws nothing")
+        raise CliperaseError(f"{Path(font_path).name}: character U+{ord(character):04X} draws nothing")
     ink = canvas.crop(box)
     ink.thumbnail((GLYPH_SIZE, GLYPH_SIZE), Image.LANCZOS)
     square = Image.new("RGBA", (GLYPH_SIZE, GLYPH_SIZE))
@@ -236,7 +240,11 @@ def read_arguments(description):
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     arguments = parser.parse_args()
-    settings = yaml.safe_load(arguments.params.read_text())["data"]
+    try:
+        settings = yaml.safe_load(arguments.params.read_text())["data"]
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise CliperaseError(f"parameters {arguments.params}: no section 'data' ({reason_of(error)}); add it") from None
+    check_writable(arguments.output / SHARD_NAME)  # before minutes of rendering
     if arguments.set not in settings["sets"]:
-        raise SystemExit(f"{arguments.params}: no data set {arguments.set!r}; it has {', '.join(settings['sets'])}")
+        raise CliperaseError(f"{arguments.params}: no data set {arguments.set!r}; it has {', '.join(settings['sets'])}")
     return arguments.output, {**settings, **settings["sets"][arguments.set]}

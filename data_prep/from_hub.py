@@ -11,6 +11,7 @@ that also stands in another split, or twice, is left out: CIFAR-100 has a few of
 import argparse
 import hashlib
 import io
+import re
 import sys
 from pathlib import Path
 
@@ -49,24 +50,46 @@ def read_split(source, split):
 
 
 def with_captions(table, source, label=None, captions=None):
-    """The columns of the schema; captions from class names, or from a column of strings or lists of them."""
-    name = label or captions
-    if name not in table.column_names:
-        raise CliperaseError(f"{source!r} has no column {name!r}; it has {', '.join(table.column_names)}")
-    feature = table.features[name]
+    """The columns of the schema; captions from class names, or the data set's own (see `own_captions`)."""
     if label:
-        if not isinstance(feature, datasets.ClassLabel):
-            raise CliperaseError(f"column {label!r} of {source!r} is {feature}, not a ClassLabel with names")
-        names = [one.replace("_", " ") for one in feature.names]
-        said = [[template.format(names[i]) for template in TEMPLATES] for i in table[label][:]]
+        names, said = class_captions(table, source, label)
     else:
-        said = [[row] if isinstance(row, str) else list(row) for row in table[captions][:]]
+        said = own_captions(table, source, captions)
     kept = table.select_columns(["image", *([label] if label else [])])
     if label:
         kept = kept.rename_column(label, "label").cast_column("label", datasets.ClassLabel(names=names))
     kept = kept.add_column("captions", said, feature=datasets.List(datasets.Value("string")))
     kept = kept.add_column("source", [Path(source).name] * len(kept), feature=datasets.Value("string"))
     return kept.select_columns(["image", "captions", *(["label"] if label else []), "source"])
+
+
+def class_captions(table, source, label):
+    """(class names, captions of each row) of a column of classes."""
+    feature = table.features[known_column(table, source, label)]
+    if not isinstance(feature, datasets.ClassLabel):
+        raise CliperaseError(f"column {label!r} of {source!r} is {feature}, not a ClassLabel with names")
+    names = [one.replace("_", " ") for one in feature.names]
+    return names, [[template.format(names[i]) for template in TEMPLATES] for i in table[label][:]]
+
+
+def own_captions(table, source, name):
+    """The captions of each row: in the column `name`, strings or lists of them, or in columns `name_0`, `name_1`, …"""
+    numbered = [column for column in table.column_names if re.fullmatch(rf"{re.escape(name)}_\d+", column)]
+    if name not in table.column_names and numbered:
+        rows = zip(*(table[column][:] for column in numbered), strict=True)
+    else:
+        rows = table[known_column(table, source, name)][:]
+    said = [[row] if isinstance(row, str) else list(row or ()) for row in rows]
+    for number, row in enumerate(said):
+        if not row or not all(isinstance(text, str) for text in row):
+            raise CliperaseError(f"row {number} of {source!r} has no caption in {name!r}, or one that is no text")
+    return said
+
+
+def known_column(table, source, name):
+    if name not in table.column_names:
+        raise CliperaseError(f"{source!r} has no column {name!r}; it has {', '.join(table.column_names)}")
+    return name
 
 
 def digests(table):

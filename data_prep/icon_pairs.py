@@ -24,6 +24,7 @@ from drawings import (
 from tqdm import tqdm
 
 from cliperase.datasets import features_schema, write_split
+from cliperase.errors import end_in_one_line
 
 
 class Pair(NamedTuple):
@@ -74,4 +75,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    end_in_one_line(main)

@@ -26,6 +26,7 @@ from drawings import (
 from tqdm import tqdm
 
 from cliperase.datasets import features_schema, write_split
+from cliperase.errors import end_in_one_line
 
 SHARES = (0.6, 0.95)  # an object's side as a share of its cell
 DARKEST = 64  # least value of a background's channels: the black outlines of OpenMoji must show
@@ -107,4 +108,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    end_in_one_line(main)

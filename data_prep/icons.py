@@ -14,6 +14,7 @@ from drawings import drawings_of, encode_png, random_colours, read_arguments, re
 from tqdm import tqdm
 
 from cliperase.datasets import features_schema, write_split
+from cliperase.errors import CliperaseError, end_in_one_line
 
 
 def render_split(table, split, per_class, families, templates, size, seed, plain=False):
@@ -37,7 +38,7 @@ def narrowed(table, classes=None, drawings="all"):
     """The table with only these classes, and with only the `first` drawing that a family has of each."""
     for name in classes or ():
         if name not in table["classes"]:
-            raise SystemExit(f"params.yaml: no class {name!r} in icons.yaml")
+            raise CliperaseError(f"params.yaml: no class {name!r} in icons.yaml")
     most = 1 if drawings == "first" else None
     chosen = {name: table["classes"][name] for name in classes or table["classes"]}
     kept = {name: {family: names[:most] for family, names in found.items()} for name, found in chosen.items()}
@@ -48,7 +49,7 @@ def one_of(settings, name, options):
     """The setting of a set; the first option where it has none."""
     found = settings.get(name, options[0])
     if found not in options:
-        raise SystemExit(f"params.yaml: {name} is {found!r}; choose {' or '.join(options)}")
+        raise CliperaseError(f"params.yaml: {name} is {found!r}; choose {' or '.join(options)}")
     return found
 
 
@@ -66,4 +67,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    end_in_one_line(main)

@@ -114,8 +114,8 @@ claim("and about at least 90 % of each concept as the generator learnt it", (lea
 #
 # **Intervals.** A rate is a count, so the pictures of all seeds are pooled and the interval is Wilson's, of a binomial
 # proportion, 95 %. It says how far other noise could move the rate. That pictures of one seed share an unlearned
-# encoder is not in it: where the encoders of the seeds differ, the true interval is wider (below, each seed has its
-# dot).
+# encoder is not in it: where the encoders of the seeds differ, the true interval is wider. So the lowest and the
+# highest seed stand beside it, in the column *by seed*.
 #
 # **Beside the paper.** `paper` is its rate of the forgotten concept. A `match` is within 2 points, the
 # `same direction` a change from before with the paper's sign. Of the original it is only asked whether it matches.
@@ -142,6 +142,12 @@ def with_interval(rate, count):
     return f"{rate:.1f} ({low:.1f} to {high:.1f})"
 
 
+def reach(method, concept):
+    """The lowest and the highest seed's rate of the forgotten concept."""
+    chosen = (rows.method == method) & (rows.concept == concept) & (rows.metric == "detection_rate")
+    return f"{rows[chosen].value.min():.1f} to {rows[chosen].value.max():.1f}"
+
+
 def beside(row):
     """The paper's cell with difference and verdict, dashes where it has none."""
     cell = published.get((row.method, row.concept))
@@ -160,6 +166,8 @@ def written(row):
     names = ["forgotten seen", "others seen", "seen unasked"]
     for name, (metric, prompts) in zip(names, METRICS.items(), strict=True):
         said[name] = with_interval(row[metric], pictures * prompts)
+        if metric == "detection_rate":
+            said["by seed"] = reach(row.method, row.concept)
     return said | beside(row) | {"provenance": provenance}
 
 
@@ -193,8 +201,9 @@ print(f"margin: {MARGIN:g} points")
 # %% [markdown]
 # ## The pictures
 #
-# Nothing is chosen: the first pictures of the first seed, all that are kept of the forgotten concept and the first of
-# every other. In a column the noise is the same, and only the text encoder differs.
+# Nothing is chosen: the first pictures of the seeds in turn, all that are kept of the forgotten concept and the first
+# of every other. In a column the noise is the same, and only the text encoder differs, which is another one for each
+# seed.
 
 # %%
 STEP, GAP, ROOM = 1.07, 0.4, 1.75  # of a picture's side: from one to the next, between groups, over a block
@@ -293,7 +302,7 @@ publish_figure(figure, "diffusion_rates", root / publish_to)
 starts = rates.loc["original"].loc[forgotten_concepts, each]
 assert (starts.nunique() == 1).all()  # one model, the same noise: the same pictures, whatever is to be forgotten
 before = starts.iloc[0].set_axis(concepts)
-print(before.map("{:.1f} %".format).to_string())
+print(before.map(lambda rate: with_interval(rate, pictures)).to_string())
 claim("before, every concept is detected in at least 85 % of its pictures", (before >= 85).all())
 
 # %% [markdown]
@@ -304,7 +313,7 @@ claim("before, every concept is detected in at least 85 % of its pictures", (bef
 # %%
 limit = max(cell["value"] for (method, _), cell in published.items() if method == "CLIPErase")
 left = rates.detection_rate["CLIPErase"][forgotten_concepts].rename_axis(None)
-print(left.map("{:.1f} %".format).to_string())
+print(left.map(lambda rate: with_interval(rate, pictures)).to_string())
 claim(f"after CLIPErase, either forgotten concept is detected in at most {limit:g} %", (left <= limit).all())
 
 # %% [markdown]
@@ -345,7 +354,7 @@ if (before < 85).any():
     print(
         f"The generator draws what it is asked for in only {drawn:.1f} % of its pictures before anything is forgotten:"
     )
-    print("it has learnt too little, and a rate near zero afterwards says little, here and in the ledger.")
+    print("it draws too badly, and a rate near zero afterwards says little, here and in the ledger.")
 print(f"A detector that guesses names the forgotten concept in {100 / len(concepts):.1f} % of pictures.")
 for name in forgotten_concepts:
     low, high = interval(left[name], pictures)

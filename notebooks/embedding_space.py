@@ -30,6 +30,7 @@ publish_to = "figures"
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.colors import LinearSegmentedColormap
 
 from cliperase.plotting import publish_figure, use_style
@@ -87,17 +88,19 @@ show(table)
 # ## The embedding space
 #
 # Orange: images of the forgotten concept; black star: its prompt; blue line: from the middle of these images to
-# the prompt. Of the other classes the few that are named have a tint of their own, and all the rest are one grey, so
-# that their clusters cannot be told apart by eye; plus signs are their prompts. Below each panel stands what was
+# the prompt. Every other class has a colour, paler and smaller where it is not named; so many colours are alike, but
+# neighbours mostly differ. Plus signs are their prompts. Below each panel stands what was
 # measured in the full space: the mean cosine of the forgotten images and their prompt, and the cluster purity.
 # Distances between far clusters mean little in either projection.
 
 # %%
-APPLE, LINK, QUIET = "#D55E00", "#0072B2", "0.80"  # Okabe-Ito vermilion and blue
+APPLE, LINK = "#D55E00", "#0072B2"  # Okabe-Ito vermilion and blue
 TINTS = ["#7CC4A8", "#9CC9E8", "#D9A6C2", "#E3C277", "#8FA8C8", "#B5B58A", "#C2A58F", "#A79CC9"]  # pale
 wanted = ["Apple logo", "lemon", "bicycle", "hammer", "umbrella", "guitar", "snowflake", "keyboard"]
 named = {name: tint for name, tint in zip(wanted, TINTS, strict=True) if name in classes and name != forgotten}
-print(f"named and tinted: {len(named)} of the {len(classes) - 1} other classes; grey: {len(classes) - 1 - len(named)}")
+unnamed = [name for name in classes if name not in named and name != forgotten]
+PALE = dict(zip(unnamed, sns.husl_palette(len(unnamed), s=0.55, l=0.84), strict=True))
+print(f"named: {len(named)} of the {len(classes) - 1} other classes")
 backing = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.6}
 
 
@@ -137,9 +140,10 @@ def name_it(axis, point, text, standing, loud, quiet, **style):
 
 
 def draw_others(axis, points):
-    """Every class but the forgotten one: pale, prompts as plus signs, a few tinted."""
+    """Every class but the forgotten one in its colour, prompts as plus signs; the named ones on top."""
     others = label != space["forgotten"]
-    axis.plot(*points[others & ~is_text].T, "o", markersize=1.8, color=QUIET, mew=0)
+    for name, pale in PALE.items():
+        axis.plot(*points[(classes[label] == name) & ~is_text].T, "o", markersize=1.9, color=pale, mew=0)
     axis.plot(*points[others & is_text].T, "+", markersize=4, color="0.45", mew=0.7)
     for name, tint in named.items():
         axis.plot(*points[(classes[label] == name) & ~is_text].T, "o", markersize=2.8, color=tint, mew=0)

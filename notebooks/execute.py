@@ -1,7 +1,9 @@
 """Execute a notebook: `notebooks/<name>.py` (jupytext percent script) -> `notebooks/<name>.ipynb` with outputs.
 
     python notebooks/execute.py main_results
+    python notebooks/execute.py main_results --profile cifar
 
+Another profile than icons has a folder of its own for notebooks and for what they publish.
 papermill runs it; what would differ from run to run (times, random cell ids, papermill's own notes) is
 then normalised, so that a second run writes the same bytes.
 """
@@ -63,14 +65,26 @@ def joined(outputs):
     return whole
 
 
+def of_profile(name):
+    """(folder of the notebooks, parameters) of a profile; the notebooks themselves name those of the icons."""
+    if name == "icons":
+        return FOLDER, {}
+    published = Path("figures") / name
+    (FOLDER.parent / published).mkdir(parents=True, exist_ok=True)
+    return FOLDER / name, {"results": f"metrics/{name}/results.csv", "publish_to": str(published)}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name")
+    parser.add_argument("--profile", default="icons")
     parser.add_argument("--output", type=Path)
     parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     arguments = parser.parse_args()
     logging.getLogger("papermill").setLevel(logging.WARNING)
-    execute(arguments.name, arguments.output or FOLDER / f"{arguments.name}.ipynb", dict(arguments.parameter))
+    folder, parameters = of_profile(arguments.profile)
+    output = arguments.output or folder / f"{arguments.name}.ipynb"
+    execute(arguments.name, output, parameters | dict(arguments.parameter))
 
 
 if __name__ == "__main__":

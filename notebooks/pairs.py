@@ -19,8 +19,8 @@
 # bicycle on a yellow background". What is forgotten is a caption pattern: *apple*, but not the Apple logo; and
 # *bicycle*. `original` is the compact CLIP trained on with these captions. Every number carries the provenance
 # `icons`; none is a measurement of the paper's models. Checkpoints are selected on validation images by this same
-# task; what is shown is the test split. Each row has settings of its own, the best of four candidates on validation
-# images of two other words (`figures/tuning_captions.md`).
+# task; what is shown is the test split. Each row has settings of its own, chosen among as many candidates on validation
+# images of two other words (`tuning_captions.md` beside the figures).
 #
 # **k-way matching.** An image must score its own caption above k - 1 captions of other rows, and a caption its own
 # image. With k = 16 they are drawn among all rows of another caption, the same for every model; with "all" the
@@ -73,7 +73,9 @@ columns = {
 measured = sorted(set(rows.metric))
 summary = in_order(summarise(rows, ["method"], measured), **task)
 readable = with_ranges(summary, rows, directions, columns).assign(provenance=rows.provenance.iloc[0])
-publish_table(readable, "pairs", root / publish_to, numbers=summary.assign(provenance=rows.provenance.iloc[0]))
+intervals = [column for column in summary if column.endswith("±")]  # two concepts are too few for one
+numbers = summary.drop(columns=intervals).assign(provenance=rows.provenance.iloc[0])
+publish_table(readable, "pairs", root / publish_to, numbers=numbers)
 show(readable)
 
 # %% [markdown]

@@ -14,12 +14,12 @@
 # Every cell that CLIPErase (ACL 2025) publishes and our sources quote, with ours beside it, where it comes from,
 # and a verdict; then the one finding that needs an experiment of its own: in the paper, retention *rises*.
 #
-# **How to read a verdict.** `match`: within 2 points. `same direction`: the change against the original has the
-# paper's sign, or, where the paper gives no original, the two published methods stand in the paper's order.
-# `differs`: neither. A statement without a number is judged by the interval of a change, which may allow both:
-# `not distinguishable`. `not run`: no number of ours, and none is shown. Ours are measured on drawings with a small
-# CLIP (provenance `icons`), the paper's on photographs with OpenAI's: a `match` says that an effect is of the same
-# size in both, not that a number was repeated.
+# **How to read a verdict.** `match`: within 2 points, unless the one has risen from the original and the other fallen.
+# `same direction`: the change against the original has the paper's sign, or, where the paper gives no original, the two
+# published methods stand in the paper's order. `differs`: neither. A statement without a number is judged by the
+# interval of a change, which may allow both: `not distinguishable`. `not run`: no number of ours, and none is shown.
+# Ours are measured on drawings with a small CLIP (provenance `icons`), the paper's on photographs with OpenAI's: a
+# `match` says that the level is the same in both, not that a number was repeated.
 
 # %% tags=["parameters"]
 results = "metrics/icons/results.csv"
@@ -29,13 +29,16 @@ publish_to = "figures"
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from cliperase.ledger import VERDICTS, ledger
+from cliperase.ledger import VERDICTS, ledger, paper_cells
 from cliperase.plotting import GUIDE, OURS, PAPER, publish_figure, use_style
 from cliperase.reporting import (
     claim,
     experiment_rows,
     find_root,
+    in_order,
+    lead,
     publish_table,
+    runs_of,
     show,
     summarise,
     summarise_each,
@@ -91,7 +94,9 @@ assert len(table) == sum(len(cells) for cells in by_verdict.values())
 #
 # There, retain accuracy goes from 72.85 to 90.99 under a method that should only *keep* it, and distilling from a
 # teacher of 72.85 % should not lift anything to 91. OpenAI's CLIP had not been trained on CIFAR-100; the retain set
-# is its training split. So part of "retention" may be ordinary fine-tuning on the classes that are kept.
+# is its training split. So part of "retention" may be ordinary fine-tuning on the classes that are kept. One cell of
+# the paper speaks against it: its FM+RM, which is fine-tuning plus forgetting, keeps 73.14, and only with CM does
+# retention rise.
 #
 # **The test.** `icons_other` holds the same things drawn by other designers, which our CLIP has not been trained on
 # either. One class is forgotten, and in every run a share of the other classes, drawn by the seed, take *no part*:
@@ -103,7 +108,11 @@ assert len(table) == sum(len(cells) for cells in by_verdict.values())
 # %%
 rows = experiment_rows(root / results, "retention")
 metrics = ["forget_accuracy", "trained_accuracy", "bystander_accuracy"]
-summary = summarise_each(rows, metrics)
+by_concept = summarise_each(rows, metrics)
+summary = pd.concat(
+    [in_order(group, retain="trained_accuracy") for _, group in by_concept.groupby("concept", sort=False)],
+    ignore_index=True,
+)
 shown = with_intervals(summary, metrics)
 shown.insert(0, "concept", summary.concept)
 show(shown.assign(provenance=rows.provenance.iloc[0]))
@@ -114,7 +123,7 @@ levels = [("trained_accuracy", "kept classes that took part", OURS, "o"),
 wide = rows.pivot_table(index=["concept", "seed"], columns=["method", "metric"], values="value")
 for metric in metrics:  # the original is one model, measured on each draw of bystanders
     assert wide["original"][metric].notna().all()
-names = list(summary.method.unique())
+names = list(in_order(summarise(rows, ["method"], metrics), retain="trained_accuracy").method)
 figure, axis = plt.subplots(figsize=(7, 0.62 * len(names) + 1.2))
 for place, name in enumerate(names):
     for offset, (metric, _, colour, marker) in zip((0.14, -0.14), levels, strict=True):
@@ -133,7 +142,7 @@ for metric, *_ in levels:
     axis.axvline(wide["original"][metric].mean(), color=GUIDE, zorder=0, linewidth=1)
 axis.set_yticks(range(len(names), 0, -1), names)
 axis.set_ylim(0.4, len(names) + 0.6)
-axis.set_xlabel("zero-shot accuracy on test images, % (grey: each before; small marks: single runs)")
+axis.set_xlabel("zero-shot accuracy on test images, %\n(grey lines: before; small marks: single runs)")
 axis.spines[["top", "right", "left"]].set_visible(False)
 axis.tick_params(left=False)
 figure.tight_layout()
@@ -170,10 +179,24 @@ claim(
     "with the paper's λ CLIPErase raises classes that took part by more than 2 points",
     risen["CLIPErase, paper's λ"] > 2,
 )
-claim("with the λ that our search chose they rise less", risen["CLIPErase"] < risen["CLIPErase, paper's λ"])
+runs = runs_of(rows)
+mean, half, units = lead(*(runs.loc[name].trained_accuracy for name in ("CLIPErase, paper's λ", "CLIPErase")))
+print(f"The paper's λ lift them by {mean:+.2f} ± {half:.2f} points more than the λ of our search ({units}).")
+with_rm = {
+    cell["method"]: cell["value"] - cell["baseline"]
+    for cell in paper_cells("ablation")
+    if cell["metric"] == "retain_accuracy"
+}
+print(
+    f"In the paper retention changes by {with_rm['FM+RM']:+.2f} points with FM+RM, by {with_rm['FM+RM+CM']:+.2f} with"
+)
+rise = risen["CLIPErase, paper's λ"]
+print(
+    f"all three; here by {fine_tuned['trained_accuracy']:+.2f} with RM alone, by {rise:+.2f} with all at the paper's λ."
+)
 
 # %% [markdown]
-# So a retain accuracy above the original's is a statement about training data before it is one about unlearning. The
-# lines above say how much plain fine-tuning gives to the classes it sees and to the others, and how much of it is left
-# under CM, which holds the student to its teacher's answers, mistakes included. A reader of such a table should ask for
-# the fine-tuned control and for classes that took no part.
+# So fine-tuning on unseen drawings *can* lift the classes it sees by as much as the paper's retention rises, at the
+# bystanders' cost. It is no explanation of the paper's 90.99: here CM, which holds the student to its teacher's
+# answers, mistakes included, takes nearly all of that rise away, while in the paper the rise comes with CM. That
+# remains open. A reader of such a table should ask for the fine-tuned control and for classes that took no part.

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from cliperase.errors import end_in_one_line
 from cliperase.experiments import read_params, run_experiment
 from cliperase.results import write_table
 
@@ -23,4 +24,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    end_in_one_line(main)

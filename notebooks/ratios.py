@@ -15,12 +15,12 @@
 # ascent falls sharply as the ratio grows, gradient ascent and gradient difference forget *worse*, and CLIPErase's
 # retention stays near the original. The question here: *does retention hold as the ratio grows?*
 #
-# **What is run here.** The same ratios on the `icons` data set with the compact CLIP, provenance `icons`. Every
-# seed draws its own classes, and its smaller draws are part of its larger ones, so that ratios, and methods, can be
-# compared within a seed. The settings are those of forgetting *one* class, at every ratio: they were searched on two
-# concepts that no draw contains (`figures/tuning.md`). The steps and the forget batch grow with the ratio, alike for
-# every row (`experiments.ratios.draws` in `params.yaml`), because many classes share the steps that one class had to
-# itself. Checkpoints are selected on validation images; what is shown is the test split.
+# **What is run here.** The same ratios with a small CLIP, on the data set that is named below with its provenance.
+# Every seed draws its own classes, and its smaller draws are part of its larger ones, so that ratios, and methods, can
+# be compared within a seed. The settings are those of forgetting *one* class, at every ratio: they were searched on two
+# concepts that no draw contains (`tuning.md` beside the figures). The steps and the forget batch grow with the ratio,
+# alike for every row (`experiments.ratios.draws` in `params.yaml`), because many classes share the steps that one class
+# had to itself. Checkpoints are selected on validation images; what is shown is the test split.
 
 # %% tags=["parameters"]
 results = "metrics/icons/results.csv"
@@ -63,7 +63,7 @@ first, last = concepts[0], concepts[-1]
 seeds = sorted(rows.seed.unique())
 (provenance,) = rows.provenance.unique()
 print("ratios:", ", ".join(concepts), "| seeds, each with its own classes:", ", ".join(seeds))
-print("provenance:", provenance)
+print("provenance:", provenance, "| data:", *rows.dataset.unique(), "| model:", *rows.model.unique())
 
 # %% [markdown]
 # ## The table
@@ -85,7 +85,8 @@ table = pd.DataFrame(
     for metric in metrics
     for method in order
 )
-publish_table(table, "ratios", root / publish_to, numbers=summary.reset_index().assign(provenance=provenance))
+numbers = summary.loc[[(method, concept) for concept in concepts for method in order]].reset_index()
+publish_table(table, "ratios", root / publish_to, numbers=numbers.assign(provenance=provenance))
 show(table)
 
 # %% [markdown]
@@ -101,6 +102,8 @@ INKS = {  # Okabe-Ito; a row keeps its colour wherever it ranks
     "GA": "#D55E00",
     "GradDiff": "#E69F00",
     "KL-min": "#009E73",
+    "SSD": "0.15",
+    "null space": "#56B4E9",
     "CLIPErase": OURS,
 }
 assert set(INKS) == set(order)

@@ -110,3 +110,10 @@ def own_feature_cache(tmp_path_factory, monkeypatch):
 def few_threads():
     """What is tested may ask for more, and leaves it so."""
     torch.set_num_threads(THREADS)
+
+
+def changed_config(**changes):
+    config = copy.deepcopy(COMPACT)
+    config["model_cfg"] |= {key: value for key, value in changes.items() if key != "width"}
+    config["model_cfg"]["text_cfg"]["width"] = changes.get("width", 128)
+    return config

@@ -122,7 +122,7 @@ def test_a_different_text_is_drawn_to_be_told_apart(data_folder, training, monke
 
 
 def test_accuracy_of_the_matching_head_by_hand(small, training, monkeypatch):
-    """A head that answers by the length of the prompt finds the class with the longest name, and no other."""
+    """A head that says yes to every prompt with an apple finds the apples, and nothing else."""
     monkeypatch.setattr(small, "matching", lambda states, texts: torch.tensor([float("apple" in t) for t in texts]))
     forgotten = training.labels == training.class_names.index("apple")
     assert small.further_metrics(training, forgotten) == {
@@ -145,6 +145,9 @@ def test_a_tokenizer_that_lost_its_words_is_refused(blip_folder, tmp_path):
     for file in ("tokenizer.json", "vocab.txt"):
         (tmp_path / "broken" / file).unlink(missing_ok=True)
     with pytest.raises(CliperaseError, match=r"tokenizer has|cannot be loaded"):
+        load_model(tmp_path / "broken")
+    word_tokenizer([]).save_pretrained(tmp_path / "broken")  # whole, but of no words
+    with pytest.raises(CliperaseError, match="tokenizer has"):
         load_model(tmp_path / "broken")
 
 

@@ -1,5 +1,6 @@
 """The captioner: probabilities and losses by hand, what a caption says, and one unlearning from end to end."""
 
+import copy
 import math
 
 import pytest
@@ -50,12 +51,34 @@ def test_the_terms_by_hand(captioner, training):
         -caption_loss(captioner, states, ["a photo of a apple"] * 2).mean().item(), rel=1e-5
     )
     assert terms["consistency"].item() == pytest.approx(0, abs=1e-6)  # a model does not differ from itself
-    assert terms["retention"].item() > 0
+    logits, tokens, mask = caption_logits(captioner, captioner.look(retain), captions)
+    each = -logits.log_softmax(dim=2).gather(2, tokens[..., None])[..., 0]
+    said = [row[kept.bool()].mean() for row, kept in zip(each, mask, strict=True)]
+    assert terms["retention"].item() == pytest.approx(sum(said).item() / 2, rel=1e-5)
     for name in wanted:
         captioner.zero_grad()
         only = loss_terms(captioner, captioner, "apple", forget, retain, captions, (name,))
         assert set(only) == {name}
         assert only[name].item() == pytest.approx(terms[name].item(), rel=1e-5, abs=1e-6)
+
+
+def test_consistency_by_hand_runs_from_the_original_to_the_student(captioner, training):
+    """KL(original ‖ student), mean over the tokens of the captions, which the other way round is another number."""
+    student, retain, captions = copy.deepcopy(captioner), training.images[8:10], ["a photo of a lemon"] * 2
+    with torch.no_grad():
+        for weight in student.parameters():
+            weight.add_(0.1 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)))
+        found = loss_terms(student, captioner, "apple", retain, retain, captions, ("consistency",))["consistency"]
+        before, after = (
+            caption_logits(model, model.look(retain), captions)[0].softmax(dim=2).double()
+            for model in (captioner, student)
+        )
+        mask = caption_logits(captioner, captioner.look(retain), captions)[2].bool()
+    by_hand, backwards = (
+        (one * (one / other).log()).sum(dim=2)[mask].mean().item() for one, other in ((before, after), (after, before))
+    )
+    assert found.item() == pytest.approx(by_hand, rel=1e-3)
+    assert abs(by_hand - backwards) > 0.01 * by_hand
 
 
 def test_forgetting_lowers_the_probability_of_the_name(captioner, training):

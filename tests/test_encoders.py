@@ -191,6 +191,15 @@ def test_models_that_cannot_be_loaded(tmp_path, model_folder):
         load_model(folder)
 
 
+def test_a_tokenizer_that_lost_its_words_is_refused(model_folder, monkeypatch):
+    """As transformers makes one where it finds no files: a few tokens, and no error."""
+    from types import SimpleNamespace
+
+    monkeypatch.setattr(open_clip, "get_tokenizer", lambda name: SimpleNamespace(tokenizer=["<s>", "</s>"]))
+    with pytest.raises(CliperaseError, match="has 2 tokens, the model 49408"):
+        load_model(model_folder)
+
+
 def test_weights_of_another_architecture_are_refused(tmp_path, model_folder):
     config = json.loads((model_folder / CONFIG_NAME).read_text())
     config["model_cfg"]["text_cfg"]["layers"] = 3

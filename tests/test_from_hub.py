@@ -71,6 +71,34 @@ def test_captions_are_kept_as_they_are(captioned, tmp_path):
     assert (train.images[0].permute(1, 2, 0).numpy() == picture(1)).all()
 
 
+@pytest.mark.parametrize("said", [{"caption_0": "a", "caption_1": "b"}, {"caption": ["a", "b"]}, {"caption": "a"}])
+def test_captions_in_every_layout_of_the_hub(said, tmp_path):
+    kind = (
+        datasets.List(datasets.Value("string")) if isinstance(said.get("caption"), list) else datasets.Value("string")
+    )
+    for number, split in enumerate(("train", "validation", "test")):
+        features = {"image": datasets.Image(), **dict.fromkeys(said, kind)}
+        write(tmp_path / "set", split, [{"image": picture(number), **said}], features)
+    command = ["--source", str(tmp_path / "set"), "--captions", "caption", "--output", str(tmp_path / "out")]
+    assert main(command) == 0
+    train = load_pairs(tmp_path / "out", "train")
+    assert [train.texts[i] for i in train.text_ids[0].tolist()] == (["a"] if said == {"caption": "a"} else ["a", "b"])
+
+
+@pytest.mark.parametrize("gap", [None, []])
+def test_a_row_without_a_caption_is_named(gap, tmp_path, capsys):
+    features = {"image": datasets.Image(), "caption": datasets.List(datasets.Value("string"))}
+    write(
+        tmp_path / "set",
+        "train",
+        [{"image": picture(n), "caption": said} for n, said in enumerate((["a"], gap))],
+        features,
+    )
+    command = ["--source", str(tmp_path / "set"), "--captions", "caption", "--output", str(tmp_path / "out")]
+    assert main(command) == 2
+    assert "row 1 of" in capsys.readouterr().err
+
+
 def test_a_local_copy_made_smaller(captioned, tmp_path):
     """Pictures of 8 pixels, read from a folder of the last name of what the hub calls `someone/flickr`."""
     output = tmp_path / "out"

@@ -1,5 +1,6 @@
 """The icons data set: its table of drawings, and that a seed renders the same bytes."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +14,8 @@ sys.path.insert(0, str(ROOT / "data_prep"))
 import drawings as drawn  # noqa: E402
 import icons  # noqa: E402
 from contact_sheet import contact_sheet  # noqa: E402
+
+from cliperase.errors import CliperaseError  # noqa: E402
 
 TABLE = yaml.safe_load((ROOT / "data_prep" / "icons.yaml").read_text())
 
@@ -58,7 +61,7 @@ def test_rendering_is_repeatable_and_splits_differ():
 
 
 def test_a_wrong_name_is_named():
-    with pytest.raises(SystemExit, match="no drawing named 'no-such-thing'"):
+    with pytest.raises(CliperaseError, match="no drawing named 'no-such-thing'"):
         drawn.find_glyphs("material", "no-such-thing")
 
 
@@ -88,7 +91,7 @@ def test_plain_images_are_dark_on_light_upright_and_repeat():
 
 def test_an_unknown_style_is_refused():
     assert icons.one_of({}, "style", ("varied", "plain")) == "varied"
-    with pytest.raises(SystemExit, match="style is 'calm'; choose varied or plain"):
+    with pytest.raises(CliperaseError, match="style is 'calm'; choose varied or plain"):
         icons.one_of({"style": "calm"}, "style", ("varied", "plain"))
 
 
@@ -97,3 +100,23 @@ def test_contact_sheet_shows_every_class(training):
     for label in range(len(training.class_names)):
         first = training.images[(training.labels == label).nonzero()[0, 0]].permute(1, 2, 0).numpy()
         assert first[7].tobytes() in sheet, label  # one row of pixels, whole
+
+
+BAD_CALLS = {
+    "a set that is not there": (["icons.py", "--set", "nothing", "--output", "out"], "no data set 'nothing'"),
+    "no parameters": (["icon_pairs.py", "--set", "icon_pairs", "--params", "no.yaml", "--output", "out"], "no.yaml"),
+    "an output under a file": (["icon_scenes.py", "--set", "icon_scenes", "--output", "file/out"], "cannot be written"),
+    "no data for a sheet": (["contact_sheet.py", "--data", "nowhere", "--output", "sheet.png"], "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_CALLS)
+def test_a_script_that_cannot_run_says_why_in_one_line(case, tmp_path):
+    (script, *arguments), said = BAD_CALLS[case]
+    (tmp_path / "file").write_text("not a folder")
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    command = [sys.executable, ROOT / "data_prep" / script, *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

@@ -67,6 +67,20 @@ def test_negatives_join_the_candidates_but_not_the_mean():
     assert loss.item() == pytest.approx(expected)
 
 
+def test_a_text_that_repeats_three_times_has_exact_thirds():
+    """In float64 to its last digits: thirds that were rounded in float32 would show at 1e-8."""
+    images, texts, ids = random_features(0, 4, 3), random_features(1, 4, 3), torch.tensor([0, 0, 0, 1])
+    logits = [[sum(a * b for a, b in zip(x, t, strict=True)) for t in texts.tolist()] for x in images.tolist()]
+    columns = list(zip(*logits, strict=True))
+
+    def term(row, i):
+        positive = [0, 1, 2] if i < 3 else [3]
+        return -sum(math.log(softmax(row)[j]) for j in positive) / len(positive)
+
+    expected = sum(term(table[i], i) for table in (logits, columns) for i in range(4)) / 8
+    assert retention(images, texts, 1.0, ids).item() == pytest.approx(expected, rel=1e-13)
+
+
 def test_consistency_over_similarities_by_hand():
     student_text = torch.tensor([[0.0, 1.0], [1.0, 0.0]], dtype=torch.float64)
     before = [[0.6, 1.0], [0.8, 0.0]]

@@ -17,7 +17,7 @@ OTHERS = {"captioning", "diffusion", "embedding"}
 TARGETS = ("results", "manifest", "manifest_captions", "contact_sheet", "embedding_space")
 ROOT = Path(__file__).parent.parent
 METHODS = (  # those that experiments name; some have spaces, which dvc must take, and one takes no steps
-    "fine-tune", "GA", "GA text", "GradDiff", "KL-min", "MultiDelete", "null space", "CLIPErase"
+    "fine-tune", "GA", "GA text", "GradDiff", "KL-min", "MultiDelete", "SSD", "null space", "CLIPErase"
 )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from cliperase.relevance import (
     rollout,
     self_attention,
     to_unit,
+    weighted_rollout,
 )
 
 VIT = {
@@ -128,6 +129,20 @@ def test_rollout_by_hand():
     second = torch.tensor([[[0.0, 1.0], [1.0, 0.0]]])
     # (A + I) / 2: [[.75, .25], [0, 1]] and [[.5, .5], [.5, .5]]; second @ first
     assert torch.allclose(rollout([first, second]), torch.tensor([[[0.375, 0.625], [0.375, 0.625]]]))
+
+
+def test_gradient_rollout_by_hand():
+    """Two heads, one of them against the cosine: its negative product counts nothing. Then the second layer's turn."""
+    first = torch.tensor([[[[0.5, 0.5], [0.0, 1.0]], [[1.0, 0.0], [1.0, 0.0]]]])
+    towards = torch.tensor([[[[2.0, 4.0], [1.0, 0.0]], [[-1.0, 9.0], [-3.0, 9.0]]]])
+    # relu(A * G), mean of heads: [[.5, 1], [0, 0]]; R1 = I + that = [[1.5, 1], [0, 1]]
+    second = torch.tensor([[[[0.0, 1.0], [1.0, 0.0]]] * 2])
+    ones = torch.ones_like(second)
+    # A2 R1 = [[0, 1], [1.5, 1]]; R2 = R1 + A2 R1
+    found = weighted_rollout([first, second], [towards, ones])
+    assert torch.allclose(found, torch.tensor([[[1.5, 2.0], [1.5, 2.0]]]))
+    other_way = weighted_rollout([second, first], [ones, towards])
+    assert not torch.allclose(found, other_way)
 
 
 def test_recorded_attention_is_the_towers_own_and_rollout_keeps_its_rows(vit):

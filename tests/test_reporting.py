@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from cliperase.ledger import OF_STATEMENT, VERDICTS, all_cells, bears_out, judge_ratios, ledger
-from cliperase.reporting import claim_above, compare, lead, paired_change, publish_table, summarise_each
+from cliperase.reporting import COMPARE, claim_above, compare, lead, paired_change, publish_table, summarise_each
 from cliperase.results import COLUMNS
 
 LOW, HIGH = {"method": "GA", "concept": "few"}, {"method": "GA", "concept": "many"}
@@ -83,6 +83,19 @@ def test_published_numbers_are_numbers(tmp_path):
     assert "**90.0 ± 1.0**" in (tmp_path / "t.md").read_text()
     publish_table(shown, "t", tmp_path)
     assert pd.read_csv(tmp_path / "t.csv").retain.tolist() == ["**90.0 ± 1.0**"]
+
+
+def test_a_notebook_that_is_checked_writes_nothing_and_finds_another_number(tmp_path, monkeypatch):
+    table = pd.DataFrame({"method": ["GA"], "retain": [90.5]})
+    publish_table(table, "t", tmp_path)
+    monkeypatch.setenv(COMPARE, "1")
+    publish_table(table, "t", tmp_path)
+    before = (tmp_path / "t.csv").read_text()
+    with pytest.raises(AssertionError, match="is not what this notebook publishes"):
+        publish_table(table.assign(retain=90.6), "t", tmp_path)
+    assert (tmp_path / "t.csv").read_text() == before
+    with pytest.raises(AssertionError, match=r"other\.md"):
+        publish_table(table, "other", tmp_path)
 
 
 def test_who_is_better_is_told_by_the_metrics_direction():

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import shlex
 import sys
 import tomllib
 from pathlib import Path
@@ -19,14 +20,14 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "notebooks"))
 
 from readme import findings
 
-from cliperase.cli import COMMON_KERNELS
+from cliperase.cli import COMMON_KERNELS, parse
 from cliperase.experiments import PLANS, part_names, read_params
 from cliperase.results import PROVENANCES, read_results
 
 ROOT = Path(__file__).parent.parent
 LOCK = (ROOT / "requirements.lock").read_text()
 PARAMS = read_params(ROOT / "params.yaml")
-NOTEBOOKS = [*PARAMS["notebooks"], "diffusion", "embedding_space"]
+NOTEBOOKS = [*PARAMS["notebooks"], "blip", "diffusion", "embedding_space"]
 EXPERIMENTS = ["main", "ablation", "blip", *PARAMS["experiments"]]  # those that have a plan
 OTHERS = ["captioning", "diffusion", "embedding"]
 RESULTS = ROOT / "metrics" / "icons" / "results.csv"
@@ -248,6 +249,25 @@ def test_the_readmes_table_and_findings_are_the_published_ones():
     readme = (ROOT / "README.md").read_text()
     assert (ROOT / "figures" / "main_results.md").read_text().strip() in readme
     assert findings().strip() in readme
+
+
+@pytest.mark.parametrize("folder", ["", "tuning/", "profiles/cifar/", "profiles/cifar/tuning/"])
+def test_stages_name_commands_and_files_that_exist(folder):
+    """Also those of a profile that takes hours: a slip in one would show only after them."""
+    stages = yaml.safe_load((ROOT / folder / "dvc.yaml").read_text())["stages"]
+    for name, stage in stages.items():
+        stage = stage.get("do", stage)
+        command = shlex.split(
+            re.sub(r"\$\{[^}]*\}|\$DATA", "x", stage["cmd"]).replace("experiment x", "experiment main")
+        )
+        if command[0] == "cliperase":
+            parse(command[1:])  # argparse leaves the program where it does not understand
+        else:
+            assert command[0] == "python"
+            assert command[1] == "x" or (ROOT / command[1]).is_file(), name
+        for path in stage["deps"]:
+            own = path.split("/")[0] in ("cliperase", "data_prep", "notebooks", "tuning") and "${" not in path
+            assert not own or (ROOT / path).exists(), f"{name}: {path}"
 
 
 def test_make_asks_for_the_kernels_that_the_commands_ask_for():

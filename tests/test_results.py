@@ -121,6 +121,8 @@ def test_tables_are_sorted_and_marked_by_rule():
         (40.0, 12.0, 95.0, 86.0, "same direction"),
         (97.0, 12.0, 95.0, 86.0, "differs"),
         (94.5, 12.0, 95.0, 86.0, "differs"),  # has hardly moved
+        (90.7, 89.96, 96.5, 72.85, "differs"),  # close, but one has fallen and the other risen
+        (90.7, 89.96, math.nan, math.nan, "match"),
         (90.0, 60.0, 90.0, 60.5, "differs"),  # neither moved: no direction to share
         (None, 12.0, 95.0, 86.0, "not run"),
         (math.nan, 12.0, 95.0, 86.0, "not run"),

@@ -27,11 +27,24 @@ def test_the_detector_of_generated_pictures_is_right_about_nine_in_ten():
     assert (found.value >= 90).all()
 
 
+def test_before_forgetting_each_concept_is_drawn_in_85_percent_of_its_pictures():
+    table = read_results(RESULTS)
+    drawn = table[(table.experiment == "diffusion") & (table.method == "original") & (table.split == "generated")]
+    means = drawn[drawn.metric.str.startswith("detection_rate@")].groupby("metric").value.mean()
+    assert len(means) >= 10
+    assert (means >= 85).all()
+
+
 def test_the_other_concepts_are_drawn_as_before_within_five_points():
-    """That each is drawn in 85 % of its pictures before is a target that was missed; the notebook says by which."""
     table = runs("diffusion", "generated").groupby(["method", "concept"]).mean()
     before = table.loc["original"]
     assert ((table.loc["CLIPErase"] - before).other_detection_rate.abs() <= 5).all()
+
+
+def test_every_run_on_blip_forgets_to_one_percent_and_every_captioner_names_at_most_five():
+    """By the head that unlearning works on; the matching head does not follow, and the notebook says so."""
+    assert (runs("blip").loc["CLIPErase"].forget_accuracy <= 1).all()
+    assert (runs("captioning").loc["CLIPErase"].naming_rate <= 5).all()
 
 
 def test_cliperase_keeps_what_blip_and_the_captioner_knew_within_five_points():

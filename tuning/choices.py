@@ -1,4 +1,4 @@
-"""Join the searches into metrics/icons/tuning.csv, and publish their summaries with the choice of each row.
+"""Join the searches of a profile into its `tuning.csv`, and publish their summaries with the choice of each row.
 
 The score of a candidate is the selection score on validation images, averaged over the search concepts. It cannot
 tell who forgot just enough from who forgot for certain, since both name none of a few dozen images. So the choice is
@@ -8,40 +8,40 @@ error of the best, the one that moved its forgotten pairs furthest apart. One ro
 and the control for retention must not.
 """
 
+import argparse
 from pathlib import Path
 
 import pandas as pd
 import yaml
 
+from cliperase.experiments import read_params
 from cliperase.reporting import publish_table
 from cliperase.results import read_results, write_table
 from cliperase.tasks import MATCHING, RETRIEVAL, ZERO_SHOT
 
-SEARCHES, JOINED = Path("artifacts/icons/tuning"), Path("metrics/icons/tuning.csv")
-STANDARD_ERROR = 0.2  # of the score: about half that of a retain accuracy of 96 % on 3,000 images
 TASKS = {"main": ZERO_SHOT, "pairs": MATCHING, "retrieval": RETRIEVAL, "blip": ZERO_SHOT}
-LISTS = {
-    "main": "tuning/search.yaml",
-    "pairs": "tuning/captions.yaml",
-    "retrieval": "tuning/captions.yaml",
-    "blip": "tuning/blip.yaml",
+LISTS = {"main": "search", "pairs": "captions", "retrieval": "captions", "blip": "blip"}  # names of their files
+WHERE = {  # profile: its parameters, the lists of its searches, and where it publishes
+    "icons": ("params.yaml", "tuning", "figures"),
+    "cifar": ("profiles/cifar/params.yaml", "profiles/cifar/tuning", "figures/cifar"),
 }
-SAID = {"split": "validation", "provenance": "icons"}
 
 
-def summarise_search(table, candidates, task):
+def summarise_search(table, search, task):
     """One line per candidate: settings, validation means over the search concepts, and whether it is chosen.
 
-    `table`: tidy results, `method` is `<row> <number>`. `candidates`: {row: [settings]}. `task` names the metrics.
+    `table`: tidy results, `method` is `<row> <number>`. `search`: its list, `candidates` {row: [settings]} and the
+    `standard_error` of a score. `task` names the metrics.
     """
     metrics = ["selection_score", task.forget, task.retain, "forget_cosine", "unrelated_cosine"]
     means = table.pivot_table(index="method", columns="metric", values="value")[metrics]
     lines = [
         {"method": row, "candidate": number, "settings": one_line(settings), **means.loc[f"{row} {number}"]}
-        for row, listed in sorted(candidates.items())
+        for row, listed in sorted(search["candidates"].items())
         for number, settings in enumerate(listed)
     ]
-    groups = [choose(group) for _, group in pd.DataFrame(lines).groupby("method", sort=False)]
+    error = search["standard_error"]
+    groups = [choose(group, error) for _, group in pd.DataFrame(lines).groupby("method", sort=False)]
     return pd.concat(groups, ignore_index=True)
 
 
@@ -52,9 +52,9 @@ def retention_control(summary, task):
     return mark(control, control[task.retain].idxmax())
 
 
-def choose(group):
+def choose(group, error):
     """By the one-standard-error rule; of equals the first."""
-    good = group[group.selection_score >= group.selection_score.max() - STANDARD_ERROR]
+    good = group[group.selection_score >= group.selection_score.max() - error]
     return mark(group, good.forget_cosine.idxmin())
 
 
@@ -66,21 +66,42 @@ def one_line(settings):
     return yaml.safe_dump(settings, default_flow_style=True, width=1000).strip()
 
 
-def read_search(task, candidates):
-    return pd.concat([read_results(SEARCHES / task / f"{row}.csv") for row in sorted(candidates)], ignore_index=True)
+def read_search(folder, candidates):
+    return pd.concat([read_results(folder / f"{row}.csv") for row in sorted(candidates)], ignore_index=True)
 
 
 def main():
-    candidates = {task: yaml.safe_load(Path(path).read_text())["candidates"] for task, path in LISTS.items()}
-    tables = {task: read_search(task, candidates[task]) for task in TASKS}
-    write_table(pd.concat(tables.values(), ignore_index=True), JOINED)
-    found = {name: summarise_search(tables[name], candidates[name], task) for name, task in TASKS.items()}
-    classes, blip = found.pop("main"), found.pop("blip")
-    classes = pd.concat([classes, retention_control(classes, ZERO_SHOT)], ignore_index=True)
-    for name, summary in (("tuning", classes), ("tuning_blip", blip)):
-        publish_table(summary.rename(columns={"selection_score": "score"}).assign(**SAID), name, "figures")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--profile", choices=WHERE, default="icons")
+    profile = parser.parse_args().profile
+    params, lists, figures = WHERE[profile]
+    searched = {
+        task: yaml.safe_load(path.read_text())
+        for task, name in LISTS.items()
+        if (path := Path(lists) / f"{name}.yaml").is_file() and (Path("artifacts") / profile / "tuning" / task).is_dir()
+    }
+    if "main" not in searched:
+        raise SystemExit(f"artifacts/{profile}/tuning holds no search; run `make tune`")
+    tables = {
+        task: read_search(Path("artifacts") / profile / "tuning" / task, search["candidates"])
+        for task, search in searched.items()
+    }
+    write_table(pd.concat(tables.values(), ignore_index=True), Path("metrics") / profile / "tuning.csv")
+    found = {task: summarise_search(tables[task], search, TASKS[task]) for task, search in searched.items()}
+    publish(found, Path(figures), {"split": "validation", "provenance": read_params(params)["provenance"]})
+
+
+def publish(found, folder, said):
+    """The summaries `{task: table}` as tables with the columns `said`; those of captions in one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    classes = found.pop("main")
+    tables = {"tuning": pd.concat([classes, retention_control(classes, ZERO_SHOT)], ignore_index=True)}
+    if "blip" in found:
+        tables["tuning_blip"] = found.pop("blip")
+    for name, summary in tables.items():
+        publish_table(summary.rename(columns={"selection_score": "score"}).assign(**said), name, folder)
     captions = pd.concat([without_classes(name, summary) for name, summary in found.items()], ignore_index=True)
-    publish_table(captions.assign(**SAID), "tuning_captions", "figures")
+    publish_table(captions.assign(**said), "tuning_captions", folder)
 
 
 def without_classes(name, summary):

@@ -1,0 +1,106 @@
+"""open_clip's text tower as a text encoder of `transformers`, and back; and its tokenizer."""
+
+import torch
+
+from cliperase.errors import CliperaseError
+
+VOCABULARY = 49408  # tokens of CLIP's byte-pair encoding; transformers builds a tokenizer of 2 where it finds no files
+BLOCK = {  # open_clip's names in one transformer block -> transformers'
+    "ln_1": "layer_norm1",
+    "ln_2": "layer_norm2",
+    "mlp.c_fc": "mlp.fc1",
+    "mlp.c_proj": "mlp.fc2",
+    "attn.out_proj": "self_attn.out_proj",
+}
+
+
+def names_of(layers):
+    """[(open_clip name, transformers name, part)]: `part` 0, 1, 2 is q, k or v of a fused projection, else None."""
+    names = [
+        ("token_embedding.weight", "embeddings.token_embedding.weight", None),
+        ("positional_embedding", "embeddings.position_embedding.weight", None),
+    ]
+    for layer in range(layers):
+        ours, theirs = f"transformer.resblocks.{layer}", f"encoder.layers.{layer}"
+        for kind in ("weight", "bias"):
+            names += [(f"{ours}.{a}.{kind}", f"{theirs}.{b}.{kind}", None) for a, b in BLOCK.items()]
+            for part, letter in enumerate("qkv"):
+                names.append((f"{ours}.attn.in_proj_{kind}", f"{theirs}.self_attn.{letter}_proj.{kind}", part))
+    return names + [(f"ln_final.{kind}", f"final_layer_norm.{kind}", None) for kind in ("weight", "bias")]
+
+
+def to_transformers(model):
+    """The text tower of an open_clip CLIP as a `transformers.CLIPTextModel`: the same hidden states, exactly."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    check_text_tower(model)
+    tower, settings = model.text_tower, model.config["model_cfg"]["text_cfg"]
+    vocabulary, width = tower.token_embedding.weight.shape
+    config = CLIPTextConfig(
+        vocab_size=vocabulary,
+        hidden_size=width,
+        intermediate_size=tower.transformer.resblocks[0].mlp.c_fc.out_features,
+        projection_dim=model.config["model_cfg"]["embed_dim"],
+        num_hidden_layers=len(tower.transformer.resblocks),
+        num_attention_heads=settings["heads"],
+        max_position_embeddings=len(tower.positional_embedding),
+        hidden_act="quick_gelu" if model.config["model_cfg"].get("quick_gelu") else "gelu",
+        bos_token_id=vocabulary - 2,
+        eos_token_id=vocabulary - 1,  # transformers pools at the first of these; a wrong one is no error there
+        pad_token_id=0,
+    )
+    weights = tower.state_dict()
+    found = {
+        theirs: weights[ours] if part is None else weights[ours].chunk(3)[part]
+        for ours, theirs, part in names_of(config.num_hidden_layers)
+    }
+    encoder = CLIPTextModel(config)
+    encoder.load_state_dict({name: value.detach().clone() for name, value in found.items()}, strict=False)
+    absent = [name for name, _ in encoder.named_parameters() if name not in found]
+    if absent:
+        raise CliperaseError(f"transformers' text model has a weight {absent[0]!r} that open_clip's lacks")
+    return encoder.to(model.device).eval()
+
+
+@torch.no_grad()
+def from_transformers(model, encoder):
+    """Write the weights of a `CLIPTextModel` back into the text tower of `model`, in place; shapes must agree."""
+    check_text_tower(model)
+    tower, weights = model.text_tower, encoder.state_dict()
+    parameters = dict(tower.named_parameters())
+    for ours, theirs, part in names_of(len(tower.transformer.resblocks)):
+        place = parameters[ours] if part is None else parameters[ours].chunk(3)[part]
+        if theirs not in weights or weights[theirs].shape != place.shape:
+            raise CliperaseError(f"text encoder: {theirs} is not the {tuple(place.shape)} that the CLIP model has")
+        place.copy_(weights[theirs])
+
+
+def check_text_tower(model):
+    if not hasattr(getattr(model, "text_tower", None), "transformer") or not hasattr(model.text_tower, "ln_final"):
+        raise CliperaseError(f"{type(model).__name__} has no CLIP text tower to convert; give an open_clip CLIP model")
+
+
+def clip_tokenizer(context_length):
+    """`transformers.CLIPTokenizer` from the byte-pair table inside open_clip: no hub, no files.
+
+    It pads as open_clip does, with token 0, which is "!". transformers then reads every "!" of a prompt as that token,
+    where open_clip reads it as a part of words: the two agree on prompts without one.
+    """
+    import open_clip
+    from transformers import CLIPTokenizer
+
+    source = open_clip.SimpleTokenizer()
+    renamed = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
+    vocabulary = {renamed.get(token, token): number for token, number in source.encoder.items()}
+    merges = [pair for pair, _ in sorted(source.bpe_ranks.items(), key=lambda item: item[1])]
+    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=merges, pad_token="!", model_max_length=context_length)
+    return check_tokenizer(tokenizer, "made from open_clip")
+
+
+def check_tokenizer(tokenizer, said):
+    """The same tokenizer, unless it is the empty one that transformers gives silently where files are missing."""
+    if len(tokenizer) != VOCABULARY:
+        raise CliperaseError(
+            f"tokenizer {said} has {len(tokenizer)} tokens, not {VOCABULARY}; are its files all there?"
+        )
+    return tokenizer

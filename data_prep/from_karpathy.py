@@ -1,0 +1,85 @@
+"""Bring captions in Karpathy's JSON and a folder of images (Flickr30K, COCO) into the schema.
+
+    python data_prep/from_karpathy.py --captions dataset_flickr30k.json --images images --output data/flickr30k
+
+Every image is cut to its middle square of `--size` pixels. The splits are those of the JSON; `restval` is training.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import datasets
+from from_hub import resized
+from PIL import Image
+from tqdm import tqdm
+
+from cliperase.datasets import SHARD_NAME, features_schema, write_split
+from cliperase.errors import CliperaseError, end_in_one_line, reason_of
+from cliperase.files import check_writable
+
+SPLITS = {"train": "train", "restval": "train", "val": "validation", "test": "test"}
+
+
+def read_captions(path):
+    """{split: [(file name, captions)]} of the JSON."""
+    try:
+        listed = json.loads(Path(path).read_text())["images"]
+        found = [
+            (SPLITS[one["split"]], one["filename"], [said["raw"] for said in one["sentences"]], one.get("filepath", ""))
+            for one in listed
+        ]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CliperaseError(
+            f"captions {path} are not in Karpathy's layout ({reason_of(error)}); "
+            "give a JSON of images with filename, split and sentences"
+        ) from None
+    rows = {split: [] for split in ("train", "validation", "test")}
+    for split, name, captions, folder in found:
+        if not captions:
+            raise CliperaseError(f"captions {path}: image {name!r} has none; leave it out or write one")
+        rows[split].append((Path(folder) / name, captions))
+    empty = [split for split, listed in rows.items() if not listed]
+    if empty:
+        raise CliperaseError(f"captions {path} have no image of the split {empty[0]!r}")
+    return rows
+
+
+def check_images(rows, folder):
+    """All images are there; COCO's file names stand in the folder of their year."""
+    missing = [name for listed in rows.values() for name, _ in listed if not (folder / name).is_file()]
+    if missing:
+        count = sum(len(listed) for listed in rows.values())
+        raise CliperaseError(f"{folder} lacks {len(missing)} of {count} images, the first is {missing[0]}; add them")
+
+
+def read_rows(rows, folder, size):
+    """One split as rows of the schema."""
+    for name, captions in tqdm(rows, desc="read"):
+        try:
+            picture = resized({"image": {"bytes": (folder / name).read_bytes()}}, size)
+        except (OSError, Image.DecompressionBombError) as error:
+            raise CliperaseError(f"image {folder / name} cannot be read ({reason_of(error)}); copy it again") from None
+        yield {**picture, "captions": captions, "source": folder.name}
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--captions", type=Path, required=True, help="JSON file")
+    parser.add_argument("--images", type=Path, required=True, help="folder of images")
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--size", type=int, default=224, help="pixels a side")
+    given = parser.parse_args(arguments)
+    if given.size < 1:
+        raise CliperaseError(f"--size {given.size}: give pixels a side")
+    check_writable(given.output / SHARD_NAME)
+    rows = read_captions(given.captions)
+    check_images(rows, given.images)
+    for split, listed in rows.items():
+        found = list(read_rows(listed, given.images, given.size))
+        write_split(datasets.Dataset.from_list(found, features=features_schema()), given.output, split)
+        print(f"{split}: {len(found)} rows")
+
+
+if __name__ == "__main__":
+    end_in_one_line(main)
