@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
+from cliperase.errors import end_in_one_line
 from cliperase.experiments import read_params
 from cliperase.reporting import publish_table
 from cliperase.results import read_results, write_table
@@ -21,10 +22,6 @@ from cliperase.tasks import MATCHING, RETRIEVAL, ZERO_SHOT
 
 TASKS = {"main": ZERO_SHOT, "pairs": MATCHING, "retrieval": RETRIEVAL, "blip": ZERO_SHOT}
 LISTS = {"main": "search", "pairs": "captions", "retrieval": "captions", "blip": "blip"}  # names of their files
-WHERE = {  # profile: its parameters, the lists of its searches, and where it publishes
-    "icons": ("params.yaml", "tuning", "figures"),
-    "cifar": ("profiles/cifar/params.yaml", "profiles/cifar/tuning", "figures/cifar"),
-}
 
 
 def summarise_search(table, search, task):
@@ -72,23 +69,19 @@ def read_search(folder, candidates):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--profile", choices=WHERE, default="icons")
+    parser.add_argument("--profile", choices=("icons", "cifar"), default="icons")
     profile = parser.parse_args().profile
-    params, lists, figures = WHERE[profile]
-    searched = {
-        task: yaml.safe_load(path.read_text())
-        for task, name in LISTS.items()
-        if (path := Path(lists) / f"{name}.yaml").is_file() and (Path("artifacts") / profile / "tuning" / task).is_dir()
-    }
-    if "main" not in searched:
-        raise SystemExit(f"artifacts/{profile}/tuning holds no search; run `make tune`")
-    tables = {
-        task: read_search(Path("artifacts") / profile / "tuning" / task, search["candidates"])
-        for task, search in searched.items()
-    }
-    write_table(pd.concat(tables.values(), ignore_index=True), Path("metrics") / profile / "tuning.csv")
-    found = {task: summarise_search(tables[task], search, TASKS[task]) for task, search in searched.items()}
-    publish(found, Path(figures), {"split": "validation", "provenance": read_params(params)["provenance"]})
+    home, figures = Path("."), Path("figures")
+    if profile != "icons":
+        home, figures = Path("profiles") / profile, figures / profile
+    params = read_params(home / "params.yaml")
+    tables, found = [], {}
+    for task in ("main", *params["captions"], *(["blip"] if "blip" in params else [])):
+        search = yaml.safe_load((home / "tuning" / f"{LISTS[task]}.yaml").read_text())
+        tables.append(read_search(Path("artifacts") / profile / "tuning" / task, search["candidates"]))
+        found[task] = summarise_search(tables[-1], search, TASKS[task])
+    write_table(pd.concat(tables, ignore_index=True), Path("metrics") / profile / "tuning.csv")
+    publish(found, figures, {"split": "validation", "provenance": params["provenance"]})
 
 
 def publish(found, folder, said):
@@ -113,4 +106,4 @@ def without_classes(name, summary):
 
 
 if __name__ == "__main__":
-    main()
+    end_in_one_line(main)
