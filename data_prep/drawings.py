@@ -244,7 +244,7 @@ def read_arguments(description):
         settings = yaml.safe_load(arguments.params.read_text())["data"]
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
         raise CliperaseError(f"parameters {arguments.params}: no section 'data' ({reason_of(error)}); add it") from None
-    check_writable(arguments.output / SHARD_NAME)  # before minutes of rendering
     if arguments.set not in settings["sets"]:
         raise CliperaseError(f"{arguments.params}: no data set {arguments.set!r}; it has {', '.join(settings['sets'])}")
+    check_writable(arguments.output / SHARD_NAME)  # before minutes of rendering
     return arguments.output, {**settings, **settings["sets"][arguments.set]}
