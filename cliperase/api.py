@@ -7,10 +7,11 @@ from cliperase.checkpoints import remove_checkpoint
 from cliperase.datasets import forget_mask, load_pairs
 from cliperase.encoders import load_model, pick_device
 from cliperase.errors import CliperaseError
-from cliperase.features import Features, Original
+from cliperase.features import Features, LiveFeatures, Original
 from cliperase.files import check_writable, whole_file
 from cliperase.methods import create_method, takes_steps
 from cliperase.parallel import is_first, join_processes, wait_for_all
+from cliperase.stream import Stream, is_sharded, load_forget, load_shards
 from cliperase.tasks import task_of
 from cliperase.train import TrainConfig, train, train_config
 
@@ -18,7 +19,8 @@ from cliperase.train import TrainConfig, train, train_config
 def unlearn(model, data, rule, method="CLIPErase", settings=None, seed=0, output=None):
     """Make a model forget the rows of `data` that `rule` matches, and keep the rest.
 
-    `model`: folder or open_clip name/weights. `data`: folder or hub name with splits train and validation.
+    `model`: folder or open_clip name/weights. `data`: folder or hub name with splits train and validation, or a
+    folder of shards (`stream.py`).
     `settings`: the method's and the loop's, mixed; a method that trains needs `steps` and `learning_rate`.
     The checkpoint is selected on validation data, by the task that `tasks.task_of` finds. Written to
     `output`: the model as an open_clip folder, `report.json`, and while it runs a checkpoint to resume
@@ -30,17 +32,23 @@ def unlearn(model, data, rule, method="CLIPErase", settings=None, seed=0, output
     settings = dict(settings or {})
     algorithm, config = configure(method, settings, seed)
     student = load_model(model, pick_device())
-    training_set, validation = load_pairs(data, "train"), load_pairs(data, "validation")
-    mask, forgotten = forget_mask(training_set, rule), forget_mask(validation, rule)
+    validation, forgotten = load_split(data, "validation", rule, student.image_size)
     before = task_of(validation).measure(student, validation, forgotten)
     if output:  # before the work, not after it
         check_writable(Path(output) / "report.json")
     checkpoint = Path(output) / "checkpoint.safetensors" if output else None
-    history = forget_in_place(student, algorithm, config, training_set, mask, validation, forgotten, checkpoint)
+    about = (student, algorithm, config)
+    if is_sharded(data):
+        history, rows = forget_in_stream(*about, data, rule, validation, forgotten, checkpoint)
+    else:
+        training_set = load_pairs(data, "train")
+        mask = forget_mask(training_set, rule)
+        history = forget_in_place(*about, training_set, mask, validation, forgotten, checkpoint)
+        rows = {"forget": int(mask.sum()), "retain": int((~mask).sum())}
     report = {
         "method": method,
         "rule": rule,
-        "rows": {"forget": int(mask.sum()), "retain": int((~mask).sum())},
+        "rows": rows,
         "settings": {**settings, "seed": seed},
         "validation_before": before,
         "log": history.log,
@@ -83,14 +91,45 @@ def forget_in_place(
     else:
         features = features or Features.of(model, training)
         original = Original(features.select(mask), features.select(~mask), model.logit_scale.item())
+    validate = validation_by(validation, forgotten)
+    return train(model, method, retain, config, forget, original, validate, checkpoint, progress)
+
+
+def forget_in_stream(model, method, config, folder, rule, validation, forgotten, checkpoint=None):
+    """As `forget_in_place`, the training rows in shards: what to forget is held in memory, the rest is streamed.
+
+    Returns (history, the report's rows).
+    """
+    if hasattr(method, "prepare"):
+        raise CliperaseError(f"{type(method).__name__} makes a set of its own from all rows, which shards do not allow")
+    forget = load_forget(folder, rule, model.image_size, config.broken_percent)
+    about = (model.image_size, config.retain_batch, config.seed, config.lanes, config.broken_percent)
+    retain = Stream(folder, rule, *about)
+    original = Original(Features.of(model, forget), LiveFeatures(model), model.logit_scale.item())
+    validate = validation_by(validation, forgotten)
+    history = train(model, method, retain, config, forget, original, validate, checkpoint)
+    return history, {"forget": len(forget), "retain": "streamed", "broken": retain.broken()}
+
+
+def validation_by(validation, forgotten):
+    """What selects the checkpoint: `validate(model) -> metrics`."""
 
     def validate(model):
         return task_of(validation).validate(model, validation, forgotten)
 
-    return train(model, method, retain, config, forget, original, validate, checkpoint, progress)
+    return validate
+
+
+def load_split(data, split, rule, image_size):
+    """(`PairSet`, forget mask) of a split that is measured."""
+    if is_sharded(data):
+        return load_shards(data, split, rule, image_size)
+    pairs = load_pairs(data, split)
+    return pairs, forget_mask(pairs, rule)
 
 
 def evaluate(model, data, rule, split="test"):
     """The metrics of a model on one split of a data set, by the task that its columns say."""
-    pairs = load_pairs(data, split)
-    return task_of(pairs).measure(load_model(model, pick_device()), pairs, forget_mask(pairs, rule))
+    loaded = load_model(model, pick_device())
+    pairs, forgotten = load_split(data, split, rule, loaded.image_size)
+    return task_of(pairs).measure(loaded, pairs, forgotten)

@@ -24,6 +24,7 @@ def save_checkpoint(path, loop, log, best, step, seconds):
         "best": best[:2] if best else None,
         "step": step,
         "seconds": seconds,
+        "position": loop.position,
     }
     copies = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
     with whole_file(path) as partial:
@@ -50,6 +51,7 @@ def load_checkpoint(path, loop):
     loop.model.load_state_dict(weights)
     restore_optimizer(loop, tensors, about["step"])
     loop.generator.set_state(tensors["random.loop"])
+    loop.position = about["position"]
     best = about["best"]
     if best:
         best = (*best, {name[5:]: value for name, value in tensors.items() if name.startswith("best.")})

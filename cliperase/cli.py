@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import multiprocessing.forkserver
 import os
 import sys
 from pathlib import Path
@@ -167,11 +168,20 @@ def settings_of(arguments):
     return override(usual, arguments.set)
 
 
+def runs_of(arguments):
+    """How many runs the main table of `--params` has, 1 where it is no whole profile."""
+    from cliperase.experiments import plan_main, read_params
+
+    params = read_params(arguments.params) if arguments.params else {}
+    whole = {"concepts", "seeds", "methods", "pretrain", "unlearn"} <= set(params)
+    return len(plan_main(params, None)) if whole else 1
+
+
 def run_doctor(arguments):
     from cliperase.doctor import examine
 
     missing = 0
-    about = (rule_of(arguments), arguments.method, settings_of(arguments), arguments.output)
+    about = (rule_of(arguments), arguments.method, settings_of(arguments), arguments.output, runs_of(arguments))
     for finding in examine(arguments.model, arguments.data, *about):
         missing += finding.missing
         print(f"{'MISSING' if finding.missing else 'ok':8}{finding.subject:9}{finding.said}", flush=True)
@@ -240,7 +250,14 @@ def run_manifest(arguments):
     write_table(manifest(splits, rules), arguments.output)
 
 
+def start_workers():
+    """Start the server that the workers of an experiment are forked from: it imports while this process does."""
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["cliperase.bench"])
+    multiprocessing.forkserver.ensure_running()
+
+
 def run_experiment(arguments):
+    start_workers()
     from cliperase.experiments import read_params, run_experiment
     from cliperase.files import check_writable
     from cliperase.results import write_table
@@ -314,6 +331,7 @@ def run_captioning(arguments):
 
 
 def run_tune(arguments):
+    start_workers()
     from cliperase.experiments import read_params, run_tuning
     from cliperase.files import check_writable
     from cliperase.results import write_table

@@ -181,7 +181,7 @@ def forget_mask(pairs, rule, required=True):
     elif kind == "classes" or (kind == "concept" and pairs.class_names):
         mask = class_mask(pairs, [value] if kind == "concept" else value)
     else:
-        mask = match_captions(pairs, value if kind == "caption_pattern" else rf"\b{re.escape(value)}\b")
+        mask = match_captions(pairs, rule)
     if required and not mask.any():
         raise CliperaseError(f"forget rule {kind}: {value!r} matches no row of {len(pairs)}; nothing to forget")
     if mask.all():
@@ -199,11 +199,19 @@ def class_mask(pairs, names):
     return torch.isin(pairs.labels, wanted)
 
 
-def match_captions(pairs, pattern):
+def caption_pattern(rule):
+    """The regular expression of a rule on captions: `caption_pattern`, or `concept`, a word."""
+    kind, pattern = next(iter(rule.items())) if isinstance(rule, Mapping) and len(rule) == 1 else (None, None)
+    if kind not in ("concept", "caption_pattern") or not isinstance(pattern, str):
+        raise CliperaseError(f"forget rule {rule!r}: captions alone take concept, a word, or caption_pattern")
     try:
-        compiled = re.compile(pattern, re.IGNORECASE)
+        return re.compile(rf"\b{re.escape(pattern)}\b" if kind == "concept" else pattern, re.IGNORECASE)
     except re.error as error:
         raise CliperaseError(f"caption_pattern {pattern!r} is no regular expression ({error})") from None
+
+
+def match_captions(pairs, rule):
+    compiled = caption_pattern(rule)
     hits = torch.tensor([bool(compiled.search(text)) for text in pairs.texts])
     return hits[pairs.text_ids].any(dim=1)
 

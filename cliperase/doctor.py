@@ -15,13 +15,15 @@ from cliperase.datasets import forget_mask, load_pairs
 from cliperase.encoders import load_model, pick_device
 from cliperase.errors import CliperaseError
 from cliperase.evaluate import encode_images
-from cliperase.features import Features, Original
+from cliperase.features import Features, LiveFeatures, Original
 from cliperase.files import check_writable
 from cliperase.methods import takes_steps
 from cliperase.results import peak_megabytes, reset_peak
+from cliperase.stream import Stream, is_sharded, load_forget, load_shards, shards_of
 from cliperase.train import train
 
 WARM_UP, MEASURED = 2, 5  # steps
+SMALL = 32  # pixels of the pictures that are looked at, where no model says how large
 COPIES = 8  # of the weights on disk: while a checkpoint (weights, best ones, Adam's two) is written, the last one stays
 
 
@@ -34,11 +36,11 @@ class Finding:
     missing: bool = False
 
 
-def examine(model, data, rule, method, settings, output):
+def examine(model, data, rule, method, settings, output, runs=1):
     """Yield the `Finding`s of a run of `cliperase unlearn` with these arguments, cheapest first.
 
-    `settings`: the method's and the loop's, mixed, as `api.unlearn` takes them. Nothing is written but a probe
-    in the output's folder.
+    `settings`: the method's and the loop's, mixed, as `api.unlearn` takes them. `runs`: how many such runs there are to
+    be, for the time of them all. Nothing is written but a probe in the output's folder.
     """
     yield from packages()
     yield device()
@@ -56,8 +58,8 @@ def examine(model, data, rule, method, settings, output):
             yield Finding(subject, str(error), missing=True)
     if "model" in found and Path(output).is_dir():  # it is, where it can be written
         yield disk(found["model"], output)
-    if {"method", "model", "training"} <= set(found):
-        yield from cost(**found)
+    if {"method", "model", "validation"} <= set(found):
+        yield from cost(**found, runs=runs)
 
 
 def packages():
@@ -101,6 +103,8 @@ def look_at_model(model, found):
 
 
 def look_at_data(data, rule, found):
+    if is_sharded(data):
+        return look_at_shards(data, rule, found)
     training, validation = load_pairs(data, "train"), load_pairs(data, "validation")
     mask, seen = forget_mask(training, rule), forget_mask(validation, rule)
     found |= {"training": training, "mask": mask, "validation": validation}
@@ -108,6 +112,14 @@ def look_at_data(data, rule, found):
         f"{data}: to forget {mask.sum()} of {len(training)} training rows and {seen.sum()} of {len(validation)} "
         "validation rows"
     )
+
+
+def look_at_shards(folder, rule, found):
+    size = found["model"].image_size if "model" in found else SMALL
+    count = len(shards_of(folder, "train"))
+    validation, seen = load_shards(folder, "validation", rule, size)
+    found |= {"shards": (folder, rule, size), "validation": validation}
+    return f"{folder}: {count} training shards; to forget {seen.sum()} of {len(validation)} validation rows"
 
 
 def disk(model, output):
@@ -118,15 +130,23 @@ def disk(model, output):
     return Finding("disk", said if free > needed else f"{said}; name another folder or make room", free <= needed)
 
 
-def cost(model, method, config, training, mask, validation):
-    """Seconds and memory of the whole run, from a few steps of it and the encoding of a few images."""
-    forget = first_rows(training, mask, MEASURED * config.forget_batch)
-    retain = first_rows(training, ~mask, MEASURED * config.retain_batch)
+def cost(model, method, config, validation, training=None, mask=None, shards=None, runs=1):
+    """Seconds and memory of the whole run, from a few steps of it and the encoding of a few images.
+
+    The rows are those of `training` under `mask`, or those of `shards`: folder, rule and image size.
+    """
+    if shards:
+        forget = load_forget(*shards, config.broken_percent, most=MEASURED * config.forget_batch)
+        retain = Stream(*shards, config.retain_batch, config.seed, config.lanes, config.broken_percent)
+    else:
+        forget = first_rows(training, mask, MEASURED * config.forget_batch)
+        retain = first_rows(training, ~mask, MEASURED * config.retain_batch)
     reset_peak()
     encode_images(model, forget.images[:8])  # warm-up
     start = time.perf_counter()
-    original = Original(Features.of(model, forget), Features.of(model, retain), model.logit_scale.item())
-    encoding = (time.perf_counter() - start) / (len(forget) + len(retain))
+    encoded = [Features.of(model, pairs) for pairs in (forget, retain) if pairs.texts is not None]
+    encoding = (time.perf_counter() - start) / sum(len(one.image) for one in encoded)
+    original = Original(encoded[0], LiveFeatures(model) if shards else encoded[1], model.logit_scale.item())
     if hasattr(method, "apply"):
         yield Finding("time", f"{encoding * 1e3:.1f} ms to encode a row; {type(method).__name__} takes no steps")
         return
@@ -136,9 +156,9 @@ def cost(model, method, config, training, mask, validation):
     train_for(WARM_UP, model, method, retain, config, forget, original)
     step = train_for(MEASURED, model, method, retain, config, forget, original) / MEASURED
     looks = -(-config.steps // config.evaluate_every) * len(validation)
-    total = config.steps * step + encoding * (len(training) + looks)
+    total = config.steps * step + encoding * (len(forget if shards else training) + looks)
     said = f"{step:.2f} s a step, {encoding * 1e3:.1f} ms to encode a row: about {total / 60:.1f} min for the run"
-    yield Finding("time", said)
+    yield Finding("time", said + (f", {runs * total / 3600:.1f} h for {runs} of them" if runs > 1 else ""))
     yield Finding("memory", f"{peak_megabytes() / 1024:.1f} GB at the peak of {MEASURED} steps")
 
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
 
+from cliperase import towers  # noqa: F401 – importing registers the small image towers with timm, hence with open_clip
 from cliperase.errors import CliperaseError, reason_of
 from cliperase.files import whole_file
 

@@ -47,6 +47,11 @@ def configured(params, row, overrides=None, unlearn=None):
     return {"method": method, "settings": settings, "training": training}
 
 
+def references_of(params):
+    """Rows that are not made by unlearning: both, unless the parameters name fewer (who retrains OpenAI's CLIP?)."""
+    return params.get("references", REFERENCES)
+
+
 def seeds_of(params, row):
     """References are one model each; all other rows are run with every seed."""
     return [params["pretrain"]["seed"]] if row in REFERENCES else params["seeds"]
@@ -81,7 +86,7 @@ def plan_main(params, pairs):
     """Every row, one concept at a time."""
     return [
         Run("main", row, concept, {"concept": concept}, seed, **configured(params, row))
-        for row in (*REFERENCES, *params["methods"])
+        for row in (*references_of(params), *params["methods"])
         for concept in params["concepts"]
         for seed in seeds_of(params, row)
     ]
@@ -235,7 +240,7 @@ def only_rows(runs, rows):
 def part_names(params):
     """Names of the part tables that make up the results of a profile."""
     return [
-        *(f"main-{row}" for row in (*REFERENCES, *section(params, "methods"))),
+        *(f"main-{row}" for row in (*references_of(params), *section(params, "methods"))),
         *section(params, "experiments"),
         *[name for name in ("ablation", "blip", "captioning", "diffusion", "embedding") if name in params],
     ]

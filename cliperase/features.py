@@ -1,5 +1,6 @@
 """Embeddings of a whole data set by one model: what the losses need of the original, computed once and kept."""
 
+import copy
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from cliperase.evaluate import encode_images, encode_texts
 from cliperase.files import whole_file
+from cliperase.parallel import gather
 
 
 @dataclass
@@ -39,10 +41,27 @@ class Features:
     def select(self, mask):
         return Features(self.image[mask], self.text)
 
+    def lookup(self, rows):
+        """Embeddings (B, D) of the images and of the captions that a step drew, its `Rows`."""
+        return self.image[rows.index], self.text[rows.text_rows]
+
+
+class LiveFeatures:
+    """Embeddings of rows that are drawn once and never kept, those of a stream: the model computes them each step."""
+
+    def __init__(self, model):
+        self.model = copy.deepcopy(model).requires_grad_(False)
+
+    @torch.no_grad()
+    def lookup(self, rows):
+        """As of `Features`; with several processes each encodes the images that it has."""
+        image = gather(self.model.encode_image(rows.images), len(rows.captions))
+        return image, self.model.encode_text(rows.captions)
+
 
 def fingerprint(model, pairs):
     """Equal for equal weights, preprocessing, rows and captions, whatever files they came from."""
-    digest = hashlib.sha256("\n".join([*pairs.row_hashes, *pairs.texts]).encode())
+    digest = hashlib.sha256("\n".join([*pairs.row_hashes, *(pairs.texts or [])]).encode())
     for name, tensor in [*model.state_dict().items(), *model.named_buffers()]:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
@@ -54,5 +73,5 @@ class Original:
     """What the losses need of the original model, so that it need not run every step."""
 
     forget: Features
-    retain: Features
+    retain: Features | LiveFeatures
     logit_scale: float

@@ -66,6 +66,15 @@ def sum_gradients(parameters):
             dist.all_reduce(parameter.grad)
 
 
+def gather_objects(mine):
+    """What each process has, in order: a list."""
+    if processes() == 1:
+        return [mine]
+    found = [None] * processes()
+    dist.all_gather_object(found, mine)
+    return found
+
+
 def wait_for_all():
     """No process goes on before all are here."""
     if dist.is_initialized():

@@ -91,6 +91,8 @@ class Training:
     The other names are those that `checkpoints.py` asks for.
     """
 
+    position = None  # rows are a function of the step
+
     def __init__(self, model, config):
         self.model, self.config, self.settings = model, config, asdict(config)
         self.generator = torch.Generator().manual_seed(config.seed)

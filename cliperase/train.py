@@ -8,7 +8,7 @@ import torch
 from tqdm import tqdm
 
 from cliperase.checkpoints import load_checkpoint, save_checkpoint
-from cliperase.datasets import EpochSampler
+from cliperase.datasets import EpochSampler, PairSet
 from cliperase.errors import CliperaseError
 from cliperase.features import fingerprint
 from cliperase.methods.batch import Batch, Pairs
@@ -16,7 +16,16 @@ from cliperase.parallel import gather, is_first, processes, share, sum_gradients
 
 SCHEDULES = ("constant", "one-cycle")
 CAPTIONS = ("first", "random")
-COUNTS = {"steps": 1, "forget_batch": 1, "retain_batch": 1, "evaluate_every": 1, "micro_batch": 0, "seed": 0}
+COUNTS = {
+    "steps": 1,
+    "forget_batch": 1,
+    "retain_batch": 1,
+    "evaluate_every": 1,
+    "micro_batch": 0,
+    "seed": 0,
+    "lanes": 1,
+}
+SWITCHES = ("update_norm_statistics", "augment", "autocast", "channels_last", "compile", "resident")
 
 
 @dataclass(frozen=True)
@@ -35,19 +44,32 @@ class TrainConfig:
     evaluate_every: int = 20
     micro_batch: int = 0  # encode this many images at a time, same gradient; 0 is all at once
     seed: int = 0
+    # for a GPU; each changes speed or memory, and results by rounding at most
+    autocast: bool = False  # encoders in bfloat16, losses and weights in float32
+    channels_last: bool = False  # memory layout that convolutions prefer, of no use to a ViT
+    compile: bool = False  # the image tower by torch.compile: a minute at the start, faster steps
+    resident: bool = False  # the images of a set in memory live on the model's device
+    # for shards, see `stream.Stream`
+    lanes: int = 8  # readers that share them; a multiple of the number of processes
+    broken_percent: float = 1.0  # of the samples, as far as they are left out; more is an error
 
     def __post_init__(self):
         for name, options in (("schedule", SCHEDULES), ("captions", CAPTIONS)):
             if getattr(self, name) not in options:
                 raise CliperaseError(f"{name} {getattr(self, name)!r} unknown; choose one of {options}")
+        for name in SWITCHES:
+            if not isinstance(getattr(self, name), bool):
+                raise CliperaseError(f"{name} is {getattr(self, name)!r}; give true or false")
         for name, least in COUNTS.items():
             value = getattr(self, name)
             if type(value) is not int or value < least:
                 raise CliperaseError(f"{name} is {value!r}; give a whole number of at least {least}")
         if not is_number(self.learning_rate) or not self.learning_rate > 0:
             raise CliperaseError(f"learning_rate is {self.learning_rate!r}; give a number above zero, such as 1.0e-4")
-        if not is_number(self.weight_decay) or self.weight_decay < 0:
-            raise CliperaseError(f"weight_decay is {self.weight_decay!r}; give a number of at least zero")
+        for name in ("weight_decay", "broken_percent"):
+            value = getattr(self, name)
+            if not is_number(value) or value < 0:
+                raise CliperaseError(f"{name} is {value!r}; give a number of at least zero")
 
 
 def is_number(value):
@@ -80,13 +102,14 @@ class History:
 def train(model, method, retain, config, forget=None, original=None, validate=None, checkpoint=None, progress=True):
     """Train `model` in place with `method.loss` and leave it at its best validated weights.
 
-    `forget` and `retain` are `PairSet`s, drawn by two samplers; pretraining has only `retain`. `original`
-    is the `Original` where the method uses it. `validate(model)` returns metrics with a `score`, higher
-    is better; without it the last weights stay; the model it sees has its vocabulary narrowed. `checkpoint`,
-    a path, makes a killed run resume from its last evaluation to the same result. A method with `apply`
+    `forget` and `retain` are `PairSet`s, drawn by two samplers; pretraining has only `retain`, which may be a
+    `stream.Stream`. `original` is the `Original` where the method uses it. `validate(model)` returns metrics with
+    a `score`, higher is better; without it the last weights stay; the model it sees has its vocabulary narrowed.
+    `checkpoint`, a path, makes a killed run resume from its last evaluation to the same result. A method with `apply`
     takes no steps: it edits the model once. Returns `History`.
     """
-    model.narrow_vocabulary([*retain.texts, *(forget.texts if forget is not None else [])])
+    if retain.texts is not None:
+        model.narrow_vocabulary([*retain.texts, *(forget.texts if forget is not None else [])])
     try:
         return run_loop(model, method, retain, config, forget, original, validate, checkpoint, progress)
     finally:
@@ -103,6 +126,7 @@ def run_loop(model, method, retain, config, forget, original, validate, checkpoi
     if checkpoint:
         loop.start = [fingerprint(model, pairs) for pairs in (retain, forget) if pairs is not None]
     state = load_checkpoint(checkpoint, loop) if checkpoint else None
+    loop.sources["retain"].seek(loop.position)
     wait_for_all()  # before the first of them writes another
     log, best, start, seconds = state or ([], None, 0, 0.0)
     since, clock = {}, time.perf_counter()
@@ -131,6 +155,7 @@ def run_loop(model, method, retain, config, forget, original, validate, checkpoi
                 metrics["score"],
                 {k: v.detach().clone() for k, v in model.state_dict().items()},
             )
+        loop.position = loop.sources["retain"].tell()
         if checkpoint and is_first():
             save_checkpoint(checkpoint, loop, log, best, step + 1, seconds)
         clock = time.perf_counter()
@@ -161,12 +186,13 @@ class Loop:
 
     def __init__(self, model, method, retain, config, forget, original):
         self.model, self.method, self.config, self.original = model, method, config, original
-        self.retain, self.forget = retain, forget
         if config.augment and original:
             raise CliperaseError("augment: the original's features are those of images as they are; switch it off")
-        self.retain_sampler = EpochSampler(len(retain), config.retain_batch, 2 * config.seed)
-        if forget is not None:
-            self.forget_sampler = EpochSampler(len(forget), config.forget_batch, 2 * config.seed + 1)
+        self.sources = self.open_sources(retain, forget)
+        self.position = None  # of a stream, where a checkpoint finds it again
+        if config.channels_last:
+            model.to(memory_format=torch.channels_last)
+        self.image_tower = torch.compile(model.encode_image) if config.compile else model.encode_image
         self.generator = torch.Generator().manual_seed(config.seed)
         self.start = None  # what the run starts from, where a checkpoint must know it
         self.optimizer = torch.optim.AdamW(
@@ -183,6 +209,18 @@ class Loop:
         # names of weights that may move, and what the others are put back to after every step
         self.movable = method.restrict(model.eval(), self.batch) if hasattr(method, "restrict") else {}
         self.held = {name: p.detach().clone() for name, p in model.named_parameters() if name in self.movable}
+
+    def open_sources(self, retain, forget):
+        """What the rows of a step are drawn from: {"forget", where there is one, and "retain"}."""
+        config, device = self.config, self.model.device if self.config.resident else None
+        sources = {}
+        if forget is not None:
+            sources["forget"] = Drawn(forget, config.forget_batch, 2 * config.seed + 1, device)
+        if isinstance(retain, PairSet):
+            retain = Drawn(retain, config.retain_batch, 2 * config.seed, device)
+        elif config.augment:
+            raise CliperaseError("augment is for sets in memory, not for a stream of shards; switch it off")
+        return {**sources, "retain": retain}
 
     @property
     def settings(self):
@@ -209,17 +247,10 @@ class Loop:
 
     def draw(self, step):
         """The step's forget rows, where there is a forget set, and retain rows: a list of `Rows`."""
-        chosen = [("retain", self.retain, self.retain_sampler.batch(step))]
-        if self.forget is not None:
-            chosen.insert(0, ("forget", self.forget, self.forget_sampler.batch(step)))
         column = 0
         if self.config.captions == "random":
             column = torch.randint(1 << 30, (), generator=self.generator).item()
-        return [
-            Rows(name, self.seen(pairs.images[index]), index, text_rows, [pairs.texts[i] for i in text_rows.tolist()])
-            for name, pairs, index in chosen
-            for text_rows in [pairs.text_ids[index, column % pairs.text_ids.shape[1]]]
-        ]
+        return [Rows(name, *source.rows(step, column, self.seen)) for name, source in self.sources.items()]
 
     def seen(self, images):
         return mirror_and_shift(images, self.generator) if self.config.augment else images
@@ -229,7 +260,18 @@ class Loop:
         rows = self.draw(step)
         texts = distinct_texts(rows)
         images = torch.cat([r.images for r in rows])
-        return self.assemble(self.model.encode_image(images), self.model.encode_text(texts), texts, rows, step)
+        return self.assemble(self.encode_image(images), self.encode_text(texts), texts, rows, step)
+
+    def encode_image(self, images):
+        with self.precision():
+            return in_full(self.image_tower(images))
+
+    def encode_text(self, texts):
+        with self.precision():
+            return in_full(self.model.encode_text(texts))
+
+    def precision(self):
+        return torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.config.autocast)
 
     def backward(self, step):
         """Loss and gradients. With `micro_batch` the images are encoded twice, in pieces: first without a
@@ -243,18 +285,19 @@ class Loop:
             return {name: value.detach() for name, value in terms.items()}
         rows = self.draw(step)
         texts = distinct_texts(rows)
-        images = torch.cat([r.images for r in rows])
-        mine = share(len(images))
-        pieces = images[mine].split(size or len(images))
+        pieces = torch.cat([r.images for r in rows]).split(size or sum(len(r.images) for r in rows))
         with torch.no_grad():
-            features = gather(torch.cat([self.model.encode_image(piece) for piece in pieces]), len(images))
+            mine = torch.cat([self.encode_image(piece) for piece in pieces]).split([len(r.images) for r in rows])
+        features = torch.cat([gather(part, len(r.captions)) for part, r in zip(mine, rows, strict=True)])
         features.requires_grad_()
-        terms = self.method.loss(self.assemble(features, self.model.encode_text(texts), texts, rows, step))
+        terms = self.method.loss(self.assemble(features, self.encode_text(texts), texts, rows, step))
         total(terms).backward()
         if not is_first():  # the loss is the same in all processes; what it says of the texts counts once
             self.optimizer.zero_grad()
-        for piece, gradient in zip(pieces, features.grad[mine].split(size or len(images)), strict=True):
-            self.model.encode_image(piece).backward(gradient)
+        gradients = features.grad.split([len(r.captions) for r in rows])
+        gradients = torch.cat([gradient[share(len(gradient))] for gradient in gradients])
+        for piece, gradient in zip(pieces, gradients.split([len(piece) for piece in pieces]), strict=True):
+            self.encode_image(piece).backward(gradient)
         sum_gradients(self.model.parameters())
         return {name: value.detach() for name, value in terms.items()}
 
@@ -267,9 +310,8 @@ class Loop:
             images = image_features[start : start + len(ids)]
             pairs[r.name] = Pairs(images, text_features[ids], ids)
             if self.original:  # looked up, not computed
-                known = getattr(self.original, r.name)
-                image, text = known.image[r.index].to(ids.device), known.text[r.text_rows].to(ids.device)
-                pairs[f"original_{r.name}"] = Pairs(image, text, ids)
+                image, text = getattr(self.original, r.name).lookup(r)
+                pairs[f"original_{r.name}"] = Pairs(image.to(ids.device), text.to(ids.device), ids)
             start += len(ids)
         scale = self.model.logit_scale
         return Batch(
@@ -284,14 +326,36 @@ class Loop:
 
 @dataclass(frozen=True)
 class Rows:
-    """What a step draws from one pair set: `images` (B, 3, H, W), row numbers `index` (B,), caption numbers
-    `text_rows` (B,) and the `captions` themselves."""
+    """What a step draws from one source: B `captions`, and the `images` (B, 3, H, W) that belong to them; with
+    several processes, those of this one's share. From a set in memory also the row numbers `index` (B,) and the
+    caption numbers `text_rows` (B,)."""
 
     name: str
     images: torch.Tensor
-    index: torch.Tensor
-    text_rows: torch.Tensor
     captions: list
+    index: torch.Tensor | None = None
+    text_rows: torch.Tensor | None = None
+
+
+class Drawn:
+    """A `PairSet` as a source of rows: a function of the step, so there is no position to keep."""
+
+    def __init__(self, pairs, batch_size, seed, device=None):
+        self.pairs, self.sampler = pairs, EpochSampler(len(pairs), batch_size, seed)
+        self.images = pairs.images.to(device) if device else pairs.images
+
+    def rows(self, step, column, seen):
+        """(images, captions, index, text_rows) of `Rows`; `seen` is what is done to the images."""
+        index, ids = self.sampler.batch(step), self.pairs.text_ids
+        text_rows = ids[index, column % ids.shape[1]]
+        images = seen(self.images[index])[share(len(index))]
+        return images, [self.pairs.texts[i] for i in text_rows.tolist()], index, text_rows
+
+    def tell(self):
+        return None
+
+    def seek(self, position):
+        pass
 
 
 def mirror_and_shift(images, generator):
@@ -308,6 +372,11 @@ def mirror_and_shift(images, generator):
     rows, columns = places(height, never), places(width, half)
     which = torch.arange(count, device=images.device)[:, None, None]
     return images.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def in_full(features):
+    """Features of an encoder that ran in half precision, in float32."""
+    return features.float() if features.dtype == torch.bfloat16 else features
 
 
 def total(terms):

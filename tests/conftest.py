@@ -1,6 +1,9 @@
 """A data set and a model small enough for tests: four classes, told apart by colour."""
 
 import copy
+import io
+import json
+import tarfile
 from contextlib import contextmanager
 
 import numpy as np
@@ -8,6 +11,7 @@ import pytest
 import torch
 from datasets import Dataset
 from hypothesis import settings
+from PIL import Image
 
 from cliperase.blip import pretrain_blip
 from cliperase.datasets import features_schema, load_pairs, write_split
@@ -27,6 +31,10 @@ TINY_BLIP = {
 TINY_TRAINING = {"steps": 4, "batch": 8, "checkpoint_every": 2, "learning_rate": 1e-3}
 THREADS = min(2, torch.get_num_threads())
 ROWS = {"train": 8, "validation": 4, "test": 4, "heldout": 2}
+
+
+def pytest_report_header():
+    return "GPU: " + (torch.cuda.get_device_name() if torch.cuda.is_available() else "none; tests of one are skipped")
 
 
 def pytest_collection_modifyitems(items):
@@ -60,6 +68,42 @@ def make_split(split, per_class=None, seed=0):
             captions = [f"a photo of a {name}", f"a drawing of a {name}"]
             rows.append({"image": image, "captions": captions, "label": label, "source": f"colour:{name}"})
     return Dataset.from_list(rows, features=features_schema(list(CLASSES)))
+
+
+def picture(colour, number):
+    noise = np.random.default_rng(number).normal(0, 20, (40, 48, 3))
+    encoded = io.BytesIO()
+    Image.fromarray(np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)).save(encoded, "PNG")
+    return encoded.getvalue()
+
+
+def write_shard(path, numbers, broken=(), silent=()):
+    """One sample a number, of the classes in turn; `broken` ones hold no picture, `silent` ones no caption."""
+    names = list(CLASSES)
+    with tarfile.open(path, "w") as shard:
+        for number in numbers:
+            name = names[number % len(names)]
+            files = {"png": picture(CLASSES[name], number), "txt": f"a {name}, number {number}".encode()}
+            files["json"] = json.dumps({"key": number}).encode()
+            if number in broken:
+                files["png"] = b"no picture"
+            if number in silent:
+                del files["txt"]
+            for suffix, content in files.items():
+                about = tarfile.TarInfo(f"{number:09d}.{suffix}")
+                about.size = len(content)
+                shard.addfile(about, io.BytesIO(content))
+
+
+@pytest.fixture(scope="session")
+def shards(tmp_path_factory):
+    """Eight training shards of 16 samples, one to validate and one to test, of 40."""
+    folder = tmp_path_factory.mktemp("shards")
+    for shard in range(8):
+        write_shard(folder / f"{shard:05d}.tar", range(16 * shard, 16 * shard + 16))
+    write_shard(folder / "00008.tar", range(200, 240))
+    write_shard(folder / "00009.tar", range(300, 340))
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """The doctor: every fault of a run is found before it, each with its remedy, and nothing is left behind."""
 
 import pytest
+import yaml
 
 from cliperase import doctor
 from cliperase.cli import main
@@ -27,6 +28,27 @@ def test_a_run_that_lacks_nothing_gets_its_cost(method, model_folder, data_folde
     assert "to forget 8 of 32 training rows and 4 of 16" in said["data"]
     assert "s a step" in said["time"]
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_profile_gets_the_time_of_all_its_runs(model_folder, data_folder, tmp_path, capsys):
+    params = {"concepts": ["apple", "lemon"], "seeds": [0, 1], "pretrain": {"seed": 0}, "unlearn": SETTINGS.copy()}
+    rate = params["unlearn"].pop("learning_rate")
+    params["methods"] = {"CLIPErase": {"learning_rate": rate}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    code = main(["doctor", "--model", str(model_folder), "--data", str(data_folder), "--forget", "apple",
+                 "--params", str(tmp_path / "params.yaml"), "--output", str(tmp_path / "out")])  # fmt: skip
+    assert code == 0
+    assert "h for 8 of them" in capsys.readouterr().out  # two concepts: two references, and two seeds of one row
+
+
+def test_shards_get_their_cost_too(model_folder, shards, tmp_path):
+    found = findings(model_folder, shards, tmp_path, settings={**SETTINGS, "lanes": 2})
+    assert not missing(found)
+    said = {one.subject: one.said for one in found}
+    assert "8 training shards; to forget 10 of 40 validation rows" in said["data"]
+    assert "s a step" in said["time"]
+    found = missing(findings(tmp_path / "no-model", shards, tmp_path, rule={"concept": "zebra"}))
+    assert "matches none" in found["data"]
 
 
 def test_a_method_without_steps_has_no_step_to_time(model_folder, data_folder, tmp_path):

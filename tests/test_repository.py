@@ -251,7 +251,7 @@ def test_the_readmes_table_and_findings_are_the_published_ones():
     assert findings().strip() in readme
 
 
-@pytest.mark.parametrize("folder", ["", "tuning/", "profiles/cifar/", "profiles/cifar/tuning/"])
+@pytest.mark.parametrize("folder", ["", "tuning/", "profiles/cifar/", "profiles/cifar/tuning/", "profiles/paper/"])
 def test_stages_name_commands_and_files_that_exist(folder):
     """Also those of a profile that takes hours: a slip in one would show only after them."""
     stages = yaml.safe_load((ROOT / folder / "dvc.yaml").read_text())["stages"]

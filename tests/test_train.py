@@ -9,6 +9,7 @@ from cliperase import checkpoints
 from cliperase.errors import CliperaseError
 from cliperase.features import Features, Original
 from cliperase.methods import create_method
+from cliperase.methods.fine_tune import FineTune
 from cliperase.methods.gradient_ascent import ascent
 from cliperase.methods.gradients import mean_over_batches
 from cliperase.train import Loop, TrainConfig, mirror_and_shift, train
@@ -292,3 +293,52 @@ def test_a_diverging_loss_says_so(model, sets):
 def test_bad_settings_are_named(field, value):
     with pytest.raises(CliperaseError, match=field):
         TrainConfig(**{"steps": 1, "learning_rate": 1e-4, field: value})
+
+
+def test_settings_for_a_gpu_move_the_result_by_rounding_at_most(base_model, training):
+    """`resident` and `channels_last` not at all, `compile` by the order of sums, `autocast` by half precision."""
+
+    def trained(**settings):
+        model = copy.deepcopy(base_model)
+        config = TrainConfig(steps=2, learning_rate=1e-3, retain_batch=8, **settings)
+        history = train(model, FineTune(), training, config)
+        assert all(value.dtype == torch.float32 for value in model.parameters())
+        return history.log[-1]["RM"]
+
+    plain = trained()
+    assert trained(resident=True) == plain
+    assert trained(channels_last=True) == pytest.approx(plain, abs=1e-5)
+    assert trained(autocast=True) == pytest.approx(plain, rel=0.02)
+    assert trained(autocast=True) != plain
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+@pytest.mark.parametrize("settings", [{}, {"resident": True}, {"channels_last": True}, {"compile": True}])
+def test_a_gpu_gives_the_losses_of_the_cpu(settings, base_model, sets):
+    logs = []
+    for device in ("cpu", "cuda"):
+        student = copy.deepcopy(base_model).to(device)
+        config = TrainConfig(steps=2, learning_rate=1e-4, forget_batch=4, retain_batch=8, **settings)
+        original = original_of(student, sets)
+        logs.append(train(student, create_method("CLIPErase", {}), sets[1], config, sets[0], original).log[-1])
+    for name in ("FM", "RM", "CM"):
+        assert logs[1][name] == pytest.approx(logs[0][name], abs=1e-3)
+
+
+def test_the_image_tower_is_what_is_compiled(base_model, training, monkeypatch):
+    compiled = []
+
+    def compile_eagerly(function):
+        compiled.append(function)
+        return function
+
+    monkeypatch.setattr(torch, "compile", compile_eagerly)
+    model = copy.deepcopy(base_model)
+    train(model, FineTune(), training, TrainConfig(steps=1, learning_rate=1e-3, retain_batch=8, compile=True))
+    assert compiled == [model.encode_image]
+
+
+@pytest.mark.parametrize("settings", [{"autocast": 1}, {"broken_percent": -1.0}, {"lanes": 0}])
+def test_settings_of_another_kind_are_named(settings):
+    with pytest.raises(CliperaseError, match=next(iter(settings))):
+        TrainConfig(**settings)

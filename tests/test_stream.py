@@ -1,0 +1,205 @@
+"""Shards: what is read, in which order, what is left out, and that a run on them is one run however it is cut."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import CLASSES, write_shard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cliperase.api import evaluate, unlearn
+from cliperase.cli import main
+from cliperase.datasets import caption_pattern
+from cliperase.encoders import load_model
+from cliperase.errors import CliperaseError
+from cliperase.methods.fine_tune import FineTune
+from cliperase.stream import Decoder, Stream, collect, is_sharded, load_forget, load_shards, samples_of, shards_of
+from cliperase.train import Loop, TrainConfig, train
+
+RULE = {"concept": "apple"}
+SETTINGS = {"steps": 4, "learning_rate": 1e-3, "forget_batch": 4, "retain_batch": 8, "evaluate_every": 2, "lanes": 4}
+
+
+def numbers(captions):
+    return [int(caption.split()[-1]) for caption in captions]
+
+
+def read(stream, steps):
+    return [stream.rows(step, 0, None) for step in range(steps)]
+
+
+def test_the_last_shards_are_for_test_and_validation(shards):
+    assert is_sharded(shards)
+    assert not is_sharded(shards / "00000.tar")
+    assert not is_sharded("ViT-B-32/openai")
+    assert [path.name for path in shards_of(shards, "validation") + shards_of(shards, "test")] == [
+        "00008.tar",
+        "00009.tar",
+    ]
+    assert len(shards_of(shards, "train")) == 8
+
+
+def test_a_sample_is_its_picture_and_caption(shards):
+    pairs, forgotten = load_shards(shards, "validation", RULE, 16)
+    assert pairs.images.shape == (40, 3, 16, 16)
+    assert pairs.images.dtype == torch.uint8
+    assert numbers(pairs.texts[i] for i in pairs.text_ids[:, 0].tolist()) == list(range(200, 240))
+    assert forgotten.tolist() == [number % 4 == 0 for number in range(200, 240)]
+    assert pairs.sources[3] == "00008.tar/000000203"
+    mean = pairs.images[1].double().mean(dim=(1, 2)).tolist()
+    assert mean == pytest.approx(CLASSES["lemon"], abs=12)
+
+
+def test_what_is_to_forget_is_found_in_all_training_shards(shards):
+    pairs = load_forget(shards, RULE, 16)
+    assert sorted(numbers(pairs.texts)) == list(range(0, 128, 4))
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 8])
+def test_an_epoch_is_every_other_row_once_in_an_order_of_the_seed(lanes, shards):
+    kept = [number for number in range(128) if number % 4]
+    orders = []
+    for seed in (0, 1):
+        stream = Stream(shards, RULE, 16, 8, seed, lanes)
+        batches = read(stream, len(kept) // 8)
+        assert all(images.shape == (8, 3, 16, 16) for images, _ in batches)
+        orders.append([number for _, captions in batches for number in numbers(captions)])
+        assert sorted(orders[-1]) == kept
+        following = [number for _, captions in read(stream, len(kept) // 8) for number in numbers(captions)]
+        assert sorted(following) == kept
+        assert following != orders[-1]
+    assert orders[0] != orders[1]
+
+
+def test_images_belong_to_their_captions(shards):
+    for images, captions in read(Stream(shards, RULE, 8, 8, lanes=2), 3):
+        for image, number in zip(images, numbers(captions), strict=True):
+            colour = list(CLASSES.values())[number % 4]
+            assert image.double().mean(dim=(1, 2)).tolist() == pytest.approx(colour, abs=15)
+
+
+@given(steps=st.integers(0, 30))
+def test_a_stream_goes_on_where_it_was(steps, shards):
+    whole = Stream(shards, RULE, 4, 8, lanes=2)
+    batches = read(whole, steps + 2)
+    cut = Stream(shards, RULE, 4, 8, lanes=2)
+    read(cut, steps)
+    resumed = Stream(shards, RULE, 4, 8, lanes=2)
+    resumed.seek(json.loads(json.dumps(cut.tell())))
+    for (images, captions), (other, said) in zip(read(resumed, 2), batches[steps:], strict=True):
+        assert captions == said
+        assert torch.equal(images, other)
+
+
+def test_broken_samples_are_counted_and_left_out(tmp_path):
+    for shard in range(4):
+        write_shard(tmp_path / f"{shard}.tar", range(40), broken=[5], silent=[6])
+    stream = Stream(tmp_path, RULE, 8, 4, lanes=2, broken_percent=5.0)
+    seen = [number for _, captions in read(stream, 14) for number in numbers(captions)]
+    assert not {5, 6} & set(seen)
+    assert len(set(seen)) == 28
+    read(stream, 14)
+    assert stream.broken() >= 4
+    stream = Stream(tmp_path, RULE, 8, 4, lanes=2)
+    with pytest.raises(CliperaseError, match=r"2 of \d+ samples are broken, the last is \d.tar, key 00000000[56]"):
+        read(stream, 28)
+
+
+@given(part=st.floats(0, 0.99))
+def test_a_truncated_shard_is_named_wherever_it_is_cut(part, shards, tmp_path_factory):
+    content, cut = (shards / "00000.tar").read_bytes(), tmp_path_factory.mktemp("cut") / "0.tar"
+    content = content.rstrip(b"\0")
+    cut.write_bytes(content[: int(part * len(content))])
+    with pytest.raises(CliperaseError, match=r"0.tar cannot be read to its end \(.+\); fetch it again") as error:
+        list(samples_of([cut]))
+    assert "\n" not in str(error.value)
+
+
+def test_what_cannot_be_streamed_is_said(shards, tmp_path):
+    (tmp_path / "0.tar").write_bytes(b"")
+    with pytest.raises(CliperaseError, match="holds 1 shards; give three"):
+        shards_of(tmp_path, "train")
+    with pytest.raises(CliperaseError, match="split 'heldout'"):
+        shards_of(shards, "heldout")
+    for about, said in (({"lanes": 9}, "8 training shards"), ({"lanes": 3}, "retain_batch of 8")):
+        with pytest.raises(CliperaseError, match=said):
+            Stream(shards, RULE, 8, 8, **about)
+    with pytest.raises(CliperaseError, match="take concept, a word, or caption_pattern"):
+        Stream(shards, {"classes": ["apple"]}, 8, 8)
+    with pytest.raises(CliperaseError, match="matches none or all"):
+        load_forget(shards, {"concept": "zebra"}, 8)
+    with pytest.raises(CliperaseError, match="lane 0 found no pair"):
+        read(Stream(shards, {"caption_pattern": "number"}, 8, 8, lanes=1), 1)
+
+
+def test_most_rows_of_a_kind_are_held(shards):
+    pairs, matches = collect(shards_of(shards, "train"), caption_pattern(RULE), Decoder(8, 1.0), 3, 5)
+    assert (int(matches.sum()), len(pairs)) == (3, 8)
+
+
+def test_unlearning_in_a_stream_and_a_killed_run_is_the_run(shards, model_folder, tmp_path, monkeypatch):
+    report = unlearn(model_folder, shards, RULE, settings=SETTINGS, output=tmp_path / "whole")
+    assert report["rows"] == {"forget": 32, "retain": "streamed", "broken": 0}
+    assert [set(entry) for entry in report["log"]] == [{"step", "FM", "RM", "CM", "validation"}] * 2
+    whole = load_model(tmp_path / "whole").state_dict()
+    assert any(not torch.equal(value, whole[name]) for name, value in load_model(model_folder).state_dict().items())
+
+    step = Loop.step
+
+    def die(loop, number):
+        if number == 3:
+            raise KeyboardInterrupt
+        return step(loop, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "step", die)
+        with pytest.raises(KeyboardInterrupt):
+            unlearn(model_folder, shards, RULE, settings=SETTINGS, output=tmp_path / "cut")
+    assert (tmp_path / "cut" / "checkpoint.safetensors").exists()
+    unlearn(model_folder, shards, RULE, settings=SETTINGS, output=tmp_path / "cut")
+    for name, value in load_model(tmp_path / "cut").state_dict().items():
+        assert torch.equal(value, whole[name]), name
+    found = evaluate(tmp_path / "whole", shards, RULE)
+    assert {"forget_matching_accuracy@16", "retain_matching_accuracy@16"} <= set(found)
+
+
+def test_methods_that_need_all_rows_say_so(shards, model_folder):
+    with pytest.raises(CliperaseError, match="ENMN makes a set of its own"):
+        unlearn(model_folder, shards, RULE, "ENMN", settings=SETTINGS)
+    with pytest.raises(CliperaseError, match="augment is for sets in memory"):
+        train(load_model(model_folder), FineTune(), Stream(shards, RULE, 32, 8), TrainConfig(augment=True))
+
+
+def test_two_processes_read_the_rows_of_one(shards, model_folder, tmp_path):
+    """Each reads its lanes only; the model is the one that a single process makes."""
+    settings, said = SETTINGS | {"evaluate_every": 1, "steps": 3, "learning_rate": "1.0e-3"}, []
+    for count in (1, 2):
+        run = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+        command = ["-m", "cliperase.cli", "unlearn", "--model", str(model_folder), "--data", str(shards)]
+        command += ["--forget", "apple", "--output", str(tmp_path / str(count)), "--set"]
+        command += [f"{name}={value}" for name, value in settings.items()]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run([*run, *command], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-3000:]
+        said.append(json.loads(done.stdout))
+    for entry, other in zip(said[0]["log"], said[1]["log"], strict=True):
+        terms = {name: entry[name] for name in ("FM", "RM", "CM")}
+        assert terms == pytest.approx({name: other[name] for name in terms}, abs=1e-5)
+    one, two = (load_model(tmp_path / str(count)).state_dict() for count in (1, 2))
+    for name, value in one.items():
+        assert torch.allclose(value, two[name], atol=1e-5), name
+
+
+def test_the_command_says_in_one_line_what_a_shard_lacks(shards, model_folder, tmp_path, capsys):
+    for shard in shards.glob("*.tar"):
+        (tmp_path / shard.name).write_bytes(shard.read_bytes()[:30000])
+    code = main(["unlearn", "--model", str(model_folder), "--data", str(tmp_path), "--forget", "apple", "--set",
+                 "steps=2", "learning_rate=1.0e-3", "--output", str(tmp_path / "out")])  # fmt: skip
+    assert code == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith("cliperase: shard")
+    assert "cannot be read to its end" in said
