@@ -8,7 +8,11 @@ export PATH := $(BIN):$(PATH)
 PROFILE ?= icons
 FOLDER := $(if $(filter icons,$(PROFILE)),,profiles/$(PROFILE)/)
 export DATA
-export HF_HUB_OFFLINE := $(if $(FOLDER),$(if $(DATA),1,0),1)
+ifeq ($(PROFILE),icons)
+export HF_HUB_OFFLINE := 1
+else
+export HF_HUB_OFFLINE ?= $(if $(DATA),1,0)
+endif
 export DVC_NO_ANALYTICS := 1
 # glibc returns every step's activations to the system and asks for them again; to keep them saves a tenth of the time
 export MALLOC_TRIM_THRESHOLD_ := 2000000000

@@ -32,7 +32,7 @@ def unlearn(model, data, rule, method="CLIPErase", settings=None, seed=0, output
     settings = dict(settings or {})
     algorithm, config = configure(method, settings, seed)
     student = load_model(model, pick_device())
-    validation, forgotten = load_split(data, "validation", rule, student.image_size)
+    validation, forgotten = load_split(data, "validation", rule, student.image_size, config.broken_percent)
     before = task_of(validation).measure(student, validation, forgotten)
     if output:  # before the work, not after it
         check_writable(Path(output) / "report.json")
@@ -100,8 +100,7 @@ def forget_in_stream(model, method, config, folder, rule, validation, forgotten,
 
     Returns (history, the report's rows).
     """
-    if hasattr(method, "prepare"):
-        raise CliperaseError(f"{type(method).__name__} makes a set of its own from all rows, which shards do not allow")
+    check_streamable(method)
     forget = load_forget(folder, rule, model.image_size, config.broken_percent)
     about = (model.image_size, config.retain_batch, config.seed, config.lanes, config.broken_percent)
     retain = Stream(folder, rule, *about)
@@ -109,6 +108,11 @@ def forget_in_stream(model, method, config, folder, rule, validation, forgotten,
     validate = validation_by(validation, forgotten)
     history = train(model, method, retain, config, forget, original, validate, checkpoint)
     return history, {"forget": len(forget), "retain": "streamed", "broken": retain.broken()}
+
+
+def check_streamable(method):
+    if hasattr(method, "prepare"):
+        raise CliperaseError(f"{type(method).__name__} makes a set of its own from all rows, which shards do not allow")
 
 
 def validation_by(validation, forgotten):
@@ -120,10 +124,10 @@ def validation_by(validation, forgotten):
     return validate
 
 
-def load_split(data, split, rule, image_size):
-    """(`PairSet`, forget mask) of a split that is measured."""
+def load_split(data, split, rule, image_size, broken_percent=100.0):
+    """(`PairSet`, forget mask) of a split that is measured; of shards as many samples may be broken."""
     if is_sharded(data):
-        return load_shards(data, split, rule, image_size)
+        return load_shards(data, split, rule, image_size, broken_percent)
     pairs = load_pairs(data, split)
     return pairs, forget_mask(pairs, rule)
 

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -51,7 +52,7 @@ def load_checkpoint(path, loop):
     loop.model.load_state_dict(weights)
     restore_optimizer(loop, tensors, about["step"])
     loop.generator.set_state(tensors["random.loop"])
-    loop.position = about["position"]
+    loop.position = about.get("position")
     best = about["best"]
     if best:
         best = (*best, {name[5:]: value for name, value in tensors.items() if name.startswith("best.")})
@@ -59,10 +60,13 @@ def load_checkpoint(path, loop):
 
 
 def restore_optimizer(loop, tensors, step):
-    state = {}
+    state, parameters = {}, [p for group in loop.optimizer.param_groups for p in group["params"]]
     for name, value in tensors.items():
         if name.startswith("optimizer."):
             _, index, key = name.split(".")
+            parameter = parameters[int(index)]
+            if value.shape == parameter.shape:  # moments lie in memory as their weights do
+                value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
             state.setdefault(int(index), {})[key] = value
     # the scheduler is a function of the step: replay it, then put the moments in
     for _ in range(step):

@@ -112,7 +112,10 @@ OPTIONS = {
         "required": True,
         "help": "model folder, open_clip name/weights such as ViT-B-32/openai, hf-hub:… or blip:…",
     },
-    "data": {"required": True, "help": "folder or hub name of a data set in the schema of cliperase.datasets"},
+    "data": {
+        "required": True,
+        "help": "folder or hub name of a data set in the schema of cliperase.datasets, or a folder of shards",
+    },
     "forget": {"help": "concept: a class name, or a word of the captions"},
     "rule": {"help": "any other forget rule as YAML, such as '{classes: [apple, lemon]}'"},
     "method": {"default": "CLIPErase", "help": "an algorithm: CLIPErase, MultiDelete, …"},
@@ -169,12 +172,15 @@ def settings_of(arguments):
 
 
 def runs_of(arguments):
-    """How many runs the main table of `--params` has, 1 where it is no whole profile."""
-    from cliperase.experiments import plan_main, read_params
+    """How many runs with steps the main table of `--params` has, 1 where it is no whole profile."""
+    from cliperase.experiments import check_params, plan_main, read_params
+    from cliperase.methods import METHODS, takes_steps
 
     params = read_params(arguments.params) if arguments.params else {}
-    whole = {"concepts", "seeds", "methods", "pretrain", "unlearn"} <= set(params)
-    return len(plan_main(params, None)) if whole else 1
+    if not {"concepts", "seeds", "methods", "pretrain", "unlearn"} <= set(params):
+        return 1
+    check_params(params)
+    return sum(run.method in METHODS and takes_steps(run.method) for run in plan_main(params, None)) or 1
 
 
 def run_doctor(arguments):

@@ -165,6 +165,7 @@ def run_diffusion(params, data, model_folder, source, detector, pictures=()):
     `pictures`: data sets on whose test split the detector itself is measured.
     """
     settings = check_settings(section(params, "diffusion", SETTINGS), params)
+    params = {**params, "model": settings.get("model_name", params["model"])}
     fix_threads()
     pipeline, concepts = load_pipeline(source), settings["concepts"]
     detect = create_detector(detector, concepts, settings["threshold"])

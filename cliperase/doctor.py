@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from packaging.requirements import Requirement
 
-from cliperase.api import configure
+from cliperase.api import check_streamable, configure
 from cliperase.datasets import forget_mask, load_pairs
 from cliperase.encoders import load_model, pick_device
 from cliperase.errors import CliperaseError
@@ -59,7 +59,10 @@ def examine(model, data, rule, method, settings, output, runs=1):
     if "model" in found and Path(output).is_dir():  # it is, where it can be written
         yield disk(found["model"], output)
     if {"method", "model", "validation"} <= set(found):
-        yield from cost(**found, runs=runs)
+        try:
+            yield from cost(**found, runs=runs)
+        except CliperaseError as error:
+            yield Finding("steps", str(error), missing=True)
 
 
 def packages():
@@ -117,7 +120,7 @@ def look_at_data(data, rule, found):
 def look_at_shards(folder, rule, found):
     size = found["model"].image_size if "model" in found else SMALL
     count = len(shards_of(folder, "train"))
-    validation, seen = load_shards(folder, "validation", rule, size)
+    validation, seen = load_shards(folder, "validation", rule, size, 100.0)
     found |= {"shards": (folder, rule, size), "validation": validation}
     return f"{folder}: {count} training shards; to forget {seen.sum()} of {len(validation)} validation rows"
 
@@ -136,6 +139,7 @@ def cost(model, method, config, validation, training=None, mask=None, shards=Non
     The rows are those of `training` under `mask`, or those of `shards`: folder, rule and image size.
     """
     if shards:
+        check_streamable(method)
         forget = load_forget(*shards, config.broken_percent, most=MEASURED * config.forget_batch)
         retain = Stream(*shards, config.retain_batch, config.seed, config.lanes, config.broken_percent)
     else:
@@ -144,7 +148,7 @@ def cost(model, method, config, validation, training=None, mask=None, shards=Non
     reset_peak()
     encode_images(model, forget.images[:8])  # warm-up
     start = time.perf_counter()
-    encoded = [Features.of(model, pairs) for pairs in (forget, retain) if pairs.texts is not None]
+    encoded = [Features.of(model, pairs) for pairs in (forget, *([] if shards else [retain]))]
     encoding = (time.perf_counter() - start) / sum(len(one.image) for one in encoded)
     original = Original(encoded[0], LiveFeatures(model) if shards else encoded[1], model.logit_scale.item())
     if hasattr(method, "apply"):
@@ -158,6 +162,8 @@ def cost(model, method, config, validation, training=None, mask=None, shards=Non
     looks = -(-config.steps // config.evaluate_every) * len(validation)
     total = config.steps * step + encoding * (len(forget if shards else training) + looks)
     said = f"{step:.2f} s a step, {encoding * 1e3:.1f} ms to encode a row: about {total / 60:.1f} min for the run"
+    if shards:
+        said += ", and before it the shards are read for rows to forget"
     yield Finding("time", said + (f", {runs * total / 3600:.1f} h for {runs} of them" if runs > 1 else ""))
     yield Finding("memory", f"{peak_megabytes() / 1024:.1f} GB at the peak of {MEASURED} steps")
 

@@ -13,6 +13,7 @@ from cliperase import towers  # noqa: F401 – importing registers the small ima
 from cliperase.errors import CliperaseError, reason_of
 from cliperase.files import whole_file
 
+REMEMBERED = 100_000  # texts, about 1 kB each
 CONFIG_NAME, WEIGHTS_NAME = "open_clip_config.json", "open_clip_model.safetensors"
 
 COMPACT = {  # the model of the `icons` profile; an ordinary open_clip configuration
@@ -81,13 +82,18 @@ class ImageTextModel(nn.Module):
 
 
 class Tokens:
-    """A tokenizer that remembers: the same prompts every step cost more to tokenize than to encode."""
+    """A tokenizer that remembers: the same prompts every step cost more to tokenize than to encode.
+
+    Of a stream no caption comes twice for long, so what is remembered is dropped when it is much.
+    """
 
     def __init__(self, tokenizer):
         self.tokenizer, self.rows = tokenizer, {}
 
     def __call__(self, texts):
         """List of T strings -> (T, context length) long."""
+        if len(self.rows) > REMEMBERED:
+            self.rows.clear()
         new = list(dict.fromkeys(text for text in texts if text not in self.rows))
         if new:
             self.rows.update(zip(new, self.tokenizer(new), strict=True))

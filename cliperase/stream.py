@@ -27,7 +27,7 @@ PICTURES, CAPTION = ("jpg", "jpeg", "png", "webp"), "txt"
 WAITING = 500  # samples of a lane, still encoded, that the next one is drawn from
 MOST_FORGET, MOST_RETAIN = 5000, 2000  # rows that are held in memory, for training to forget and to validate
 END = 1024  # empty bytes
-FEWEST = 100  # samples that are read before the share of broken ones is judged
+FEWEST = 1000  # of fewer samples as many may be broken as of these
 
 
 def is_sharded(source):
@@ -51,8 +51,8 @@ def shards_of(folder, split):
 def samples_of(shards):
     """The samples of shards, in order: each a dict of bytes by suffix, with `__key__` and `__url__`."""
     for shard in shards:
-        check_end(shard)
         try:
+            check_end(shard)
             yield from tarfile_samples([{"url": str(shard)}])
         except (OSError, tarfile.TarError, EOFError, ValueError) as error:
             reason = next((one for one in error.args if isinstance(one, str)), type(error).__name__)
@@ -60,11 +60,14 @@ def samples_of(shards):
 
 
 def check_end(shard):
-    """tarfile takes a file that is cut between two members for a whole one; a whole one ends in two empty blocks."""
+    """tarfile takes a file that is cut between two members for a whole one; a whole one ends in two empty blocks.
+
+    They also tell a plain tar from a compressed one, which is not read.
+    """
     with open(shard, "rb") as file:
         file.seek(max(0, shard.stat().st_size - END))
         if file.read() != bytes(END):
-            raise unreadable(shard, "it is cut off")
+            raise tarfile.ReadError("it is cut off, or compressed")
 
 
 def unreadable(shard, reason):
@@ -72,38 +75,47 @@ def unreadable(shard, reason):
 
 
 class Decoder:
-    """Samples to pictures of `size` pixels, and a count of those that cannot be: too many are an error."""
+    """Samples to pictures of `size` pixels, and a count of those that cannot be: too many are an error.
 
-    def __init__(self, size, broken_percent):
-        self.size, self.broken_percent = size, broken_percent
-        self.read = self.broken = 0
+    `read`, `broken`: the counts to go on from.
+    """
+
+    def __init__(self, size, broken_percent, read=0, broken=0):
+        self.size, self.broken_percent, self.read, self.broken = size, broken_percent, read, broken
 
     def caption(self, sample):
-        """The caption of a sample, or None, counted as broken."""
+        """The caption of a sample, which is looked at first, or None, counted as broken."""
+        self.read += 1
         try:
             return sample[CAPTION].decode()
-        except (KeyError, UnicodeDecodeError) as error:
-            return self.give_up(sample, error)
+        except (KeyError, UnicodeDecodeError):
+            return self.give_up(sample, "no caption")
 
     def picture(self, sample):
         """(3, size, size) uint8, the middle square, or None, counted as broken."""
-        self.read += 1
         try:
-            encoded = next(sample[suffix] for suffix in PICTURES if suffix in sample)
-            image = Image.open(io.BytesIO(encoded)).convert("RGB")
+            image = Image.open(io.BytesIO(encoded_picture(sample))).convert("RGB")
             pixels = np.asarray(ImageOps.fit(image, (self.size, self.size), Image.BICUBIC))
-        except Exception as error:  # every image format has exceptions of its own
-            return self.give_up(sample, error)
+        except Exception:  # every image format has exceptions of its own
+            return self.give_up(sample, "no picture that can be decoded")
         return torch.from_numpy(pixels.copy()).permute(2, 0, 1)
 
-    def give_up(self, sample, error):
+    def give_up(self, sample, lacks):
         self.broken += 1
         if self.broken > self.broken_percent / 100 * max(self.read, FEWEST):
             where = f"{Path(sample['__url__']).name}, key {sample['__key__']}"
             raise CliperaseError(
-                f"{self.broken} of {self.read} samples are broken, the last is {where} ({type(error).__name__}); mend "
+                f"{self.broken} of {self.read} samples are broken, the last is {where}: {lacks}; mend "
                 f"the shards, or allow more than broken_percent={self.broken_percent}"
             )
+
+
+def encoded_picture(sample):
+    """The bytes of a sample's picture."""
+    for suffix in PICTURES:
+        if suffix in sample:
+            return sample[suffix]
+    raise ValueError("no picture")
 
 
 def collect(shards, pattern, decoder, most_matching, most_others):
@@ -133,15 +145,10 @@ def collect(shards, pattern, decoder, most_matching, most_others):
         text_ids=torch.tensor([[number[caption]] for _, caption, _, _ in rows]),
         labels=None,
         class_names=[],
-        row_hashes=[digest(sample) for _, _, _, sample in rows],
+        row_hashes=[hashlib.sha256(encoded_picture(sample)).hexdigest()[:12] for _, _, _, sample in rows],
         sources=[f"{Path(sample['__url__']).name}/{sample['__key__']}" for _, _, _, sample in rows],
     )
     return pairs, torch.tensor([matches for _, _, matches, _ in rows])
-
-
-def digest(sample):
-    """As of `PairSet.row_hashes`."""
-    return hashlib.sha256(next(sample[suffix] for suffix in PICTURES if suffix in sample)).hexdigest()[:12]
 
 
 def load_shards(folder, split, rule, size, broken_percent=1.0):
@@ -164,7 +171,7 @@ class Stream:
     many processes there are. While a step is computed, threads decode the next one's pictures.
     """
 
-    texts = None  # not known before they are read
+    texts = ()  # not known before they are read
 
     def __init__(self, folder, rule, size, batch_size, seed=0, lanes=8, broken_percent=1.0):
         self.shards, self.pattern, self.seed = shards_of(folder, "train"), caption_pattern(rule), seed
@@ -177,7 +184,7 @@ class Stream:
         self.lanes = lanes
         self.numbers = range(lanes)[share(lanes)]  # of the lanes that this process reads
         self.each = batch_size // lanes
-        self.row_hashes = [f"{shard.name} {shard.stat().st_size}" for shard in self.shards]
+        self.row_hashes = [shard.name for shard in self.shards]
         self.pool, self.asked = ThreadPoolExecutor(len(self.numbers)), []
         self.seek(None)
 
@@ -185,22 +192,23 @@ class Stream:
         """Go on from what `tell` gave, None the beginning."""
         for future in self.asked:
             future.exception()  # done or not, a reader is not left at work
-        self.position = [tuple(position[i]) if position else (0, 0) for i in self.numbers]
-        self.decoders = [Decoder(self.size, self.broken_percent) for _ in self.numbers]
-        about = zip(self.numbers, self.decoders, self.position, strict=True)
-        self.readers, self.asked = [self.read(*one) for one in about], []
+        self.position = [tuple(position[i]) if position else (0, 0, 0, 0) for i in self.numbers]
+        self.readers = [self.read(number, *one) for number, one in zip(self.numbers, self.position, strict=True)]
+        self.asked = []
 
     def tell(self):
-        """Where each lane is: (epoch, samples read of it). All processes ask together."""
+        """Where each lane is: (epoch, samples read of it, samples read in all, broken ones of those).
+
+        All processes ask together."""
         return [one for part in gather_objects(self.position) for one in part]
 
     def broken(self):
         """Samples left out so far, in all processes together."""
-        return sum(gather_objects(sum(decoder.broken for decoder in self.decoders)))
+        return sum(broken for _, _, _, broken in self.tell())
 
-    def read(self, number, decoder, position):
+    def read(self, number, epoch, skip, read, broken):
         """(picture, caption, position behind it) of one lane, without end."""
-        epoch, skip = position
+        decoder = Decoder(self.size, self.broken_percent, read, broken)
         while True:
             order = np.random.default_rng([self.seed, epoch]).permutation(len(self.shards))[number :: self.lanes]
             draws = random.Random(f"{self.seed} {epoch} {number}")
@@ -213,9 +221,12 @@ class Stream:
                 picture = decoder.picture(sample)
                 if picture is not None:
                     found = True
-                    yield picture, caption, (epoch, count)
+                    yield picture, caption, (epoch, count, decoder.read, decoder.broken)
             if not found and not skip:
-                raise CliperaseError(f"lane {number} found no pair to retain in {len(order)} shards; look into them")
+                raise CliperaseError(
+                    f"lane {number} found no pair to retain in its {len(order)} of {len(self.shards)} shards; "
+                    "choose another rule or give other shards"
+                )
             epoch, skip = epoch + 1, 0
 
     def rows(self, step, column, seen):

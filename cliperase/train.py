@@ -12,7 +12,7 @@ from cliperase.datasets import EpochSampler, PairSet
 from cliperase.errors import CliperaseError
 from cliperase.features import fingerprint
 from cliperase.methods.batch import Batch, Pairs
-from cliperase.parallel import gather, is_first, processes, share, sum_gradients, wait_for_all
+from cliperase.parallel import gather, gather_objects, is_first, processes, share, sum_gradients, wait_for_all
 
 SCHEDULES = ("constant", "one-cycle")
 CAPTIONS = ("first", "random")
@@ -25,6 +25,7 @@ COUNTS = {
     "seed": 0,
     "lanes": 1,
 }
+FREE = ("broken_percent", "resident")  # a resumed run may have others
 SWITCHES = ("update_norm_statistics", "augment", "autocast", "channels_last", "compile", "resident")
 
 
@@ -47,7 +48,7 @@ class TrainConfig:
     # for a GPU; each changes speed or memory, and results by rounding at most
     autocast: bool = False  # encoders in bfloat16, losses and weights in float32
     channels_last: bool = False  # memory layout that convolutions prefer, of no use to a ViT
-    compile: bool = False  # the image tower by torch.compile: a minute at the start, faster steps
+    compile: bool = False  # the image tower that learns by torch.compile: slow to start, faster steps
     resident: bool = False  # the images of a set in memory live on the model's device
     # for shards, see `stream.Stream`
     lanes: int = 8  # readers that share them; a multiple of the number of processes
@@ -108,7 +109,7 @@ def train(model, method, retain, config, forget=None, original=None, validate=No
     `checkpoint`, a path, makes a killed run resume from its last evaluation to the same result. A method with `apply`
     takes no steps: it edits the model once. Returns `History`.
     """
-    if retain.texts is not None:
+    if isinstance(retain, PairSet):  # of a stream the words are not known
         model.narrow_vocabulary([*retain.texts, *(forget.texts if forget is not None else [])])
     try:
         return run_loop(model, method, retain, config, forget, original, validate, checkpoint, progress)
@@ -226,7 +227,8 @@ class Loop:
     def settings(self):
         """What must agree between a checkpoint and the run that resumes it."""
         method = {"method": type(self.method).__name__, **getattr(self.method, "__dict__", {})}
-        return {**method, **asdict(self.config), "model and data": self.start}
+        config = {name: value for name, value in asdict(self.config).items() if name not in FREE}
+        return {**method, **config, "model and data": self.start}
 
     def step(self, step):
         """One optimizer step. Returns the detached loss terms."""
@@ -259,8 +261,12 @@ class Loop:
         """The method's view of a step: one encoding of its images and of its distinct texts, with gradients."""
         rows = self.draw(step)
         texts = distinct_texts(rows)
-        images = torch.cat([r.images for r in rows])
+        images = self.together(part for r in rows for part in gather_objects(r.images))
         return self.assemble(self.encode_image(images), self.encode_text(texts), texts, rows, step)
+
+    def together(self, images):
+        """Images of several sources, which may lie on several devices, as one batch."""
+        return torch.cat([one.to(self.model.device) for one in images])
 
     def encode_image(self, images):
         with self.precision():
@@ -285,7 +291,7 @@ class Loop:
             return {name: value.detach() for name, value in terms.items()}
         rows = self.draw(step)
         texts = distinct_texts(rows)
-        pieces = torch.cat([r.images for r in rows]).split(size or sum(len(r.images) for r in rows))
+        pieces = self.together(r.images for r in rows).split(size or sum(len(r.images) for r in rows))
         with torch.no_grad():
             mine = torch.cat([self.encode_image(piece) for piece in pieces]).split([len(r.images) for r in rows])
         features = torch.cat([gather(part, len(r.captions)) for part, r in zip(mine, rows, strict=True)])
@@ -310,7 +316,8 @@ class Loop:
             images = image_features[start : start + len(ids)]
             pairs[r.name] = Pairs(images, text_features[ids], ids)
             if self.original:  # looked up, not computed
-                image, text = getattr(self.original, r.name).lookup(r)
+                with self.precision():
+                    image, text = map(in_full, getattr(self.original, r.name).lookup(r))
                 pairs[f"original_{r.name}"] = Pairs(image.to(ids.device), text.to(ids.device), ids)
             start += len(ids)
         scale = self.model.logit_scale

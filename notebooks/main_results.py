@@ -15,10 +15,11 @@
 # set at least where it was, while ENMN destroys the retain set and gradient difference pays for forgetting
 # with retention (CIFAR-100, OpenAI CLIP).
 #
-# **What is run here.** A small CLIP that is pretrained from scratch, on the data set that is named below with the
-# provenance of every number; none is a measurement of the paper's models. The concepts are of different kinds and are
-# forgotten one at a time. Every row that takes steps has the same steps and batches, and all have settings chosen among
-# as many candidates on validation images of two other concepts (`tuning.md` beside this notebook's figures).
+# **What is run here.** The model and the data set that are named below, with the provenance of every number. In the
+# profiles `icons` and `cifar` that is a small CLIP pretrained from scratch, and no number is a measurement of the
+# paper's models; there all rows have settings chosen among as many candidates on validation images of two other
+# concepts (`tuning.md` beside this notebook's figures). The concepts are of different kinds and are forgotten one at a
+# time. Every row that takes steps has the same steps and batches.
 # Checkpoints are selected on validation images; what is shown is the test split. `original` is one model, `retrain`
 # one for each concept, every other row is concepts × seeds. `fine-tune retention` is fine-tuning at the candidate
 # that keeps the retain set best, not the one that forgets best: the control for retention that rises.

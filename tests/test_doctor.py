@@ -31,14 +31,22 @@ def test_a_run_that_lacks_nothing_gets_its_cost(method, model_folder, data_folde
 
 
 def test_a_profile_gets_the_time_of_all_its_runs(model_folder, data_folder, tmp_path, capsys):
-    params = {"concepts": ["apple", "lemon"], "seeds": [0, 1], "pretrain": {"seed": 0}, "unlearn": SETTINGS.copy()}
+    params = {
+        "profile": "own",
+        "model": "own",
+        "provenance": "icons",
+        "concepts": ["apple", "lemon"],
+        "seeds": [0, 1],
+        "pretrain": {"seed": 0},
+        "unlearn": SETTINGS.copy(),
+    }
     rate = params["unlearn"].pop("learning_rate")
     params["methods"] = {"CLIPErase": {"learning_rate": rate}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     code = main(["doctor", "--model", str(model_folder), "--data", str(data_folder), "--forget", "apple",
                  "--params", str(tmp_path / "params.yaml"), "--output", str(tmp_path / "out")])  # fmt: skip
     assert code == 0
-    assert "h for 8 of them" in capsys.readouterr().out  # two concepts: two references, and two seeds of one row
+    assert "h for 4 of them" in capsys.readouterr().out  # two concepts, two seeds; references take no steps
 
 
 def test_shards_get_their_cost_too(model_folder, shards, tmp_path):
@@ -47,6 +55,8 @@ def test_shards_get_their_cost_too(model_folder, shards, tmp_path):
     said = {one.subject: one.said for one in found}
     assert "8 training shards; to forget 10 of 40 validation rows" in said["data"]
     assert "s a step" in said["time"]
+    found = missing(findings(model_folder, shards, tmp_path, method="ENMN", settings={**SETTINGS, "lanes": 2}))
+    assert "ENMN makes a set of its own" in found["steps"]
     found = missing(findings(tmp_path / "no-model", shards, tmp_path, rule={"concept": "zebra"}))
     assert "matches none" in found["data"]
 

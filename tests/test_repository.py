@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "notebooks"))
 from readme import findings
 
 from cliperase.cli import COMMON_KERNELS, parse
+from cliperase.datasets import caption_pattern
 from cliperase.experiments import PLANS, part_names, read_params
 from cliperase.results import PROVENANCES, read_results
 
@@ -268,6 +269,19 @@ def test_stages_name_commands_and_files_that_exist(folder):
         for path in stage["deps"]:
             own = path.split("/")[0] in ("cliperase", "data_prep", "notebooks", "tuning") and "${" not in path
             assert not own or (ROOT / path).exists(), f"{name}: {path}"
+
+
+def test_no_two_stages_of_the_repository_write_the_same():
+    """DVC looks at all of them at once, whatever it is asked to make."""
+    from dvc.repo import Repo
+
+    assert Repo(ROOT).index.graph.number_of_nodes() > 50
+
+
+def test_rules_in_parameters_are_what_a_shell_hands_on():
+    params = yaml.safe_load((ROOT / "profiles" / "paper" / "params.yaml").read_text())
+    (rule,) = shlex.split(f"'{params['shards']['rule']}'")
+    assert caption_pattern(yaml.safe_load(rule)).search("two apples")
 
 
 def test_make_asks_for_the_kernels_that_the_commands_ask_for():

@@ -95,18 +95,36 @@ def test_a_stream_goes_on_where_it_was(steps, shards):
         assert torch.equal(images, other)
 
 
-def test_broken_samples_are_counted_and_left_out(tmp_path):
+def broken_shards(folder):
+    """Four training shards of 40, two samples of each broken: one without a picture, one without a caption."""
     for shard in range(4):
-        write_shard(tmp_path / f"{shard}.tar", range(40), broken=[5], silent=[6])
-    stream = Stream(tmp_path, RULE, 8, 4, lanes=2, broken_percent=5.0)
-    seen = [number for _, captions in read(stream, 14) for number in numbers(captions)]
-    assert not {5, 6} & set(seen)
-    assert len(set(seen)) == 28
-    read(stream, 14)
-    assert stream.broken() >= 4
+        write_shard(folder / f"{shard}.tar", range(40), broken=[5], silent=[6])
+    for shard in (4, 5):
+        write_shard(folder / f"{shard}.tar", range(40))
+    return folder
+
+
+def test_broken_samples_are_counted_and_left_out(tmp_path, monkeypatch):
+    stream = Stream(broken_shards(tmp_path), RULE, 8, 4, lanes=2)
+    kept = [number for number in range(40) if number % 4 and number not in (5, 6)]
+    assert sorted(number for _, captions in read(stream, 28) for number in numbers(captions)) == sorted(4 * kept)
+    read(stream, 1)  # the next epoch's first rows: the whole of the one before has been read
+    assert stream.broken() >= 8
+    monkeypatch.setattr("cliperase.stream.FEWEST", 100)
     stream = Stream(tmp_path, RULE, 8, 4, lanes=2)
     with pytest.raises(CliperaseError, match=r"2 of \d+ samples are broken, the last is \d.tar, key 00000000[56]"):
         read(stream, 28)
+
+
+@given(cut=st.integers(0, 60))
+def test_a_resumed_stream_has_counted_the_same(cut, tmp_path_factory):
+    folder = broken_shards(tmp_path_factory.mktemp("broken"))
+    whole, resumed = (Stream(folder, RULE, 4, 4, lanes=2, broken_percent=10.0) for _ in range(2))
+    read(whole, cut)
+    resumed.seek(json.loads(json.dumps(whole.tell())))
+    assert [captions for _, captions in read(whole, 10)] == [captions for _, captions in read(resumed, 10)]
+    assert whole.tell() == resumed.tell()
+    assert whole.broken() == resumed.broken()
 
 
 @given(part=st.floats(0, 0.99))

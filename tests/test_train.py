@@ -296,7 +296,7 @@ def test_bad_settings_are_named(field, value):
 
 
 def test_settings_for_a_gpu_move_the_result_by_rounding_at_most(base_model, training):
-    """`resident` and `channels_last` not at all, `compile` by the order of sums, `autocast` by half precision."""
+    """`channels_last` by the order of sums, `autocast` by half precision."""
 
     def trained(**settings):
         model = copy.deepcopy(base_model)
@@ -306,7 +306,6 @@ def test_settings_for_a_gpu_move_the_result_by_rounding_at_most(base_model, trai
         return history.log[-1]["RM"]
 
     plain = trained()
-    assert trained(resident=True) == plain
     assert trained(channels_last=True) == pytest.approx(plain, abs=1e-5)
     assert trained(autocast=True) == pytest.approx(plain, rel=0.02)
     assert trained(autocast=True) != plain
