@@ -1,22 +1,33 @@
-"""Seconds of one unlearning step and what they are spent on, on this machine, for the compact model.
+"""Seconds of one unlearning step on this machine: method by method, or one setting of the loop after the other.
 
     python benchmarks/step_time.py
+    python benchmarks/step_time.py --settings --model ViT-B-32/openai --rounds 2
 
-Warm-up first, then the variants in turn, several rounds, medians; compare ratios, not seconds.
+Without `--model` it is the compact one. Warm-up first, then the variants in turn, several rounds, medians; compare
+ratios, not seconds. All variants are held in memory at once, each four times its weights.
 """
 
+import argparse
 import statistics
 import time
 
 import torch
 
 from cliperase.datasets import PairSet
-from cliperase.encoders import create_model, pick_device
+from cliperase.encoders import create_model, load_model, pick_device
 from cliperase.features import Features, Original
 from cliperase.methods import METHODS, create_method, takes_steps
 from cliperase.train import Loop, TrainConfig
 
-CLASSES, ROUNDS, STEPS = 75, 5, 10
+CLASSES, STEPS = 75, 10
+SETTINGS = {  # of the loop, by what they are called in the table
+    "plain": {},
+    "autocast": {"autocast": True},
+    "channels_last": {"channels_last": True},
+    "compile": {"compile": True},
+    "resident": {"resident": True},
+    "micro_batch 8": {"micro_batch": 8},
+}
 
 
 def random_pairs(rows, first_class, classes):
@@ -34,33 +45,54 @@ def random_pairs(rows, first_class, classes):
     )
 
 
-def make_loop(name):
-    model = create_model().to(pick_device()).eval()
+def make_loop(model, name, retain_batch=64, **settings):
+    model = (load_model(model) if model else create_model()).to(pick_device()).eval()
     forget, retain = random_pairs(64, 0, 1), random_pairs(512, 1, CLASSES - 1)
     original = Original(Features.of(model, forget), Features.of(model, retain), model.logit_scale.item())
-    return Loop(model, create_method(name, {}), retain, TrainConfig(1000, 1e-4), forget, original)
+    config = TrainConfig(1000, 1e-4, retain_batch=retain_batch, **settings)
+    return Loop(model, create_method(name, {}), retain, config, forget, original)
 
 
 def seconds_per_step(loop):
-    start = time.perf_counter()
+    start = now()
     for step in range(STEPS):
         loop.step(step)
-    return (time.perf_counter() - start) / STEPS
+    return (now() - start) / STEPS
+
+
+def now():
+    """Seconds, when all that a GPU was asked for is done."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def compare(loops, rounds, first):
+    """Print the median seconds of each loop's step, and its ratio to the loop called `first` in the same round."""
+    for loop in loops.values():
+        seconds_per_step(loop)
+    measured = [{name: seconds_per_step(loop) for name, loop in loops.items()} for _ in range(rounds)]
+    for name in loops:
+        seconds = statistics.median(one[name] for one in measured)
+        ratio = statistics.median(one[name] / one[first] for one in measured)
+        print(f"{name:14s} {seconds:7.3f} s   {ratio:5.2f} × {first}")
 
 
 def main():
-    names = [name for name in METHODS if takes_steps(name) and name != "ENMN"]  # it steps like fine-tune, on noise
-    loops = {name: make_loop(name) for name in names}
-    for loop in loops.values():
-        seconds_per_step(loop)
-    rounds = [{name: seconds_per_step(loop) for name, loop in loops.items()} for _ in range(ROUNDS)]
-    print(
-        f"device {pick_device()}, {torch.get_num_threads()} threads, batch 16 + 64, median of {ROUNDS} × {STEPS} steps"
-    )
-    for name in names:
-        seconds = statistics.median(r[name] for r in rounds)
-        ratio = statistics.median(r[name] / r["fine-tune"] for r in rounds)
-        print(f"{name:14s} {seconds:7.3f} s   {ratio:5.2f} × fine-tune")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--settings", action="store_true", help="CLIPErase under the settings of the loop")
+    parser.add_argument("--model", help="folder, or open_clip name and weights")
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    retain = 16 if arguments.settings else 64  # the paper's batch, or ours
+    about = f"device {pick_device()}, {torch.get_num_threads()} threads, batch 16 + {retain}"
+    print(f"{about}, median of {arguments.rounds} × {STEPS} steps")
+    if arguments.settings:
+        loops = {name: make_loop(arguments.model, "CLIPErase", retain, **one) for name, one in SETTINGS.items()}
+        compare(loops, arguments.rounds, "plain")
+    else:
+        names = [name for name in METHODS if takes_steps(name) and name != "ENMN"]  # ENMN steps like fine-tune
+        compare({name: make_loop(arguments.model, name) for name in names}, arguments.rounds, "fine-tune")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import torch
+
 from cliperase.checkpoints import remove_checkpoint
 from cliperase.datasets import forget_mask, load_pairs
 from cliperase.encoders import load_model, pick_device
@@ -127,13 +129,18 @@ def validation_by(validation, forgotten):
 def load_split(data, split, rule, image_size, broken_percent=100.0):
     """(`PairSet`, forget mask) of a split that is measured; of shards as many samples may be broken."""
     if is_sharded(data):
+        if rule is None:
+            raise CliperaseError(f"shards in {data} are measured by a rule; give --forget CONCEPT or --rule '{{…}}'")
         return load_shards(data, split, rule, image_size, broken_percent)
     pairs = load_pairs(data, split)
-    return pairs, forget_mask(pairs, rule)
+    return pairs, torch.zeros(len(pairs), dtype=torch.bool) if rule is None else forget_mask(pairs, rule)
 
 
-def evaluate(model, data, rule, split="test"):
-    """The metrics of a model on one split of a data set, by the task that its columns say."""
+def evaluate(model, data, rule=None, split="test"):
+    """The metrics of a model on one split of a data set, by the task that its columns say.
+
+    Without a `rule`, which shards need, nothing counts as forgotten: what is measured is how all rows are retained.
+    """
     loaded = load_model(model, pick_device())
     pairs, forgotten = load_split(data, split, rule, loaded.image_size)
     return task_of(pairs).measure(loaded, pairs, forgotten)

@@ -1,6 +1,8 @@
 """`cliperase …`: the commands of the pipeline, and unlearning of one's own model."""
 
 import argparse
+import atexit
+import gc
 import json
 import multiprocessing.forkserver
 import os
@@ -21,6 +23,7 @@ def main(arguments=None):
     parsed = parse(arguments)
     if not parsed.own_model:
         os.environ.update(COMMON_KERNELS | os.environ)
+    spare_the_collector()
     quiet_libraries()
     try:
         parsed.run(parsed)
@@ -31,6 +34,12 @@ def main(arguments=None):
         print(f"cliperase: package {error.name} is not installed; run `pip install {error.name}`", file=sys.stderr)
         return 2
     return 0
+
+
+def spare_the_collector():
+    """Libraries make a million objects that live to the end: to look through them takes seconds, at exit once more."""
+    gc.set_threshold(100_000)
+    atexit.register(gc.freeze)
 
 
 def quiet_libraries():
@@ -64,10 +73,11 @@ def parse(arguments):
     options(doctor, "model", "data", "forget", "rule", "method", "set", "output")
     for sub in (unlearn, doctor):
         sub.add_argument("--params", type=Path, help="take settings of the loop and the method from this file")
-    options(
-        command("evaluate", run_evaluate, "Forget and retain accuracy of a model on one split.", True),
-        "model", "data", "forget", "rule", "split",
-    )  # fmt: skip
+    measure = command(
+        "evaluate", run_evaluate, "Forget and retain accuracy of a model on one split, or its accuracy.", True
+    )
+    options(measure, "model", "data", "forget", "rule", "split")
+    measure.add_argument("--output", type=Path, help="write the metrics to this file, too")
     pretrain = command("pretrain", run_pretrain, "Train the compact CLIP from scratch, or on from another model.")
     options(pretrain, "data", "without", "start", "section", "params", "output")
     pack = command("pack", run_pack, "Write a small model as one file of a few megabytes.")
@@ -209,8 +219,17 @@ def run_unlearn(arguments):
 
 def run_evaluate(arguments):
     from cliperase.api import evaluate
+    from cliperase.files import check_writable, whole_file
 
-    print(json.dumps(evaluate(arguments.model, arguments.data, rule_of(arguments), arguments.split), indent=2))
+    asked = arguments.rule is not None or arguments.forget is not None
+    rule = rule_of(arguments) if asked else None
+    if arguments.output:
+        check_writable(arguments.output)
+    metrics = json.dumps(evaluate(arguments.model, arguments.data, rule, arguments.split), indent=2)
+    if arguments.output:
+        with whole_file(arguments.output) as partial:
+            partial.write_text(metrics + "\n")
+    print(metrics)
 
 
 def run_pretrain(arguments):
@@ -258,7 +277,7 @@ def run_manifest(arguments):
 
 def start_workers():
     """Start the server that the workers of an experiment are forked from: it imports while this process does."""
-    multiprocessing.get_context("forkserver").set_forkserver_preload(["cliperase.bench"])
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["cliperase.workers"])
     multiprocessing.forkserver.ensure_running()
 
 

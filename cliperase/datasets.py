@@ -4,22 +4,27 @@ Schema (Hugging Face `datasets` features in parquet, files named `<split>-*.parq
 `image: Image`, `captions: List[str]`, `label: ClassLabel` (where there are classes), `source: str`.
 """
 
+import contextlib
 import hashlib
 import io
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import datasets
 import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 from cliperase.errors import CliperaseError, reason_of
 from cliperase.files import whole_file
 
 RULES = ("concept", "classes", "caption_pattern", "rows")
+WORTH_A_FILE, TOO_LARGE = 3_000_000, 2_000_000_000  # bytes of a split's decoded pictures
 SHARD_NAME = "{split}-00000-of-00001.parquet"
 
 
@@ -138,11 +143,7 @@ def decode_pairs(table):
     """A `datasets.Dataset` of the schema -> `PairSet`."""
     columns = table.with_format("arrow")[:]  # whole columns: row by row, `datasets` takes longer than the decoding
     encoded = [row["bytes"] for row in columns["image"].to_pylist()]
-    decoded = [np.asarray(Image.open(io.BytesIO(one)).convert("RGB")) for one in encoded]
-    sizes = {array.shape[:2] for array in decoded}
-    if len(sizes) > 1:
-        raise CliperaseError(f"images of {len(sizes)} sizes, such as {min(sizes)} and {max(sizes)}; make them one size")
-    images = np.stack(decoded)
+    row_hashes = [hashlib.sha256(one).hexdigest()[:12] for one in encoded]
     captions = columns["captions"].to_pylist()
     most = max(len(row) for row in captions)
     texts = sorted({text for row in captions for text in row})
@@ -151,14 +152,36 @@ def decode_pairs(table):
     text_ids = [[number[row[k % len(row)]] for k in range(most)] for row in captions]
     has_labels = "label" in table.column_names
     return PairSet(
-        images=torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(),
+        images=kept_images(encoded, row_hashes),
         texts=texts,
         text_ids=torch.tensor(text_ids),
         labels=torch.tensor(columns["label"].to_pylist()) if has_labels else None,
         class_names=table.features["label"].names if has_labels else [],
-        row_hashes=[hashlib.sha256(one).hexdigest()[:12] for one in encoded],
+        row_hashes=row_hashes,
         sources=columns["source"].to_pylist() if "source" in table.column_names else [""] * len(table),
     )
+
+
+def kept_images(encoded, row_hashes):
+    """`decode_images`, kept beside what `datasets` keeps: every stage and every worker reads the same pictures."""
+    name = hashlib.sha256("".join(row_hashes).encode()).hexdigest()[:24]
+    path = Path(datasets.config.HF_DATASETS_CACHE) / "cliperase-images" / f"{name}.safetensors"
+    with contextlib.suppress(OSError, SafetensorError):  # not there, or not whole
+        return load_file(path)["images"]
+    images = decode_images(encoded)
+    if WORTH_A_FILE <= images.numel() <= TOO_LARGE:
+        with contextlib.suppress(CliperaseError), whole_file(path) as partial:  # a cache that cannot be written
+            save_file({"images": images}, partial)
+    return images
+
+
+def decode_images(encoded):
+    """Pictures as files of one size -> (N, 3, H, W) uint8."""
+    decoded = [np.asarray(Image.open(io.BytesIO(one)).convert("RGB")) for one in encoded]
+    sizes = {array.shape[:2] for array in decoded}
+    if len(sizes) > 1:
+        raise CliperaseError(f"images of {len(sizes)} sizes, such as {min(sizes)} and {max(sizes)}; make them one size")
+    return torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2).contiguous()
 
 
 def forget_mask(pairs, rule, required=True):

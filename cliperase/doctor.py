@@ -120,7 +120,8 @@ def look_at_data(data, rule, found):
 def look_at_shards(folder, rule, found):
     size = found["model"].image_size if "model" in found else SMALL
     count = len(shards_of(folder, "train"))
-    validation, seen = load_shards(folder, "validation", rule, size, 100.0)
+    allowed = found["config"].broken_percent if "config" in found else 100.0
+    validation, seen = load_shards(folder, "validation", rule, size, allowed)
     found |= {"shards": (folder, rule, size), "validation": validation}
     return f"{folder}: {count} training shards; to forget {seen.sum()} of {len(validation)} validation rows"
 

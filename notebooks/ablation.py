@@ -84,8 +84,8 @@ show(beside_paper(summary, "ablation", provenance))
 # %% [markdown]
 # ## The claim, tested
 #
-# Every subset with FM forgets; FM alone keeps less than FM with RM; CM added to both brings retention within 1.5 points
-# of the original. And nothing rises above the original, unlike in the paper.
+# What is claimed: every subset with FM forgets; FM alone keeps less than FM with RM; CM added to both brings retention
+# within 1.5 points of the original. And, unlike in the paper, nothing rises above it. The lines below say what holds.
 
 # %%
 retain = summary.set_index("method").retain_accuracy

@@ -21,8 +21,8 @@
 # concepts (`tuning.md` beside this notebook's figures). The concepts are of different kinds and are forgotten one at a
 # time. Every row that takes steps has the same steps and batches.
 # Checkpoints are selected on validation images; what is shown is the test split. `original` is one model, `retrain`
-# one for each concept, every other row is concepts × seeds. `fine-tune retention` is fine-tuning at the candidate
-# that keeps the retain set best, not the one that forgets best: the control for retention that rises.
+# one for each concept, every other row is concepts × seeds. `fine-tune retention`, where there is one, is fine-tuning
+# at the candidate that keeps the retain set best, not the one that forgets best: the control for retention that rises.
 
 # %% tags=["parameters"]
 results = "metrics/icons/results.csv"
@@ -158,9 +158,9 @@ if several:
 # %% [markdown]
 # ## What a row costs
 #
-# Seconds, with validation, and peak memory of the process, with data and both models: one run each on the first
-# concept, with the machine to itself and one thread. The share of weights that are no longer what they were: the mean
-# over all runs. `retrain` is pretraining from scratch and was not timed here.
+# Where the profile has measured it: seconds, with validation, and peak memory of the process, with data and models,
+# one run each on the first concept, with the machine to itself and one thread. The share of weights that are no longer
+# what they were: the mean over all runs. `retrain` is pretraining from scratch and was not timed.
 
 # %%
 alone = experiment_rows(root / results, "efficiency", split="validation").drop_duplicates("method").set_index("method")
@@ -210,11 +210,12 @@ tuned = "fine-tune retention" if "fine-tune retention" in change else "fine-tune
 print(f"and {tuned} by {change[tuned]:+.2f}.")
 if "retrain" in change:
     unseen = runs.loc["retrain"].forget_accuracy.groupby("concept").mean()
-    print(f"The retrained reference still names {unseen.max():.1f} % of the {unseen.idxmax()} images it never saw:")
-    print("prompt and images can be like what it did see. By concept:", end=" ")
+    print(f"The retrained reference names at most {unseen.max():.1f} % of images it never saw. By concept:", end=" ")
     print(", ".join(f"{name} {value:.1f} %" for name, value in unseen.sort_values().items()) + ".")
-    over = [name for name in forgets if unseen.max() > runs.loc[name].forget_accuracy[unseen.idxmax()].max()]
-    print(f"of the {len(forgets)} other rows that forget, {len(over)} leave less of them in every run.")
+    if unseen.max() > 1:
+        print(f"Prompt and images of {unseen.idxmax()} can be like what it did see;", end=" ")
+        over = [name for name in forgets if unseen.max() > runs.loc[name].forget_accuracy[unseen.idxmax()].max()]
+        print(f"of the {len(forgets)} other rows that forget, {len(over)} leave less of them in every run.")
 if len(forgets):
     best = mean.loc[forgets].retain_accuracy
     print(

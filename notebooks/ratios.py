@@ -139,6 +139,12 @@ def floor_of(metric):
     return max(0, 10 * (min(ends) // 10))
 
 
+def top_of(metric):
+    """The multiple of ten above every interval and run."""
+    ends = [*(summary[metric] + summary[f"{metric} ±"]).dropna(), rows[rows.metric == metric].value.max()]
+    return min(100, 10 * -(-max(ends) // 10))
+
+
 def label_ends(axis, metric, shifts):
     """Each row's name beside the end of its line, moved up or down only as far as its neighbours demand."""
     ends = [summary.loc[(method, last), metric] for method in order]
@@ -158,7 +164,8 @@ titles = ["Forget accuracy, %\n(lower is better)", "Retain accuracy, %\n(should 
 shifts = dict(zip(order, np.append(0, np.linspace(-0.7, 0.7, len(order) - 1)), strict=True))
 for axis, metric, title in zip(axes, metrics, titles, strict=True):
     floor = 0 if metric == "forget_accuracy" else floor_of(metric)
-    axis.set(xlim=(0, ratios[-1] + 1.5), ylim=(floor - 0.02 * (100 - floor), 100 + 0.02 * (100 - floor)))
+    margin = 0.02 * (top_of(metric) - floor)
+    axis.set(xlim=(0, ratios[-1] + 1.5), ylim=(floor - margin, top_of(metric) + margin))
     for method in order:
         draw_row(axis, method, metric, shifts[method])
     label_ends(axis, metric, shifts)

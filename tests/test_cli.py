@@ -50,6 +50,8 @@ def test_unlearning_writes_a_model_and_a_report(data_folder, model_folder, param
     assert not list(output.glob("*checkpoint*"))
     assert main(["evaluate", "--model", str(output), "--data", str(data_folder), "--forget", "apple"]) == 0
     assert set(json.loads(capsys.readouterr().out)) >= {"forget_accuracy", "retain_accuracy"}
+    assert main(["evaluate", "--model", str(model_folder), "--data", str(data_folder)]) == 0
+    assert set(json.loads(capsys.readouterr().out)) == {"retain_accuracy"}  # nothing is forgotten
 
 
 BAD = {

@@ -190,3 +190,25 @@ def test_rules_of_the_wrong_kind(training, rule):
 
 def test_a_rule_may_match_nothing_where_that_is_allowed(training):
     assert not forget_mask(training, {"rows": ["none"]}, required=False).any()
+
+
+def test_decoded_pictures_are_kept_and_a_broken_file_of_them_is_made_again(data_folder, tmp_path, monkeypatch):
+    plain = load_pairs(data_folder, "train")
+    monkeypatch.setattr("cliperase.datasets.datasets.config.HF_DATASETS_CACHE", tmp_path)
+    monkeypatch.setattr("cliperase.datasets.WORTH_A_FILE", 1)
+    assert torch.equal(load_pairs(data_folder, "train").images, plain.images)
+    (kept,) = (tmp_path / "cliperase-images").glob("*.safetensors")
+    with monkeypatch.context() as patch:
+        patch.setattr("cliperase.datasets.decode_images", None)  # it is read, not decoded
+        assert torch.equal(load_pairs(data_folder, "train").images, plain.images)
+    kept.write_bytes(kept.read_bytes()[:100])
+    assert torch.equal(load_pairs(data_folder, "train").images, plain.images)
+    assert not torch.equal(load_pairs(data_folder, "test").images, plain.images[:16])
+    assert len(list(kept.parent.iterdir())) == 2
+
+
+def test_a_cache_that_cannot_be_written_is_none(data_folder, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("held")
+    monkeypatch.setattr("cliperase.datasets.datasets.config.HF_DATASETS_CACHE", tmp_path / "file")
+    monkeypatch.setattr("cliperase.datasets.WORTH_A_FILE", 1)
+    assert len(load_pairs(data_folder, "train")) == 32

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from cliperase.errors import end_in_one_line
+from cliperase.errors import CliperaseError, end_in_one_line
 from cliperase.experiments import read_params
 from cliperase.reporting import publish_table
 from cliperase.results import read_results, write_table
@@ -70,31 +70,39 @@ def read_search(folder, candidates):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--profile", choices=("icons", "cifar"), default="icons")
-    profile = parser.parse_args().profile
-    home, figures = Path("."), Path("figures")
+    parser.add_argument("--searches", nargs="+", help="these only, such as main; else all that the profile has")
+    arguments = parser.parse_args()
+    profile, home, figures = arguments.profile, Path("."), Path("figures")
     if profile != "icons":
         home, figures = Path("profiles") / profile, figures / profile
     params = read_params(home / "params.yaml")
     tables, found = [], {}
-    for task in ("main", *params["captions"], *(["blip"] if "blip" in params else [])):
+    known = ("main", *params["captions"], *(["blip"] if "blip" in params else []))
+    for task in arguments.searches or known:
+        if task not in known:
+            raise CliperaseError(f"the profile {profile} has no search {task!r}; choose among {', '.join(known)}")
         search = yaml.safe_load((home / "tuning" / f"{LISTS[task]}.yaml").read_text())
         tables.append(read_search(Path("artifacts") / profile / "tuning" / task, search["candidates"]))
         found[task] = summarise_search(tables[-1], search, TASKS[task])
-    write_table(pd.concat(tables, ignore_index=True), Path("metrics") / profile / "tuning.csv")
+    name = "tuning" if "main" in found else f"tuning_{'_'.join(found)}"
+    write_table(pd.concat(tables, ignore_index=True), Path("metrics") / profile / f"{name}.csv")
     publish(found, figures, {"split": "validation", "provenance": params["provenance"]})
 
 
 def publish(found, folder, said):
     """The summaries `{task: table}` as tables with the columns `said`; those of captions in one."""
     folder.mkdir(parents=True, exist_ok=True)
-    classes = found.pop("main")
-    tables = {"tuning": pd.concat([classes, retention_control(classes, ZERO_SHOT)], ignore_index=True)}
+    tables = {}
+    if "main" in found:
+        classes = found.pop("main")
+        tables["tuning"] = pd.concat([classes, retention_control(classes, ZERO_SHOT)], ignore_index=True)
     if "blip" in found:
         tables["tuning_blip"] = found.pop("blip")
     for name, summary in tables.items():
         publish_table(summary.rename(columns={"selection_score": "score"}).assign(**said), name, folder)
-    captions = pd.concat([without_classes(name, summary) for name, summary in found.items()], ignore_index=True)
-    publish_table(captions.assign(**said), "tuning_captions", folder)
+    if found:
+        captions = pd.concat([without_classes(name, summary) for name, summary in found.items()], ignore_index=True)
+        publish_table(captions.assign(**said), "tuning_captions", folder)
 
 
 def without_classes(name, summary):
