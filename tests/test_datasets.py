@@ -207,8 +207,12 @@ def test_decoded_pictures_are_kept_and_a_broken_file_of_them_is_made_again(data_
     assert len(list(kept.parent.iterdir())) == 2
 
 
-def test_a_cache_that_cannot_be_written_is_none(data_folder, tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("held")
-    monkeypatch.setattr("cliperase.datasets.datasets.config.HF_DATASETS_CACHE", tmp_path / "file")
+def test_where_the_cache_is_full_pictures_are_read_all_the_same(data_folder, tmp_path, monkeypatch):
+    def no_space(tensors, path):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("cliperase.datasets.datasets.config.HF_DATASETS_CACHE", tmp_path)
     monkeypatch.setattr("cliperase.datasets.WORTH_A_FILE", 1)
+    monkeypatch.setattr("cliperase.datasets.save_file", no_space)
     assert len(load_pairs(data_folder, "train")) == 32
+    assert not list(tmp_path.glob("**/*.safetensors"))
