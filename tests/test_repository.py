@@ -99,14 +99,19 @@ def test_the_original_is_good_enough_to_forget_from():
     assert (original[original.metric == "forget_accuracy"].value >= 80).all()
 
 
-def test_settings_are_the_choices_of_the_search():
-    table = pd.read_csv(ROOT / "figures" / "tuning.csv")
+@pytest.mark.parametrize("profile", ["icons", "cifar"])
+def test_settings_are_the_choices_of_the_search(profile):
+    home, figures = ROOT, ROOT / "figures"
+    if profile != "icons":
+        home, figures = ROOT / "profiles" / profile, figures / profile
+    methods = read_params(home / "params.yaml")["methods"]
+    table = pd.read_csv(figures / "tuning.csv")
     chosen = table[table.chosen == "yes"].set_index("method").settings
-    assert set(chosen.index) == set(PARAMS["methods"])
+    assert set(chosen.index) == set(methods)
     assert table.groupby("method").size().nunique() == 1  # the same budget for every row
     assert set(table.split) == {"validation"}
     for method, settings in chosen.items():
-        assert PARAMS["methods"][method] == yaml.safe_load(settings), method
+        assert methods[method] == yaml.safe_load(settings), method
 
 
 @pytest.mark.parametrize("task", ["pairs", "retrieval"])
