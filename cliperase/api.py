@@ -35,16 +35,20 @@ def unlearn(model, data, rule, method="CLIPErase", settings=None, seed=0, output
     algorithm, config = configure(method, settings, seed)
     student = load_model(model, pick_device())
     validation, forgotten = load_split(data, "validation", rule, student.image_size, config.broken_percent)
-    before = task_of(validation).measure(student, validation, forgotten)
-    if output:  # before the work, not after it
-        check_writable(Path(output) / "report.json")
-    checkpoint = Path(output) / "checkpoint.safetensors" if output else None
-    about = (student, algorithm, config)
-    if is_sharded(data):
-        history, rows = forget_in_stream(*about, data, rule, validation, forgotten, checkpoint)
+    sharded = is_sharded(data)
+    if sharded:  # what may be wrong is looked for before the work, not after it
+        check_streamable(algorithm)
     else:
         training_set = load_pairs(data, "train")
         mask = forget_mask(training_set, rule)
+    if output:
+        check_writable(Path(output) / "report.json")
+    before = task_of(validation).measure(student, validation, forgotten)
+    checkpoint = Path(output) / "checkpoint.safetensors" if output else None
+    about = (student, algorithm, config)
+    if sharded:
+        history, rows = forget_in_stream(*about, data, rule, validation, forgotten, checkpoint)
+    else:
         history = forget_in_place(*about, training_set, mask, validation, forgotten, checkpoint)
         rows = {"forget": int(mask.sum()), "retain": int((~mask).sum())}
     report = {
@@ -102,7 +106,6 @@ def forget_in_stream(model, method, config, folder, rule, validation, forgotten,
 
     Returns (history, the report's rows).
     """
-    check_streamable(method)
     forget = load_forget(folder, rule, model.image_size, config.broken_percent)
     about = (model.image_size, config.retain_batch, config.seed, config.lanes, config.broken_percent)
     retain = Stream(folder, rule, *about)

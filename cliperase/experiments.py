@@ -207,8 +207,10 @@ def run_experiment(name, params, data, model, rows=None):
     if name not in ("main", "efficiency"):
         params = {**params, "model": section_of(params, name).get("model_name", params["model"])}
     runs = only_rows(PLANS[name](params, load_pairs(data, "validation")), rows)
+    if name == "efficiency":  # seconds and memory of training; what the rows are worth, `main` says
+        return run_all(params, data, model, runs, ("validation",), alone=True)
     held_out = ["heldout"] if name in HELD_OUT and "heldout" in splits_of(params, data) else []
-    return run_all(params, data, model, runs, ("validation", "test", *held_out), alone=name == "efficiency")
+    return run_all(params, data, model, runs, ("validation", "test", *held_out))
 
 
 def splits_of(params, data):
@@ -240,7 +242,7 @@ def only_rows(runs, rows):
 def part_names(params):
     """Names of the part tables that make up the results of a profile."""
     return [
-        *(f"main-{row}" for row in (*references_of(params), *section(params, "methods"))),
+        *(f"main-{row}" for row in ("references", *section(params, "methods"))),
         *section(params, "experiments"),
         *[name for name in ("ablation", "blip", "captioning", "diffusion", "embedding") if name in params],
     ]

@@ -9,6 +9,8 @@ import argparse
 import importlib.util
 import io
 import json
+import multiprocessing
+import os
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import yaml
 from PIL import Image, ImageDraw, ImageFont
+from tqdm import tqdm
 
 from cliperase.datasets import SHARD_NAME
 from cliperase.errors import CliperaseError, reason_of
@@ -54,6 +57,7 @@ PALETTE = {  # colour words of the captions -> RGB; further apart than twice JIT
     "white": (240, 240, 240),
 }
 JITTER = 15  # largest change of a channel of a named colour, of 255
+AT_ONCE = 64  # images that a process draws before it asks for more
 PLURAL_ONLY = ("glasses", "headphones", "scissors")  # they take no article
 
 
@@ -227,6 +231,24 @@ def encode_png(array):
 def image_stream(seed, data_set, split, index):
     """The random stream of one image; no other image of these data sets and splits has it."""
     return np.random.default_rng([seed, index, *f"{data_set}/{split}".encode()])
+
+
+def draw_all(make_row, count, description):
+    """`[make_row(0), …, make_row(count - 1)]`, drawn on all cores: a row depends on its number, not on who draws it."""
+    if count <= AT_ONCE:
+        return [make_row(number) for number in range(count)]
+    context = multiprocessing.get_context("fork")  # children have `make_row` and all its drawings without a copy
+    with context.Pool(os.cpu_count(), remember, (make_row,)) as pool:
+        return list(tqdm(pool.imap(remembered_row, range(count), AT_ONCE), total=count, desc=description))
+
+
+def remember(make_row):
+    global MAKE_ROW
+    MAKE_ROW = make_row
+
+
+def remembered_row(number):
+    return MAKE_ROW(number)
 
 
 def read_table():

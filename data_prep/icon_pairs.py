@@ -12,6 +12,7 @@ import numpy as np
 from datasets import Dataset
 from drawings import (
     all_drawings,
+    draw_all,
     encode_png,
     image_stream,
     named_colour,
@@ -21,7 +22,6 @@ from drawings import (
     read_table,
     render,
 )
-from tqdm import tqdm
 
 from cliperase.datasets import features_schema, write_split
 from cliperase.errors import end_in_one_line
@@ -59,12 +59,13 @@ def monochrome_drawings(table):
 
 def render_split(pools, split, count, size, seed):
     """All `count` rows of one split."""
-    rows = []
-    for index in tqdm(range(count), desc=f"render {split}"):
+
+    def make_row(index):
         pair = make_pair(pools, size, image_stream(seed, "icon_pairs", split, index))
         caption = caption_of(pair.name, pair.colour, pair.background)
-        rows.append({"image": encode_png(pair.image), "captions": [caption], "source": pair.source})
-    return Dataset.from_list(rows, features=features_schema(None))
+        return {"image": encode_png(pair.image), "captions": [caption], "source": pair.source}
+
+    return Dataset.from_list(draw_all(make_row, count, f"render {split}"), features=features_schema(None))
 
 
 def main():

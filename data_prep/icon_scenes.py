@@ -13,6 +13,7 @@ from datasets import Dataset
 from drawings import (
     add_noise,
     all_drawings,
+    draw_all,
     encode_png,
     image_stream,
     named_colour,
@@ -23,7 +24,6 @@ from drawings import (
     read_arguments,
     read_table,
 )
-from tqdm import tqdm
 
 from cliperase.datasets import features_schema, write_split
 from cliperase.errors import end_in_one_line
@@ -89,14 +89,14 @@ def captions_of(things, rng):
 
 def render_split(pools, split, count, size, seed):
     """All `count` rows of one split; `size` is the side of a cell."""
-    rows = []
-    for index in tqdm(range(count), desc=f"render {split}"):
+
+    def make_row(index):
         rng = image_stream(seed, "icon_scenes", split, index)
         scene = make_scene(pools, size, rng)
         source = "+".join(thing.source for thing in scene.things)
-        captions = captions_of(scene.things, rng)
-        rows.append({"image": encode_png(scene.image), "captions": captions, "source": source})
-    return Dataset.from_list(rows, features=features_schema(None))
+        return {"image": encode_png(scene.image), "captions": captions_of(scene.things, rng), "source": source}
+
+    return Dataset.from_list(draw_all(make_row, count, f"render {split}"), features=features_schema(None))
 
 
 def main():

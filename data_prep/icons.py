@@ -10,8 +10,16 @@ those of `drawings.py`, their classes those of `icons.yaml`. A set may name its 
 
 import numpy as np
 from datasets import Dataset
-from drawings import drawings_of, encode_png, random_colours, read_arguments, read_table, render, render_plain
-from tqdm import tqdm
+from drawings import (
+    all_drawings,
+    draw_all,
+    encode_png,
+    random_colours,
+    read_arguments,
+    read_table,
+    render,
+    render_plain,
+)
 
 from cliperase.datasets import features_schema, write_split
 from cliperase.errors import CliperaseError, end_in_one_line
@@ -20,18 +28,21 @@ from cliperase.errors import CliperaseError, end_in_one_line
 def render_split(table, split, per_class, families, templates, size, seed, plain=False):
     """All rows of one split, shuffled. Each image has its own random stream (seed, split, class, index)."""
     split_number = ["train", "validation", "test", "heldout"].index(split)
-    rows = []
-    for label, (name, drawings) in enumerate(tqdm(table["classes"].items(), desc=f"render {split}")):
-        pools = drawings_of(drawings, families)
+    names, pools = list(table["classes"]), all_drawings(table, families)
+    wanted = [(label, index) for label, name in enumerate(names) if pools[name] for index in range(per_class)]
+
+    def make_row(number):
+        label, index = wanted[number]
+        name, rng = names[label], np.random.default_rng([seed, split_number, label, index])
+        pool = pools[name][index % len(pools[name])]  # every family equally often
+        drawing = pool[rng.integers(len(pool))]
+        image = render_plain(drawing, size, rng) if plain else render(drawing, *random_colours(rng), size, rng)
         captions = [template.format(name) for template in templates]
-        for index in range(per_class if pools else 0):
-            rng = np.random.default_rng([seed, split_number, label, index])
-            pool = pools[index % len(pools)]  # every family equally often
-            drawing = pool[rng.integers(len(pool))]
-            image = render_plain(drawing, size, rng) if plain else render(drawing, *random_colours(rng), size, rng)
-            rows.append({"image": encode_png(image), "captions": captions, "label": label, "source": drawing.source})
+        return {"image": encode_png(image), "captions": captions, "label": label, "source": drawing.source}
+
+    rows = draw_all(make_row, len(wanted), f"render {split}")
     order = np.random.default_rng([seed, split_number]).permutation(len(rows))
-    return Dataset.from_list([rows[i] for i in order], features=features_schema(list(table["classes"])))
+    return Dataset.from_list([rows[i] for i in order], features=features_schema(names))
 
 
 def narrowed(table, classes=None, drawings="all"):

@@ -60,6 +60,18 @@ def test_rendering_is_repeatable_and_splits_differ():
     assert not set(pixels("train", 0)) & set(pixels("train", 1))
 
 
+def test_rows_do_not_depend_on_who_draws_them(monkeypatch):
+    small = {**TABLE, "classes": {"key": TABLE["classes"]["key"], "lock": TABLE["classes"]["lock"]}}
+
+    def rows():
+        return icons.render_split(small, "train", 35, ["material"], ["{}"], 32, seed=0).to_list()
+
+    assert drawn.AT_ONCE < 70
+    by_several = rows()
+    monkeypatch.setattr(drawn, "AT_ONCE", 70)
+    assert rows() == by_several
+
+
 def test_a_wrong_name_is_named():
     with pytest.raises(CliperaseError, match="no drawing named 'no-such-thing'"):
         drawn.find_glyphs("material", "no-such-thing")
