@@ -90,6 +90,7 @@ def parse(arguments):
     options(manifest, "data", "params", "output")
     experiment = command("experiment", run_experiment, "Run one experiment: a table of results.")
     experiment.add_argument("name", choices=EXPERIMENTS)
+    experiment.epilog = "Where --output has {row} in its name, each row has a table of its own."
     options(experiment, "data", "model", "rows", "params", "output")
     space = command("embedding-space", run_embedding_space, "Embeddings and relevance maps before and after.")
     space.add_argument("--table", required=True, type=Path, help="part table of the numbers beside the pictures")
@@ -289,9 +290,11 @@ def run_experiment(arguments):
 
     check_writable(arguments.output)
     params = read_params(arguments.params)
-    write_table(
-        run_experiment(arguments.name, params, arguments.data, arguments.model, arguments.rows), arguments.output
-    )
+    table = run_experiment(arguments.name, params, arguments.data, arguments.model, arguments.rows)
+    output = str(arguments.output)
+    parts = table.groupby("method", sort=False) if "{row}" in output else [("", table)]
+    for row, part in parts:
+        write_table(part, output.replace("{row}", row))
 
 
 def run_embedding_space(arguments):

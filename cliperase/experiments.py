@@ -242,7 +242,7 @@ def only_rows(runs, rows):
 def part_names(params):
     """Names of the part tables that make up the results of a profile."""
     return [
-        *(f"main-{row}" for row in ("references", *section(params, "methods"))),
+        *(f"main-{row}" for row in (*references_of(params), *section(params, "methods"))),
         *section(params, "experiments"),
         *[name for name in ("ablation", "blip", "captioning", "diffusion", "embedding") if name in params],
     ]

@@ -76,10 +76,16 @@ def test_results_hold_every_run_and_only_these():
         planned = {(run.row, run.concept, str(run.seed)) for run in runs}
         assert set(zip(found.method, found.concept, found.seed, strict=True)) == planned, experiment
     parts = {part.removeprefix("main-") for part in part_names(PARAMS)}
-    assert parts == {"references", *PARAMS["methods"], *EXPERIMENTS[1:], *OTHERS}
+    assert parts == {"original", "retrain", *PARAMS["methods"], *EXPERIMENTS[1:], *OTHERS}
     assert set(table.experiment) == {*EXPERIMENTS, *OTHERS}
     shares = table[(table.unit == "%") & ~table.metric.str.endswith("relevance")].value  # of before: may rise
     assert shares.between(0, 100).all()
+
+
+@pytest.mark.parametrize("profile", ["", "profiles/cifar"])
+def test_stages_of_the_main_table_run_every_row_once(profile):
+    params = read_params(ROOT / profile / "params.yaml")
+    assert sorted(itertools.chain(*params["main_stages"].values())) == sorted(params["methods"])
 
 
 @pytest.mark.parametrize(("experiment", "split"), [("captioning", "test"), ("diffusion", "generated")])
