@@ -94,7 +94,7 @@ show(table)
 #
 # Lines join the means, small dots are the seeds, bars the 95 % t-intervals as far as they lie in 0 to 100 %; grey is
 # the original model on the same classes. Rows are shifted a little sideways so that they do not hide each other. Drawn
-# are the rows that the paper compares and the two of a closed form; all are in the table.
+# are the rows that have a colour below, for more could not be told apart; all are in the table.
 
 # %%
 INKS = {  # Okabe-Ito; a row keeps its colour wherever it ranks
