@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from webdataset.filters import shuffle
-from webdataset.tariterators import tarfile_samples
+from webdataset.tariterators import group_by_keys
 
 from cliperase.datasets import PairSet, caption_pattern
 from cliperase.errors import CliperaseError
@@ -53,10 +53,25 @@ def samples_of(shards):
     for shard in shards:
         try:
             check_end(shard)
-            yield from tarfile_samples([{"url": str(shard)}])
+            yield from group_by_keys(members_of(shard))
         except (OSError, tarfile.TarError, EOFError, ValueError) as error:
             reason = next((one for one in error.args if isinstance(one, str)), type(error).__name__)
             raise unreadable(shard, reason.split(" @ ")[0]) from None
+
+
+def members_of(shard):
+    """The files of a shard, in order, as webdataset groups them to samples.
+
+    tarfile takes a damaged header for the end, without a word; behind the true end there is nothing but empty blocks.
+    """
+    with tarfile.open(shard, "r:") as tar:
+        for member in tar:
+            tar.members = []  # else it keeps all of them
+            if member.isfile():
+                yield {"fname": member.name, "data": tar.extractfile(member).read(), "__url__": str(shard)}
+        tar.fileobj.seek(tar.offset)
+        if any(tar.fileobj.read()):
+            raise tarfile.ReadError(f"it is damaged at byte {tar.offset}")
 
 
 def check_end(shard):

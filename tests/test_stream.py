@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 
 import pytest
 import torch
@@ -135,6 +136,19 @@ def test_a_truncated_shard_is_named_wherever_it_is_cut(part, shards, tmp_path_fa
     with pytest.raises(CliperaseError, match=r"0.tar cannot be read to its end \(.+\); fetch it again") as error:
         list(samples_of([cut]))
     assert "\n" not in str(error.value)
+
+
+@given(member=st.integers(0), junk=st.sampled_from([bytes(512), b"x" * 512]))
+def test_a_damaged_header_is_named_wherever_it_is(member, junk, shards, tmp_path_factory):
+    """tarfile itself would end there, and what follows would be missing without a word."""
+    with tarfile.open(shards / "00000.tar") as tar:
+        headers = [one.offset for one in tar]
+    at, damaged = headers[member % len(headers)], tmp_path_factory.mktemp("damaged") / "0.tar"
+    content = bytearray((shards / "00000.tar").read_bytes())
+    content[at : at + 512] = junk
+    damaged.write_bytes(content)
+    with pytest.raises(CliperaseError, match=r"0.tar cannot be read to its end \(.+\); fetch it again"):
+        list(samples_of([damaged]))
 
 
 def test_what_cannot_be_streamed_is_said(shards, tmp_path):
