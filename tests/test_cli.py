@@ -12,7 +12,7 @@ import yaml
 from conftest import make_split
 
 from cliperase.cli import COMMON_KERNELS, main
-from cliperase.datasets import write_split
+from cliperase.datasets import load_pairs, write_split
 from cliperase.encoders import COMPACT, CONFIG_NAME, WEIGHTS_NAME, load_model
 
 PARAMS = {
@@ -36,6 +36,16 @@ def unlearn(model, data, params, output, *more):
     return main(
         ["unlearn", "--model", str(model), "--data", str(data), "--params", str(params), "--output", str(output), *more]
     )
+
+
+def test_a_rule_without_training_rows_is_told_before_the_model_is_measured(
+    data_folder, model_folder, params, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("cliperase.tasks.encode_images", None)  # calling it would raise
+    validation = load_pairs(data_folder, "validation").row_hashes[:1]
+    rule = f"{{rows: ['{validation[0]}']}}"
+    assert unlearn(model_folder, data_folder, params, tmp_path / "out", "--rule", rule) == 2
+    assert "matches no row" in capsys.readouterr().err
 
 
 def test_unlearning_writes_a_model_and_a_report(data_folder, model_folder, params, tmp_path, capsys):
