@@ -374,7 +374,8 @@ def run_collect(arguments):
     from cliperase.experiments import part_names, read_params
     from cliperase.results import collect
 
-    collect(arguments.parts, part_names(read_params(arguments.params)), arguments.output)
+    params = read_params(arguments.params)
+    collect(arguments.parts, part_names(params), arguments.output, params.get("not_run", ()))
 
 
 if __name__ == "__main__":

@@ -84,15 +84,18 @@ def check_results(table, path):
     return table
 
 
-def collect(folder, names, output):
-    """Join the part tables `<name>.csv` of `folder` into one, sorted by key. No part may be missing or left over."""
+def collect(folder, names, output, not_run=()):
+    """Join the part tables `<name>.csv` of `folder` into one, sorted by key. No part may be missing or left over.
+
+    `not_run`: names of those that may be missing.
+    """
     found = {part.stem for part in Path(folder).glob("*.csv")}
-    missing, foreign = set(names) - found, found - set(names)
+    missing, foreign = set(names) - found - set(not_run if found else ()), found - set(names)
     if missing:
         raise CliperaseError(f"part table {Path(folder) / min(missing)}.csv is missing; run `dvc repro`")
     if foreign:
         raise CliperaseError(f"part table {Path(folder) / min(foreign)}.csv is of no row in the parameters; delete it")
-    tables = [read_results(Path(folder) / f"{name}.csv") for name in names]
+    tables = [read_results(Path(folder) / f"{name}.csv") for name in names if name in found]
     table = pd.concat(tables, ignore_index=True).sort_values(KEY, kind="stable")
     check_results(table, "of these parts")
     write_table(table[COLUMNS], output)
