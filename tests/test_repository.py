@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "notebooks"))
 
-from readme import findings
+from readme import findings, photographs
 
 from cliperase.cli import COMMON_KERNELS, parse
 from cliperase.datasets import caption_pattern
@@ -28,7 +28,9 @@ from cliperase.results import PROVENANCES, read_results
 ROOT = Path(__file__).parent.parent
 LOCK = (ROOT / "requirements.lock").read_text()
 PARAMS = read_params(ROOT / "params.yaml")
+PHOTOGRAPHS = read_params(ROOT / "profiles" / "cifar" / "params.yaml")
 NOTEBOOKS = [*PARAMS["notebooks"], "blip", "diffusion", "embedding_space"]
+NOTEBOOKS += [f"cifar/{name}" for name in PHOTOGRAPHS["notebooks"] if name not in PHOTOGRAPHS.get("not_run", [])]
 EXPERIMENTS = ["main", "ablation", "blip", *PARAMS["experiments"]]  # those that have a plan
 OTHERS = ["captioning", "diffusion", "embedding"]
 RESULTS = ROOT / "metrics" / "icons" / "results.csv"
@@ -80,6 +82,21 @@ def test_results_hold_every_run_and_only_these():
     assert set(table.experiment) == {*EXPERIMENTS, *OTHERS}
     shares = table[(table.unit == "%") & ~table.metric.str.endswith("relevance")].value  # of before: may rise
     assert shares.between(0, 100).all()
+
+
+def test_results_of_photographs_hold_every_run_but_what_is_said_not_to_be_run():
+    table, not_run = read_results(ROOT / "metrics" / "cifar" / "results.csv"), PHOTOGRAPHS.get("not_run", [])
+    assert set(table.provenance) == {"real-data"}
+    data = SimpleNamespace(class_names=[f"class {i}" for i in range(100)])
+    runs = [run for name in ("main", "ablation", "ratios", "retrieval") for run in PLANS[name](PHOTOGRAPHS, data)]
+    planned = {
+        (run.experiment, run.row, run.concept, str(run.seed))
+        for run in runs
+        if run.experiment not in not_run and f"{run.experiment}-{run.row}" not in not_run
+    }
+    for split in ("validation", "test"):
+        found = table[table.split == split]
+        assert set(zip(found.experiment, found.method, found.concept, found.seed, strict=True)) == planned
 
 
 @pytest.mark.parametrize("profile", ["", "profiles/cifar"])
@@ -168,7 +185,7 @@ def test_the_manifests_of_captions_do_not_leak(experiment):
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_a_notebook_is_its_script_executed(name):
     notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
-    script = jupytext.read(ROOT / "notebooks" / f"{name}.py")
+    script = jupytext.read(ROOT / "notebooks" / f"{Path(name).name}.py")
     cells = [c for c in notebook.cells if "injected-parameters" not in c.metadata.get("tags", [])]
     assert [c.source for c in cells] == [c.source for c in script.cells]
     code = [c for c in cells if c.cell_type == "code"]
@@ -177,7 +194,7 @@ def test_a_notebook_is_its_script_executed(name):
     assert not any(o.output_type == "error" for c in code for o in c.outputs)
 
 
-@pytest.mark.parametrize("table", sorted((ROOT / "figures").glob("*.csv")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("table", sorted((ROOT / "figures").rglob("*.csv")), ids=lambda path: path.stem)
 def test_every_published_table_says_where_its_numbers_come_from(table):
     cells = pd.read_csv(table)
     without = cells[~cells.provenance.isin(PROVENANCES)]
@@ -261,6 +278,7 @@ def test_the_readmes_table_and_findings_are_the_published_ones():
     readme = (ROOT / "README.md").read_text()
     assert (ROOT / "figures" / "main_results.md").read_text().strip() in readme
     assert findings().strip() in readme
+    assert photographs().strip() in readme
 
 
 @pytest.mark.parametrize("folder", ["", "tuning/", "profiles/cifar/", "profiles/cifar/tuning/", "profiles/paper/"])
