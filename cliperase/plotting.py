@@ -115,7 +115,7 @@ def draw_runs(axis, values, y, ink, published):
     elif len(values):
         beyond.append((mean, ink, ink))
     if published is not None and low <= published <= high:
-        axis.plot([published], [y], "D", mfc="none", color=PAPER, markersize=5, mew=1.2)
+        axis.plot([published], [y], "D", mfc="none", color=PAPER, markersize=5, mew=1.2, clip_on=False)
     elif published is not None:
         beyond.append((published, PAPER, "none"))
     draw_beyond(axis, sorted(mark for mark in beyond if mark[0] < low), y, at_left=True)
