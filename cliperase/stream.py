@@ -8,6 +8,7 @@ before it validation, and training reads all others.
 import hashlib
 import io
 import random
+import re
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -27,6 +28,7 @@ PICTURES, CAPTION = ("jpg", "jpeg", "png", "webp"), "txt"
 WAITING = 500  # samples of a lane, still encoded, that the next one is drawn from
 MOST_FORGET, MOST_RETAIN = 5000, 2000  # rows that are held in memory, for training to forget and to validate
 END = 1024  # empty bytes
+ABOUT_THE_SHARD = r"__[^/]*__($|/)"  # names that webdataset keeps for what is no sample
 FEWEST = 1000  # of fewer samples as many may be broken as of these
 
 
@@ -67,11 +69,12 @@ def members_of(shard):
     with tarfile.open(shard, "r:") as tar:
         for member in tar:
             tar.members = []  # else it keeps all of them
-            if member.isfile():
+            if member.isfile() and not re.match(ABOUT_THE_SHARD, member.name):
                 yield {"fname": member.name, "data": tar.extractfile(member).read(), "__url__": str(shard)}
         tar.fileobj.seek(tar.offset)
-        if any(tar.fileobj.read()):
-            raise tarfile.ReadError(f"it is damaged at byte {tar.offset}")
+        while rest := tar.fileobj.read(2**20):
+            if any(rest):
+                raise tarfile.ReadError(f"it is damaged at byte {tar.offset}")
 
 
 def check_end(shard):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -149,6 +150,14 @@ def test_a_damaged_header_is_named_wherever_it_is(member, junk, shards, tmp_path
     damaged.write_bytes(content)
     with pytest.raises(CliperaseError, match=r"0.tar cannot be read to its end \(.+\); fetch it again"):
         list(samples_of([damaged]))
+
+
+def test_what_is_said_of_a_shard_is_no_sample(shards, tmp_path):
+    shutil.copy(shards / "00000.tar", tmp_path / "0.tar")
+    with tarfile.open(tmp_path / "0.tar", "a") as tar:
+        tar.addfile(tarfile.TarInfo("__meta__/of-the-shard.json"))
+    keys = [sample["__key__"] for sample in samples_of([tmp_path / "0.tar"])]
+    assert keys == [f"{number:09d}" for number in range(16)]
 
 
 def test_what_cannot_be_streamed_is_said(shards, tmp_path):
