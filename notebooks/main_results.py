@@ -20,9 +20,10 @@
 # paper's models; there all rows have settings chosen among as many candidates on validation images of two other
 # concepts (`tuning.md` beside this notebook's figures). The concepts are of different kinds and are forgotten one at a
 # time. Every row that takes steps has the same steps and batches.
-# Checkpoints are selected on validation images; what is shown is the test split. `original` is one model, `retrain`
-# one for each concept, every other row is concepts × seeds. `fine-tune retention`, where there is one, is fine-tuning
-# at the candidate that keeps the retain set best, not the one that forgets best: the control for retention that rises.
+# Checkpoints are selected on validation images; what is shown is the test split. `original` is one model, `retrain`,
+# where there is one, one for each concept, every other row is concepts × seeds. `fine-tune retention`, where there is
+# one, is fine-tuning at the candidate that keeps the retain set best, not the one that forgets best: the control for
+# retention that rises.
 
 # %% tags=["parameters"]
 results = "metrics/icons/results.csv"
@@ -153,7 +154,7 @@ forgets = summary[(summary.forget_accuracy <= 1.0) & ~summary.method.isin([*REFE
 several = len(concepts) > 1 and len(forgets) > 0
 if several:
     compared = compare(rows, "CLIPErase", "retain_accuracy", list(forgets))
-    compared["p (Holm)"] = compared["p (Holm)"].map("{:.1g}".format)
+    compared["p (Holm)"] = compared["p (Holm)"].map("{:.3g}".format)
     show(compared)
 
 # %% [markdown]
@@ -161,18 +162,18 @@ if several:
 #
 # Where the profile has measured it: seconds, with validation, and peak memory of the process, with data and models,
 # one run each on the first concept, with the machine to itself and one thread. The share of weights that are no longer
-# what they were: the mean over all runs. `retrain` is pretraining from scratch and was not timed.
+# what they were: the mean over all runs. `retrain`, where there is one, is pretraining from scratch and was not timed.
 
 # %%
 alone = experiment_rows(root / results, "efficiency", split="validation").drop_duplicates("method").set_index("method")
 changed = experiment_rows(root / results, "main", split="validation").query("metric == 'changed_parameters'")
-cost = pd.DataFrame({"seconds": alone.seconds, "peak_mb": alone.peak_mb})
-cost["changed parameters, %"] = changed.groupby("method").value.mean()
+share = changed.groupby("method").value.mean().rename("changed parameters, %")
+cost = pd.concat([alone[["seconds", "peak_mb"]], share], axis="columns")
 numbers = summary.merge(cost, "left", left_on="method", right_index=True).assign(provenance=provenance)
 publish_table(table, "main_results", root / publish_to, numbers)
-if len(alone):
-    steps = [method for method in order if method in cost.index]  # as the table above: seconds differ from run to run
-    show(cost.loc[steps].reset_index().assign(provenance=provenance))
+unlearned = [method for method in order if method in cost.index]  # as the table above: seconds differ from run to run
+measured = cost.loc[unlearned].dropna(axis="columns", how="all").rename_axis("method")
+show(measured.reset_index().assign(provenance=provenance))
 
 # %% [markdown]
 # ## The same, per concept
@@ -183,10 +184,10 @@ per_concept.columns = [f"{metric.split('_')[0]}, {concept}" for metric, concept 
 show(per_concept.reset_index())
 
 # %% [markdown]
-# ## The same concept drawn by somebody else
+# ## Images from another source
 #
-# Forget accuracy on drawings of families that no training image came from, for the concepts that have such a
-# drawing; nothing, where the data are photographs. A method that only unlearnt the drawings it was shown would still
+# Where the data have a split `heldout` (the icons: drawings of families that no training image came from, for the
+# concepts that have such a drawing): forget accuracy on it. A method that only unlearnt what it was shown would still
 # name these.
 
 # %%
@@ -195,6 +196,8 @@ other = other[other.metric == "forget_accuracy"]
 if len(other):
     wide = other.groupby(["method", "concept"]).value.mean().unstack().reindex(order).map("{:.1f}".format)
     show(wide.reset_index())
+else:
+    print("These data have no such split.")
 
 # %% [markdown]
 # ## What does not agree, and what the paper does not show
@@ -233,6 +236,6 @@ print("MultiDelete's loss ends where a forgotten pair is like a random one of th
 print("Cosine of the forgotten prompt to its own images:", end=" ")
 print(", ".join(f"{mean.forget_cosine[name]:+.2f} under {name}" for name in ("MultiDelete", "CLIPErase")) + ".")
 moved = mean.unrelated_cosine - mean.unrelated_cosine["original"]
-print("Over-forgetting: the forgotten prompt's cosine to unrelated images moves by")
-for name in [name for name in ("CLIPErase", "MultiDelete", "null space", "retrain") if name in moved]:
+print("Beside the concept: the forgotten prompt's cosine to unrelated images, which should stay, moves by")
+for name in [name for name in ("CLIPErase", "MultiDelete", "SSD", "null space", "retrain") if name in moved]:
     print(f"  {moved[name]:+.2f} under {name}" + (", which never saw the concept" if name == "retrain" else ""))

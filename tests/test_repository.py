@@ -86,6 +86,7 @@ def test_results_hold_every_run_and_only_these():
 
 def test_results_of_photographs_hold_every_run_but_what_is_said_not_to_be_run():
     table, not_run = read_results(ROOT / "metrics" / "cifar" / "results.csv"), PHOTOGRAPHS.get("not_run", [])
+    assert set(not_run) <= set(part_names(PHOTOGRAPHS))
     assert set(table.provenance) == {"real-data"}
     data = SimpleNamespace(class_names=[f"class {i}" for i in range(100)])
     runs = [run for name in ("main", "ablation", "ratios", "retrieval") for run in PLANS[name](PHOTOGRAPHS, data)]
