@@ -42,12 +42,12 @@ def main_table(profile=""):
 
 def photographs():
     """The main table of the profile `cifar`, and what it says of the rows that forget."""
-    table = runs_of(experiment_rows(PHOTOGRAPHS, "main")).drop(index="retrain", errors="ignore")
+    rows = experiment_rows(PHOTOGRAPHS, "main")
+    table = runs_of(rows).drop(index="retrain", errors="ignore")
     before = table.loc["original"].droplevel("seed").retain_accuracy
     lost = before - table.drop(index="original").retain_accuracy
-    met = (table.forget_accuracy <= 1.0) & (lost <= 1.0)
-    always = in_order(summarise(experiment_rows(PHOTOGRAPHS, "main"), ["method"], SIDES)).method
-    always = [name for name in always if met.groupby("method").all()[name]]
+    met = ((table.forget_accuracy <= 1.0) & (lost <= 1.0)).groupby("method").all()
+    always = [name for name in in_order(summarise(rows, ["method"], SIDES)).method if met.get(name, False)]
     mean, half, _ = lead(before, table.loc["CLIPErase"].retain_accuracy)
     said = [
         f"Our target here, at most 1 % named and 1 point lost in every run, is met by {', '.join(always)}.",
