@@ -1,6 +1,7 @@
 """Checkpoints of a run in one safetensors file: model, optimizer, best weights, random state, log."""
 
 import json
+import warnings
 from pathlib import Path
 
 import torch
@@ -69,8 +70,10 @@ def restore_optimizer(loop, tensors, step):
                 value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
             state.setdefault(int(index), {})[key] = value
     # the scheduler is a function of the step: replay it, then put the moments in
-    for _ in range(step):
-        loop.scheduler.step()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")  # those steps have been taken
+        for _ in range(step):
+            loop.scheduler.step()
     groups = loop.optimizer.state_dict()["param_groups"]
     loop.optimizer.load_state_dict({"state": state, "param_groups": groups})
 

@@ -138,14 +138,15 @@ def test_settings_are_the_choices_of_the_search(profile):
         assert methods[method] == yaml.safe_load(settings), method
 
 
-@pytest.mark.parametrize("task", ["pairs", "retrieval"])
-def test_settings_for_captions_are_the_choices_of_their_search(task):
-    table = pd.read_csv(ROOT / "figures" / "tuning_captions.csv")
+@pytest.mark.parametrize(("profile", "task"), [("icons", "pairs"), ("icons", "retrieval"), ("cifar", "retrieval")])
+def test_settings_for_captions_are_the_choices_of_their_search(profile, task):
+    params, figures = (PARAMS, ROOT / "figures") if profile == "icons" else (PHOTOGRAPHS, ROOT / "figures" / profile)
+    table = pd.read_csv(figures / "tuning_captions.csv")
     table = table[table.task == task]
     chosen = table[table.chosen == "yes"].set_index("method").settings
     assert table.groupby("method").size().nunique() == 1
     assert set(table.split) == {"validation"}
-    assert PARAMS["experiments"][task]["methods"] == {row: yaml.safe_load(line) for row, line in chosen.items()}
+    assert params["experiments"][task]["methods"] == {row: yaml.safe_load(line) for row, line in chosen.items()}
 
 
 def test_settings_of_blip_are_the_choices_of_its_search():
