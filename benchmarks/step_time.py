@@ -49,6 +49,7 @@ def make_loop(model, name, retain_batch=64, **settings):
     model = (load_model(model) if model else create_model()).to(pick_device()).eval()
     forget, retain = random_pairs(64, 0, 1), random_pairs(512, 1, CLASSES - 1)
     original = Original(Features.of(model, forget), Features.of(model, retain), model.logit_scale.item())
+    model.narrow_vocabulary([*retain.texts, *forget.texts])  # as `train` does
     config = TrainConfig(1000, 1e-4, retain_batch=retain_batch, **settings)
     return Loop(model, create_method(name, {}), retain, config, forget, original)
 

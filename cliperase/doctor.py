@@ -19,12 +19,13 @@ from cliperase.features import Features, LiveFeatures, Original
 from cliperase.files import check_writable
 from cliperase.methods import takes_steps
 from cliperase.results import peak_megabytes, reset_peak
-from cliperase.stream import Stream, is_sharded, load_forget, load_shards, shards_of
+from cliperase.stream import MOST_FORGET, Stream, is_sharded, load_forget, load_shards, shards_of
 from cliperase.train import train
 
 WARM_UP, MEASURED = 2, 5  # steps
 SMALL = 32  # pixels of the pictures that are looked at, where no model says how large
 COPIES = 8  # of the weights on disk: while a checkpoint (weights, best ones, Adam's two) is written, the last one stays
+KEPT = 5  # in memory beside the step: the best weights, and a checkpoint's copies while it is written
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,14 @@ def examine(model, data, rule, method, settings, output, runs=1):
         except CliperaseError as error:
             yield Finding(subject, str(error), missing=True)
     if "model" in found and Path(output).is_dir():  # it is, where it can be written
-        yield disk(found["model"], output)
+        yield disk(found["model"], output, COPIES if takes_steps(method) else 2)
     if {"method", "model", "validation"} <= set(found):
         try:
             yield from cost(**found, runs=runs)
         except CliperaseError as error:
             yield Finding("steps", str(error), missing=True)
+        except torch.OutOfMemoryError:
+            yield Finding("memory", "the device has too little for one step; set micro_batch or autocast", missing=True)
 
 
 def packages():
@@ -126,9 +129,13 @@ def look_at_shards(folder, rule, found):
     return f"{folder}: {count} training shards; to forget {seen.sum()} of {len(validation)} validation rows"
 
 
-def disk(model, output):
-    """Whether the result and its checkpoint fit."""
-    needed = COPIES * sum(t.numel() * t.element_size() for t in model.state_dict().values())
+def bytes_of(model):
+    return sum(t.numel() * t.element_size() for t in model.state_dict().values())
+
+
+def disk(model, output, copies=COPIES):
+    """Whether the result fits, and the checkpoints before it, if there are any."""
+    needed = copies * bytes_of(model)
     free = shutil.disk_usage(output).free
     said = f"{free / 2**30:.1f} GB free, a run needs {needed / 2**30:.2f} GB"
     return Finding("disk", said if free > needed else f"{said}; name another folder or make room", free <= needed)
@@ -155,18 +162,25 @@ def cost(model, method, config, validation, training=None, mask=None, shards=Non
     if hasattr(method, "apply"):
         yield Finding("time", f"{encoding * 1e3:.1f} ms to encode a row; {type(method).__name__} takes no steps")
         return
+    rows, preparing = MOST_FORGET if shards else len(training), 0.0  # rows of which the original is asked first
     if hasattr(method, "prepare"):
+        texts, start = len(forget.texts_used()) + len(retain.texts_used()), time.perf_counter()
         forget, retain = method.prepare(model, forget, retain, config.seed)
-        original = None
+        preparing = (time.perf_counter() - start) * len(training.texts_used()) / texts  # it goes by the texts
+        original, rows = None, 0
     train_for(WARM_UP, model, method, retain, config, forget, original)
     step = train_for(MEASURED, model, method, retain, config, forget, original) / MEASURED
-    looks = -(-config.steps // config.evaluate_every) * len(validation)
-    total = config.steps * step + encoding * (len(forget if shards else training) + looks)
+    looks = (1 + -(-config.steps // config.evaluate_every)) * len(validation)
+    total = preparing + config.steps * step + encoding * (rows + looks)
     said = f"{step:.2f} s a step, {encoding * 1e3:.1f} ms to encode a row: about {total / 60:.1f} min for the run"
     if shards:
-        said += ", and before it the shards are read for rows to forget"
+        said += f", with {MOST_FORGET} rows to forget; before it the shards are read for them"
     yield Finding("time", said + (f", {runs * total / 3600:.1f} h for {runs} of them" if runs > 1 else ""))
-    yield Finding("memory", f"{peak_megabytes() / 1024:.1f} GB at the peak of {MEASURED} steps")
+    said = f"{peak_megabytes() / 1024:.1f} GB at the peak of {MEASURED} steps, and up to "
+    said += f"{KEPT * bytes_of(model) / 2**30:.2f} GB for the best weights and a checkpoint"
+    if config.resident and training is not None:
+        said += f", {training.images.numel() / 2**30:.2f} GB for resident images"
+    yield Finding("memory", said)
 
 
 def first_rows(pairs, mask, count):
@@ -177,6 +191,6 @@ def first_rows(pairs, mask, count):
 
 
 def train_for(steps, model, method, retain, config, forget, original):
-    """Seconds of so many steps."""
-    short = dataclasses.replace(config, steps=steps)
+    """Seconds of so many steps; their schedule is no matter, and one-cycle cannot be so short."""
+    short = dataclasses.replace(config, steps=steps, schedule="constant")
     return train(model, method, retain, short, forget, original, progress=False).seconds

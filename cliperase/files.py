@@ -4,6 +4,8 @@ import os
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from cliperase.errors import CliperaseError
 
 
@@ -20,19 +22,22 @@ def whole_file(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
         os.replace(partial, path)
-    except OSError as error:
-        raise CliperaseError(f"{path} cannot be written ({error.strerror}); name another folder") from None
+    except (OSError, SafetensorError) as error:  # a full disk is the one for text, the other for weights
+        reason = getattr(error, "strerror", None) or error
+        raise CliperaseError(f"{path} cannot be written ({reason}); name another folder") from None
     finally:
         if partial.exists():
             partial.unlink()
 
 
 def check_writable(path):
-    """Fail before hours of work, not after: the folder of `path` must take a file."""
+    """Fail before hours of work, not after: the folder of the file `path` must take one of that name."""
     folder = Path(path).parent
+    if Path(path).is_dir():
+        raise CliperaseError(f"{path} is a folder and is to be a file; name another one")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".cliperase-probe"
+        probe = folder / f".cliperase-probe.{os.getpid()}"  # several processes may look at once
         probe.touch()
         probe.unlink()
     except OSError as error:

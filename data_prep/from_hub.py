@@ -21,7 +21,7 @@ from PIL import Image, ImageOps
 
 from cliperase.cli import quiet_libraries
 from cliperase.datasets import read_table, write_split
-from cliperase.errors import CliperaseError
+from cliperase.errors import CliperaseError, reason_of
 from cliperase.tasks import PROMPT
 
 TEMPLATES = (PROMPT, "{}", "a drawing of a {}")  # the first is what evaluation asks with
@@ -57,7 +57,8 @@ def with_captions(table, source, label=None, captions=None):
         said = own_captions(table, source, captions)
     kept = table.select_columns(["image", *([label] if label else [])])
     if label:
-        kept = kept.rename_column(label, "label").cast_column("label", datasets.ClassLabel(names=names))
+        kept = kept if label == "label" else kept.rename_column(label, "label")
+        kept = kept.cast_column("label", datasets.ClassLabel(names=names))
     kept = kept.add_column("captions", said, feature=datasets.List(datasets.Value("string")))
     kept = kept.add_column("source", [Path(source).name] * len(kept), feature=datasets.Value("string"))
     return kept.select_columns(["image", "captions", *(["label"] if label else []), "source"])
@@ -68,8 +69,11 @@ def class_captions(table, source, label):
     feature = table.features[known_column(table, source, label)]
     if not isinstance(feature, datasets.ClassLabel):
         raise CliperaseError(f"column {label!r} of {source!r} is {feature}, not a ClassLabel with names")
-    names = [one.replace("_", " ") for one in feature.names]
-    return names, [[template.format(names[i]) for template in TEMPLATES] for i in table[label][:]]
+    names, labels = [one.replace("_", " ") for one in feature.names], table[label][:]
+    nameless = next((row for row, i in enumerate(labels) if i is None or i < 0), None)  # -1 is "no label" there
+    if nameless is not None:
+        raise CliperaseError(f"row {nameless} of {source!r} has no class in {label!r}; leave it out")
+    return names, [[template.format(names[i]) for template in TEMPLATES] for i in labels]
 
 
 def own_captions(table, source, name):
@@ -79,7 +83,7 @@ def own_captions(table, source, name):
         rows = zip(*(table[column][:] for column in numbered), strict=True)
     else:
         rows = table[known_column(table, source, name)][:]
-    said = [[row] if isinstance(row, str) else list(row or ()) for row in rows]
+    said = [list(row) if isinstance(row, (list, tuple)) else [row] for row in rows]
     for number, row in enumerate(said):
         if not row or not all(isinstance(text, str) for text in row):
             raise CliperaseError(f"row {number} of {source!r} has no caption in {name!r}, or one that is no text")
@@ -92,8 +96,11 @@ def known_column(table, source, name):
     return name
 
 
-def digests(table):
+def digests(table, split):
     rows = table.with_format("arrow")[:]["image"].to_pylist()
+    gap = next((number for number, row in enumerate(rows) if row is None or row["bytes"] is None), None)
+    if gap is not None:
+        raise CliperaseError(f"row {gap} of the split {split!r} holds no picture, or only its path; embed the files")
     return [hashlib.sha256(row["bytes"]).hexdigest() for row in rows]
 
 
@@ -102,7 +109,7 @@ def without_leaks(splits):
     seen, clean = set(), {}
     for split in ("test", "validation", "train"):
         keep = []
-        for i, digest in enumerate(digests(splits[split])):
+        for i, digest in enumerate(digests(splits[split], split)):
             if split == "test" or digest not in seen:
                 keep.append(i)
             seen.add(digest)
@@ -128,6 +135,18 @@ def resized(row, size):
     return {"image": {"bytes": encoded.getvalue(), "path": None}}
 
 
+def resized_rows(table, split, size):
+    """The split with `resized` pictures; one that is none is named by its row."""
+
+    def one(row, number):
+        try:
+            return resized(row, size)
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
+            raise CliperaseError(f"row {number} of {split!r}: no picture ({reason_of(error)}); leave it out") from None
+
+    return table.map(one, with_indices=True, desc=f"resize {split}")
+
+
 def convert(source, output, label=None, captions=None, validation=0, seed=0, size=0, local=None):
     """Write train, validation and test of the schema to `output`. Without `validation` the source has that split.
 
@@ -138,13 +157,16 @@ def convert(source, output, label=None, captions=None, validation=0, seed=0, siz
     if size < 0:
         raise CliperaseError(f"--size {size}: give pixels a side, or nothing to keep the pictures as they are")
     source = find_source(source, local)
+    if Path(source).resolve() == Path(output).resolve():
+        raise CliperaseError(f"{str(output)!r} is the source itself; name another folder")
     names = ("train", "test") if validation else ("train", "validation", "test")
     splits = {split: with_captions(read_split(source, split), source, label, captions) for split in names}
     if validation:
         splits["train"], splits["validation"] = hold_out(splits["train"], validation, seed)
-    for split, table in without_leaks(splits).items():
-        if size:
-            table = table.map(resized, fn_kwargs={"size": size}, desc=f"resize {split}")
+    splits = without_leaks(splits)
+    if size:  # all of them before the first is written
+        splits = {split: resized_rows(table, split, size) for split, table in splits.items()}
+    for split, table in splits.items():
         write_split(table.cast_column("image", datasets.Image()), Path(output), split)
         print(f"{split}: {len(table)} rows")
 

@@ -75,10 +75,10 @@ def main(arguments=None):
     check_writable(given.output / SHARD_NAME)
     rows = read_captions(given.captions)
     check_images(rows, given.images)
-    for split, listed in rows.items():
-        found = list(read_rows(listed, given.images, given.size))
-        write_split(datasets.Dataset.from_list(found, features=features_schema()), given.output, split)
-        print(f"{split}: {len(found)} rows")
+    found = {split: list(read_rows(listed, given.images, given.size)) for split, listed in rows.items()}
+    for split, listed in found.items():
+        write_split(datasets.Dataset.from_list(listed, features=features_schema()), given.output, split)
+        print(f"{split}: {len(listed)} rows")
 
 
 if __name__ == "__main__":

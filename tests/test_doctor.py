@@ -1,11 +1,14 @@
 """The doctor: every fault of a run is found before it, each with its remedy, and nothing is left behind."""
 
 import pytest
+import torch
 import yaml
 
 from cliperase import doctor
 from cliperase.cli import main
+from cliperase.datasets import load_pairs
 from cliperase.doctor import examine, first_rows
+from cliperase.methods import ENMN
 
 SETTINGS = {"steps": 8, "learning_rate": 1e-3, "forget_batch": 2, "retain_batch": 4, "evaluate_every": 4}
 RULE = {"concept": "apple"}
@@ -64,6 +67,45 @@ def test_shards_get_their_cost_too(model_folder, shards, tmp_path):
 def test_a_method_without_steps_has_no_step_to_time(model_folder, data_folder, tmp_path):
     found = findings(model_folder, data_folder, tmp_path, method="null space", settings={})
     assert "takes no steps" in found[-1].said
+
+
+def test_a_one_cycle_run_is_timed_by_fewer_steps_than_a_cycle_has(model_folder, data_folder, tmp_path):
+    found = findings(model_folder, data_folder, tmp_path, settings={**SETTINGS, "schedule": "one-cycle"})
+    assert not missing(found)
+
+
+def test_memory_counts_what_the_measured_steps_do_not_hold(model_folder, data_folder, tmp_path):
+    said = findings(model_folder, data_folder, tmp_path, settings={**SETTINGS, "resident": True})[-1].said
+    assert "GB for the best weights and a checkpoint" in said
+    assert "GB for resident images" in said
+
+
+def test_too_little_memory_for_a_step_is_missing(model_folder, data_folder, tmp_path, monkeypatch):
+    def no_memory(*args, **kwargs):
+        raise torch.OutOfMemoryError("tried to allocate")
+
+    monkeypatch.setattr(doctor, "train", no_memory)
+    assert "set micro_batch" in missing(findings(model_folder, data_folder, tmp_path))["memory"]
+
+
+@pytest.mark.parametrize("retain_batch", [1, 4])
+def test_noise_is_learnt_before_the_steps_and_takes_time_by_its_texts(
+    retain_batch, model_folder, data_folder, tmp_path, monkeypatch
+):
+    clock, texts = [0.0], []
+
+    def ten_minutes(self, model, forget, retain, seed):
+        clock[0] += 600
+        texts.extend([*forget.texts_used(), *retain.texts_used()])
+        return forget, retain
+
+    monkeypatch.setattr(doctor.time, "perf_counter", lambda: clock[0])  # only noise takes time
+    monkeypatch.setattr(ENMN, "prepare", ten_minutes)
+    monkeypatch.setattr(doctor, "train_for", lambda *args: 0.0)
+    settings = {**SETTINGS, "retain_batch": retain_batch}
+    said = {one.subject: one.said for one in findings(model_folder, data_folder, tmp_path, RULE, "ENMN", settings)}
+    minutes = 10 * len(load_pairs(data_folder, "train").texts_used()) / len(texts)
+    assert f"about {minutes:.1f} min for the run" in said["time"]
 
 
 def test_every_fault_is_found_at_once(data_folder, tmp_path):

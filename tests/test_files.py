@@ -1,9 +1,14 @@
 """Whole files or none."""
 
+import os
+from pathlib import Path
+
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from cliperase.errors import CliperaseError
-from cliperase.files import whole_file
+from cliperase.files import check_writable, whole_file
 
 
 def test_a_file_appears_only_when_all_went_well(tmp_path):
@@ -24,3 +29,25 @@ def test_a_folder_that_is_a_file(tmp_path):
     with pytest.raises(CliperaseError, match="cannot be written"), whole_file(tmp_path / "held" / "x") as partial:
         partial.write_text("never")
     assert (tmp_path / "held").read_text() == "held"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_weights_that_find_no_space_are_one_line(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    with pytest.raises(CliperaseError, match=r"weights\.safetensors cannot be written"), whole_file(path):
+        save_file({"weight": torch.zeros(4)}, "/dev/full/weights")
+    assert not path.exists()
+
+
+def test_what_cannot_take_a_file_is_said_before_the_work(tmp_path):
+    (tmp_path / "held").write_text("held")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(CliperaseError, match="cannot be written"):
+        check_writable(tmp_path / "held" / "x")
+    with pytest.raises(CliperaseError, match="folder is a folder and is to be a file"):
+        check_writable(tmp_path / "folder")
+    (tmp_path / f".cliperase-probe.{os.getpid() + 1}").touch()  # another process is looking too
+    check_writable(tmp_path / "new" / "x")
+    check_writable(tmp_path / "x")
+    assert not list((tmp_path / "new").iterdir())
+    assert len(list(tmp_path.iterdir())) == 4  # its own probe is gone, the other's is there

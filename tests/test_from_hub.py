@@ -6,6 +6,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "data_prep"))
@@ -62,6 +63,14 @@ def test_classes_get_captions_and_no_image_is_in_two_splits(classes, tmp_path, c
     assert "left out" in capsys.readouterr().out
 
 
+def test_columns_that_have_the_names_of_the_schema_already(tmp_path):
+    features = {"image": datasets.Image(), "label": datasets.ClassLabel(names=["apple", "lemon"])}
+    for split, numbers in (("train", [0, 1]), ("validation", [2]), ("test", [3])):
+        write(tmp_path / "set", split, [{"image": picture(n), "label": n % 2} for n in numbers], features)
+    assert main(["--source", str(tmp_path / "set"), "--label", "label", "--output", str(tmp_path / "out")]) == 0
+    assert load_pairs(tmp_path / "out", "train").labels.tolist() == [0, 1]
+
+
 def test_captions_are_kept_as_they_are(captioned, tmp_path):
     assert main(["--source", str(captioned), "--captions", "caption", "--output", str(tmp_path / "out")]) == 0
     train = load_pairs(tmp_path / "out", "train")
@@ -97,6 +106,60 @@ def test_a_row_without_a_caption_is_named(gap, tmp_path, capsys):
     command = ["--source", str(tmp_path / "set"), "--captions", "caption", "--output", str(tmp_path / "out")]
     assert main(command) == 2
     assert "row 1 of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (datasets.Value("int64"), 7),
+        ({"raw": datasets.Value("string"), "id": datasets.Value("int64")}, {"raw": "a", "id": 1}),
+    ],
+)
+def test_a_column_that_is_no_text_is_no_caption(kind, said, tmp_path, capsys):
+    for number, split in enumerate(("train", "validation", "test")):
+        rows = [{"image": picture(number), "caption": said}]
+        write(tmp_path / "set", split, rows, {"image": datasets.Image(), "caption": kind})
+    command = ["--source", str(tmp_path / "set"), "--captions", "caption", "--output", str(tmp_path / "out")]
+    assert main(command) == 2
+    assert "row 0 of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("gap", [-1, None])  # -1 is how the hub marks a test split without its classes
+def test_a_row_without_a_class_is_named(gap, tmp_path, capsys):
+    features = {"image": datasets.Image(), "label": datasets.ClassLabel(names=["apple", "lemon"])}
+    for split, label in (("train", 0), ("validation", 1), ("test", gap)):
+        rows = [{"image": picture(0), "label": 0}, {"image": picture(len(split)), "label": label}]
+        write(tmp_path / "set", split, rows, features)
+    command = ["--source", str(tmp_path / "set"), "--label", "label", "--output", str(tmp_path / "out")]
+    assert main(command) == 2
+    assert "row 1 of" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_picture_that_is_only_a_path_is_named(captioned, tmp_path, capsys):
+    features = {"image": datasets.Image(decode=False), "caption": datasets.List(datasets.Value("string"))}
+    Image.fromarray(picture(1)).save(tmp_path / "1.png")
+    rows = [{"image": {"bytes": None, "path": str(tmp_path / "1.png")}, "caption": ["a"]}]
+    write(captioned, "train", rows, features)
+    assert main(["--source", str(captioned), "--captions", "caption", "--output", str(tmp_path / "out")]) == 2
+    assert "row 0 of the split 'train' holds no picture, or only its path" in capsys.readouterr().err
+
+
+def test_a_broken_picture_is_named_and_nothing_is_written(captioned, tmp_path, capsys):
+    features = {"image": datasets.Image(decode=False), "caption": datasets.List(datasets.Value("string"))}
+    rows = [{"image": {"bytes": b"no picture", "path": None}, "caption": ["a"]}]
+    write(captioned, "train", rows, features)
+    command = ["--source", str(captioned), "--captions", "caption", "--size", "4", "--output", str(tmp_path / "out")]
+    assert main(command) == 2
+    assert "row 0 of 'train': no picture" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_source_is_not_overwritten(captioned, capsys):
+    before = {path: path.read_bytes() for path in captioned.iterdir()}
+    assert main(["--source", str(captioned), "--captions", "caption", "--output", str(captioned)]) == 2
+    assert "is the source itself" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in captioned.iterdir()} == before
 
 
 def test_a_local_copy_made_smaller(captioned, tmp_path):

@@ -57,10 +57,11 @@ def test_missing_images_are_counted_and_the_first_is_named(source):
     assert not list((source / "out").glob("*.parquet"))
 
 
-def test_a_truncated_image_is_named(source):
-    path = source / "images" / "0.png"
+@pytest.mark.parametrize("number", range(5))  # of every split
+def test_a_truncated_image_is_named(source, number):
+    path = source / "images" / f"{number}.png"
     path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(CliperaseError, match=r"0\.png cannot be read"):
+    with pytest.raises(CliperaseError, match=rf"{number}\.png cannot be read"):
         call(source)
     assert not list((source / "out").glob("*.parquet"))
 
