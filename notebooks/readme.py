@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import nbformat
+
 from cliperase.experiments import read_params
 from cliperase.reporting import experiment_rows, in_order, lead, runs_of, score, summarise
 from cliperase.results import read_results
@@ -21,7 +23,7 @@ PARTS = {  # what a reader calls the parts of the results
 def main():
     readme = ROOT / "README.md"
     text = readme.read_text()
-    blocks = {"main_results": main_table(), "findings": findings(), "photographs": photographs()}
+    blocks = {"main_results": main_table(), "findings": findings(), "claims": claims(), "photographs": photographs()}
     for name, content in blocks.items():
         text = put_between(text, name, content)
     readme.write_text(text)
@@ -118,31 +120,55 @@ def findings():
     return "".join(f"- {said}\n" for said in (targets(), ratios(), matching_head(), pictures()))
 
 
+def claims():
+    """A list of the notebooks' claims that do not hold, as the executed copies print them."""
+    tested, failed = 0, []
+    for path in sorted([*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "notebooks").glob("cifar/*.ipynb")]):
+        said = re.findall(r"^(holds|DOES NOT HOLD): (.*)$", printed(path), re.MULTILINE)
+        tested += len(said)
+        name = path.relative_to(ROOT / "notebooks").with_suffix("").as_posix()
+        failed += [f"- [{name}](notebooks/{name}.ipynb): {text}\n" for verdict, text in said if verdict != "holds"]
+    return f"Of {tested} claims that the notebooks test, {len(failed)} do not hold:\n\n{''.join(failed)}"
+
+
+def printed(path):
+    cells = nbformat.read(path, as_version=4).cells
+    return "".join(output.get("text", "") for cell in cells for output in cell.get("outputs", []))
+
+
 def runs(experiment, results=RESULTS):
     return runs_of(experiment_rows(results, experiment))
 
 
 def targets():
     table = runs("main").drop(index="retrain")
-    met, points = meets(table, most_lost=1.5), lost(table)
-    told = [
-        f"{name} in {met[name].sum()} of {len(met[name])} runs (mean loss {points[name].mean():.2f} points, worst "
-        f"{points[name].max():.2f})"
-        for name in ("CLIPErase", "MultiDelete")
-    ]
-    return f"Our own target, at most 1 % named and 1.5 points lost in every run, is met by {' and by '.join(told)}."
+    met, points = meets(table, most_lost=1.5).groupby("method").all(), lost(table)
+    always = [name for name in met.index if met[name]]
+    strict = meets(table, most_lost=1.0).groupby("method").sum()
+    told = [f"{name} (mean loss {points[name].mean():.2f} points, worst {points[name].max():.2f})" for name in always]
+    return (
+        "Our own target, at most 1 % named and 1.5 points lost in every run, is met by "
+        f"{' and '.join(told)}, and by no other row. That of photographs, 1 point lost, is met here in "
+        f"{' and in '.join(f'{strict[name]} of {len(points[name])} runs of {name}' for name in always)}."
+    )
 
 
 def ratios(results=RESULTS):
     table = runs("ratios", results).groupby(["method", "concept"]).mean()
-    last = max(table.index.unique("concept"), key=lambda concept: int(concept.split()[0]))
-    table = table.xs(last, level="concept")
-    best = score(table).drop(["original", "CLIPErase"]).idxmax()
-    left, kept = table.forget_accuracy, table.retain_accuracy
+    concepts = sorted(table.index.unique("concept"), key=lambda concept: int(concept.split()[0]))
+    best = score(table).groupby("method").mean().drop(["original", "CLIPErase"]).idxmax()
+
+    def each(method, metric):
+        return ", ".join(f"{table.loc[(method, concept), metric]:.1f}" for concept in concepts)
+
+    said = [
+        f"names {each(name, SIDES[0])} % of their images and keeps {each(name, SIDES[1])} %"
+        for name in ("CLIPErase", best)
+    ]
     return (
-        f"With {last} forgotten at once, in more steps, CLIPErase still names {left['CLIPErase']:.1f} % of them and "
-        f"keeps {kept['CLIPErase']:.1f} % of the rest ({kept['original']:.1f} % before); the best other row is {best}, "
-        f"which names {left[best]:.1f} % and keeps {kept[best]:.1f} %."
+        f"With {', '.join(concept.split()[0] for concept in concepts)} % of the classes forgotten at once, in more "
+        f"steps, CLIPErase still {said[0]} of the rest (before: {each('original', SIDES[1])} %). The best other row of "
+        f"those that were run there, {best}, {said[1]}."
     )
 
 

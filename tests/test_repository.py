@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "notebooks"))
 
-from readme import findings, photographs
+from readme import claims, findings, photographs
 
 from cliperase.cli import COMMON_KERNELS, parse
 from cliperase.datasets import caption_pattern
@@ -280,6 +280,7 @@ def test_the_readmes_table_and_findings_are_the_published_ones():
     readme = (ROOT / "README.md").read_text()
     assert (ROOT / "figures" / "main_results.md").read_text().strip() in readme
     assert findings().strip() in readme
+    assert claims().strip() in readme
     assert photographs().strip() in readme
 
 
