@@ -27,6 +27,7 @@ from cliperase.datasets import EpochSampler, load_pairs
 from cliperase.encoders import ImageTextModel, Tokens, load_model, pick_device
 from cliperase.errors import CliperaseError, reason_of
 from cliperase.evaluate import draw_rivals
+from cliperase.features import fingerprint
 from cliperase.losses import info_nce
 from cliperase.pretraining import Training, checkpoint_beside, configuration, fix_threads, last_tenth
 from cliperase.tasks import PROMPT, WAYS
@@ -278,7 +279,7 @@ class BlipTraining(Training):
     """Contrast, matching and captioning at once (Li et al. 2022, section 3.2), over one pass of the image tower."""
 
     def __init__(self, both, pairs, config):
-        super().__init__(both, config)
+        super().__init__(both, config, fingerprint(both, pairs))
         self.pairs, self.sampler = pairs, EpochSampler(len(pairs), config.batch, config.seed)
 
     def loss(self, step):

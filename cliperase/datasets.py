@@ -132,6 +132,9 @@ def check_columns(table, source):
         column = table.data.column(name) if name in table.column_names else None
         if column is not None and column.null_count:
             raise CliperaseError(f"{said}: row {column.is_null().to_pylist().index(True)} has no {name}; leave it out")
+    labels = table["label"][:] if "label" in table.column_names else []
+    if min(labels, default=0) < 0:  # how `datasets` marks a row without a class
+        raise CliperaseError(f"{said}: row {labels.index(min(labels))} has no class but {min(labels)}; leave it out")
     captions = table.select_columns("captions").with_format("arrow")[:]["captions"].to_pylist()
     empty = next((i for i, row in enumerate(captions) if not row or None in row), None)
     if empty is not None:
@@ -143,6 +146,8 @@ def decode_pairs(table):
     """A `datasets.Dataset` of the schema -> `PairSet`."""
     columns = table.with_format("arrow")[:]  # whole columns: row by row, `datasets` takes longer than the decoding
     encoded = [row["bytes"] for row in columns["image"].to_pylist()]
+    if None in encoded:
+        raise ValueError(f"row {encoded.index(None)} holds the path of a picture, not the picture; embed the files")
     row_hashes = [hashlib.sha256(one).hexdigest()[:12] for one in encoded]
     captions = columns["captions"].to_pylist()
     most = max(len(row) for row in captions)

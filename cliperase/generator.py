@@ -21,6 +21,7 @@ from cliperase.conversion import clip_tokenizer, to_transformers
 from cliperase.datasets import EpochSampler, load_pairs
 from cliperase.encoders import load_model, pick_device
 from cliperase.errors import CliperaseError
+from cliperase.features import fingerprint
 from cliperase.pretraining import Training, checkpoint_beside, configuration, fix_threads, last_tenth
 from cliperase.tasks import PROMPT
 
@@ -116,11 +117,12 @@ def train_generator(data, model_folder, output, settings):
     if not pairs.class_names:
         raise CliperaseError(f"data {str(data)!r} has no classes; the generator is prompted with their names")
     torch.manual_seed(config.seed)
-    pipeline = create_pipeline(load_model(model_folder), pairs.images.shape[-1])
+    reader = load_model(model_folder)
+    pipeline = create_pipeline(reader, pairs.images.shape[-1])
     prompts = text_states(pipeline, [*(PROMPT.format(name) for name in pairs.class_names), ""])
     latents = pipeline.vae.encode(pairs.images.float() / 127.5 - 1)
-    work = Denoising(pipeline.unet.to(device), pipeline.scheduler, latents, pairs.labels, prompts.to(device), config)
-    log = work.run(output)
+    about = (latents, pairs.labels, prompts.to(device), config, fingerprint(reader, pairs))
+    log = Denoising(pipeline.unet.to(device), pipeline.scheduler, *about).run(output)
     pipeline.save_pretrained(output)
     remove_checkpoint(checkpoint_beside(output))
     return last_tenth(log)
@@ -129,8 +131,8 @@ def train_generator(data, model_folder, output, settings):
 class Denoising(Training):
     """Learn to see the picture in the noise, given the prompt."""
 
-    def __init__(self, unet, noise, latents, labels, prompts, config):
-        super().__init__(unet, config)
+    def __init__(self, unet, noise, latents, labels, prompts, config, start):
+        super().__init__(unet, config, start)
         self.noise, self.latents, self.labels, self.prompts = noise, latents, labels, prompts
         self.sampler = EpochSampler(len(latents), config.batch, config.seed)
 

@@ -16,7 +16,7 @@ from cliperase.encoders import create_model, load_model, model_config, pick_devi
 from cliperase.errors import CliperaseError
 from cliperase.methods.fine_tune import FineTune
 from cliperase.tasks import task_of
-from cliperase.train import check_finite, is_number, train, train_config
+from cliperase.train import check_finite, is_number, one_cycle, train, train_config
 
 EMA = 0.995  # of the weights of a `Training`
 THREADS = 2  # sums in another order give another model: the same number on every machine
@@ -87,19 +87,18 @@ def configuration(kind, settings, where):
 class Training:
     """Steps of AdamW under a one-cycle schedule, and a moving average of the weights, which is what is kept.
 
-    A subclass defines `loss(step) -> scalar`. `config` has `steps`, `learning_rate`, `checkpoint_every` and `seed`.
-    The other names are those that `checkpoints.py` asks for.
+    A subclass defines `loss(step) -> scalar`. `config` has `steps`, `learning_rate`, `checkpoint_every` and `seed`;
+    `start` is the `fingerprint` of what the run starts from, which a resumed one must share. The other names are those
+    that `checkpoints.py` asks for.
     """
 
     position = None  # rows are a function of the step
 
-    def __init__(self, model, config):
-        self.model, self.config, self.settings = model, config, asdict(config)
+    def __init__(self, model, config, start):
+        self.model, self.config, self.settings = model, config, {**asdict(config), "model and data": start}
         self.generator = torch.Generator().manual_seed(config.seed)
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, fused=True)
-        self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer, config.learning_rate, total_steps=config.steps, pct_start=0.1
-        )
+        self.scheduler = one_cycle(self.optimizer, config, rising=0.1)
         self.averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(EMA))
 
     def run(self, output):

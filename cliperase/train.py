@@ -73,6 +73,14 @@ class TrainConfig:
                 raise CliperaseError(f"{name} is {value!r}; give a number of at least zero")
 
 
+def one_cycle(optimizer, config, rising):
+    """The schedule that rises for a share of the steps, then falls to nothing."""
+    rising = rising if rising * config.steps != 1 else 1.01 * rising  # torch divides by the rising steps less one
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, config.learning_rate, total_steps=config.steps, pct_start=rising
+    )
+
+
 def is_number(value):
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
@@ -200,9 +208,7 @@ class Loop:
             model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
         self.scheduler = (
-            torch.optim.lr_scheduler.OneCycleLR(
-                self.optimizer, config.learning_rate, total_steps=config.steps, pct_start=0.2
-            )
+            one_cycle(self.optimizer, config, rising=0.2)
             if config.schedule == "one-cycle"
             else torch.optim.lr_scheduler.ConstantLR(self.optimizer, factor=1.0)
         )

@@ -19,6 +19,7 @@ from cliperase.blip import (
     start_from,
     word_tokenizer,
 )
+from cliperase.datasets import read_table, write_split
 from cliperase.encoders import load_model
 from cliperase.errors import CliperaseError
 
@@ -98,6 +99,15 @@ def test_a_killed_training_ends_the_same(data_folder, model_folder, blip_folder,
             load_blip(where / part, kind=kind).model.state_dict() for where in (blip_folder, tmp_path / "again")
         )
         assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_a_killed_training_does_not_go_on_with_other_data(data_folder, model_folder, tmp_path):
+    with killed_at(step=3):
+        pretrain_blip(data_folder, model_folder, tmp_path / "again", TINY_TRAINING, TINY_BLIP)
+    rows = read_table(data_folder, "train").select(range(16, 32))
+    write_split(rows, tmp_path / "other", "train")
+    with pytest.raises(CliperaseError, match="of another run"):
+        pretrain_blip(tmp_path / "other", model_folder, tmp_path / "again", TINY_TRAINING, TINY_BLIP)
 
 
 def test_both_models_have_the_same_image_tower(blip_folder, small):

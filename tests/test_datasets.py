@@ -11,6 +11,8 @@ from conftest import CLASSES, ROWS, make_split
 from datasets import ClassLabel, Dataset, Features, Value
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
+from safetensors import SafetensorError
 
 from cliperase.datasets import EpochSampler, features_schema, forget_mask, load_pairs, manifest, write_split
 from cliperase.errors import CliperaseError
@@ -160,6 +162,11 @@ def test_columns_of_the_wrong_kind_are_named(tmp_path):
             {"image": image, "captions": texts, "label": ClassLabel(names=["a"])},
             "row 0 has no label",
         ),
+        (
+            {"captions": ["a"], "label": -1},
+            {"image": image, "captions": texts, "label": ClassLabel(names=["a"])},
+            "row 0 has no class but -1",
+        ),
     ]
     for number, (row, features, message) in enumerate(cases):
         folder = tmp_path / str(number)
@@ -177,6 +184,10 @@ def test_pictures_that_are_none_or_of_several_sizes(tmp_path):
         load_pairs(written(sizes, rows, features_schema()), "train")
     rows = [{"image": {"bytes": b"no picture", "path": None}, "captions": ["a"], "source": ""}]
     with pytest.raises(CliperaseError, match="cannot be read"):
+        load_pairs(written(broken, rows, features_schema()), "train")
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "there.png")
+    rows = [{"image": {"bytes": None, "path": str(tmp_path / "there.png")}, "captions": ["a"], "source": ""}]
+    with pytest.raises(CliperaseError, match="row 0 holds the path of a picture, not the picture"):
         load_pairs(written(broken, rows, features_schema()), "train")
 
 
@@ -209,7 +220,7 @@ def test_decoded_pictures_are_kept_and_a_broken_file_of_them_is_made_again(data_
 
 def test_where_the_cache_is_full_pictures_are_read_all_the_same(data_folder, tmp_path, monkeypatch):
     def no_space(tensors, path):
-        raise OSError(28, "No space left on device")
+        raise SafetensorError("I/O error: No space left on device")
 
     monkeypatch.setattr("cliperase.datasets.datasets.config.HF_DATASETS_CACHE", tmp_path)
     monkeypatch.setattr("cliperase.datasets.WORTH_A_FILE", 1)

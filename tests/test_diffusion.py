@@ -63,6 +63,14 @@ def test_a_killed_training_ends_the_same(data_folder, model_folder, pipeline_fol
     assert not list(tmp_path.glob("*checkpoint*"))
 
 
+def test_a_killed_training_does_not_go_on_with_another_reader(data_folder, model_folder, model, tmp_path):
+    with killed_at(step=3):
+        train_generator(data_folder, model_folder, tmp_path / "again", TINY_TRAINING)
+    create_model(COMPACT, seed=9).save(tmp_path / "other")
+    with pytest.raises(CliperaseError, match="of another run"):
+        train_generator(data_folder, tmp_path / "other", tmp_path / "again", TINY_TRAINING)
+
+
 def test_pictures_repeat_and_depend_on_noise_and_text_only(pipeline_folder, model):
     pipeline = load_pipeline(pipeline_folder)
     settings = {"images": 3, "seed": 0, "steps": 2, "guidance": 3.0}

@@ -12,7 +12,7 @@ from cliperase.methods import create_method
 from cliperase.methods.fine_tune import FineTune
 from cliperase.methods.gradient_ascent import ascent
 from cliperase.methods.gradients import mean_over_batches
-from cliperase.train import Loop, TrainConfig, mirror_and_shift, train
+from cliperase.train import Loop, TrainConfig, mirror_and_shift, one_cycle, train
 
 CONFIG = TrainConfig(steps=6, learning_rate=1e-3, forget_batch=4, retain_batch=6, evaluate_every=2)
 
@@ -165,6 +165,22 @@ def test_a_killed_run_resumes_to_the_same_result(model, sets, tmp_path, monkeypa
     assert [e["step"] for e in second.log] == [e["step"] for e in history.log]
     assert second.log[0] == history.log[0]
     assert second.best_step == history.best_step
+
+
+@pytest.mark.parametrize("steps", range(1, 12))
+def test_one_cycle_of_any_length(steps):
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.AdamW([weight], lr=1.0)
+    for rising in (0.1, 0.2):
+        schedule = one_cycle(optimizer, TrainConfig(steps=steps, learning_rate=0.5), rising)
+        rates = []
+        for _ in range(steps):
+            rates.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            if len(rates) < steps:
+                schedule.step()
+        assert max(rates) <= 0.5 + 1e-9
+        assert steps < 3 or rates[-1] < 1e-3
 
 
 def test_one_cycle_resumes_at_its_place(model, sets, tmp_path, monkeypatch):
