@@ -90,7 +90,7 @@ print(f"5. Not run: {named('not run')}; run, but without a number in the paper: 
 assert len(table) == sum(len(cells) for cells in by_verdict.values())
 
 # %% [markdown]
-# ## Why retention rises in the paper
+# ## Does fine-tuning explain why retention rises in the paper?
 #
 # There, retain accuracy goes from 72.85 to 90.99 under a method that should only *keep* it, and distilling from a
 # teacher of 72.85 % should not lift anything to 91. OpenAI's CLIP had not been trained on CIFAR-100; the retain set
