@@ -196,9 +196,10 @@ def runs_of(arguments):
 
 def run_doctor(arguments):
     from cliperase.doctor import examine
+    from cliperase.stream import is_sharded
 
-    missing = 0
-    about = (rule_of(arguments), arguments.method, settings_of(arguments), arguments.output, runs_of(arguments))
+    missing, runs = 0, 1 if is_sharded(arguments.data) else runs_of(arguments)  # the main table is not of shards
+    about = (rule_of(arguments), arguments.method, settings_of(arguments), arguments.output, runs)
     for finding in examine(arguments.model, arguments.data, *about):
         missing += finding.missing
         print(f"{'MISSING' if finding.missing else 'ok':8}{finding.subject:9}{finding.said}", flush=True)

@@ -174,7 +174,7 @@ def cost(model, method, config, validation, training=None, mask=None, shards=Non
     total = preparing + config.steps * step + encoding * (rows + looks)
     said = f"{step:.2f} s a step, {encoding * 1e3:.1f} ms to encode a row: about {total / 60:.1f} min for the run"
     if shards:
-        said += f", with {MOST_FORGET} rows to forget; before it the shards are read for them"
+        said += f", with {MOST_FORGET} rows to forget, the most; before it the shards are read for them"
     yield Finding("time", said + (f", {runs * total / 3600:.1f} h for {runs} of them" if runs > 1 else ""))
     said = f"{peak_megabytes() / 1024:.1f} GB at the peak of {MEASURED} steps, and up to "
     said += f"{KEPT * bytes_of(model) / 2**30:.2f} GB for the best weights and a checkpoint"

@@ -24,6 +24,7 @@ from cliperase.datasets import read_table, write_split
 from cliperase.errors import CliperaseError, reason_of
 from cliperase.tasks import PROMPT
 
+ROW = "row of the source"  # a column that messages name it by, until the split is written
 TEMPLATES = (PROMPT, "{}", "a drawing of a {}")  # the first is what evaluation asks with
 
 
@@ -46,22 +47,23 @@ def read_split(source, split):
     if len(pictures) != 1:
         raise CliperaseError(f"{source!r} has {len(pictures)} columns of images in {table.column_names}; it needs one")
     renamed = table if pictures[0] == "image" else table.rename_column(pictures[0], "image")
-    return renamed.cast_column("image", datasets.Image(decode=False))
+    names = [f"row {number} of {split!r}" for number in range(len(renamed))]  # which stay when rows are left out
+    return renamed.cast_column("image", datasets.Image(decode=False)).add_column(ROW, names)
 
 
 def with_captions(table, source, label=None, captions=None):
-    """The columns of the schema; captions from class names, or the data set's own (see `own_captions`)."""
+    """The columns of the schema, and `ROW`; captions from class names, or the data set's own (see `own_captions`)."""
     if label:
         names, said = class_captions(table, source, label)
     else:
         said = own_captions(table, source, captions)
-    kept = table.select_columns(["image", *([label] if label else [])])
+    kept = table.select_columns(["image", ROW, *([label] if label else [])])
     if label:
         kept = kept if label == "label" else kept.rename_column(label, "label")
         kept = kept.cast_column("label", datasets.ClassLabel(names=names))
     kept = kept.add_column("captions", said, feature=datasets.List(datasets.Value("string")))
     kept = kept.add_column("source", [Path(source).name] * len(kept), feature=datasets.Value("string"))
-    return kept.select_columns(["image", "captions", *(["label"] if label else []), "source"])
+    return kept.select_columns(["image", "captions", *(["label"] if label else []), "source", ROW])
 
 
 def class_captions(table, source, label):
@@ -96,11 +98,11 @@ def known_column(table, source, name):
     return name
 
 
-def digests(table, split):
+def digests(table):
     rows = table.with_format("arrow")[:]["image"].to_pylist()
     gap = next((number for number, row in enumerate(rows) if row is None or row["bytes"] is None), None)
     if gap is not None:
-        raise CliperaseError(f"row {gap} of the split {split!r} holds no picture, or only its path; embed the files")
+        raise CliperaseError(f"{table[ROW][gap]} holds no picture, or only its path; embed the files")
     return [hashlib.sha256(row["bytes"]).hexdigest() for row in rows]
 
 
@@ -109,7 +111,7 @@ def without_leaks(splits):
     seen, clean = set(), {}
     for split in ("test", "validation", "train"):
         keep = []
-        for i, digest in enumerate(digests(splits[split], split)):
+        for i, digest in enumerate(digests(splits[split])):
             if split == "test" or digest not in seen:
                 keep.append(i)
             seen.add(digest)
@@ -136,15 +138,15 @@ def resized(row, size):
 
 
 def resized_rows(table, split, size):
-    """The split with `resized` pictures; one that is none is named by its row."""
+    """The split with `resized` pictures; one that is none is named."""
 
-    def one(row, number):
+    def one(row):
         try:
             return resized(row, size)
         except (OSError, ValueError, Image.DecompressionBombError) as error:
-            raise CliperaseError(f"row {number} of {split!r}: no picture ({reason_of(error)}); leave it out") from None
+            raise CliperaseError(f"{row[ROW]} holds no picture ({reason_of(error)}); leave it out") from None
 
-    return table.map(one, with_indices=True, desc=f"resize {split}")
+    return table.map(one, desc=f"resize {split}")
 
 
 def convert(source, output, label=None, captions=None, validation=0, seed=0, size=0, local=None):
@@ -167,7 +169,8 @@ def convert(source, output, label=None, captions=None, validation=0, seed=0, siz
     if size:  # all of them before the first is written
         splits = {split: resized_rows(table, split, size) for split, table in splits.items()}
     for split, table in splits.items():
-        write_split(table.cast_column("image", datasets.Image()), Path(output), split)
+        table = table.remove_columns(ROW).cast_column("image", datasets.Image())
+        write_split(table, Path(output), split)
         print(f"{split}: {len(table)} rows")
 
 

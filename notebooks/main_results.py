@@ -88,7 +88,7 @@ published = {(cell["method"], cell["metric"]): cell.get("value") for cell in pap
 panels = [
     ("forget_accuracy", "Forget accuracy, %\n(lower is better)"),
     ("retain_accuracy", "Retain accuracy, %\n(higher is better)"),
-    ("unrelated_cosine", "Prompt · unrelated images\n(cosine; best unmoved)"),
+    ("unrelated_cosine", "Prompt · unrelated images\n(cosine)"),
 ]
 figure, axes = dot_plot(rows, order, panels, published)
 publish_figure(figure, "main_results", root / publish_to)

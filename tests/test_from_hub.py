@@ -1,5 +1,6 @@
 """Data sets of the hub's layout become the schema, without leaks; wrong sources are one line."""
 
+import io
 import sys
 from pathlib import Path
 
@@ -25,6 +26,12 @@ def write(folder, split, rows, features):
     datasets.Dataset.from_list(rows, features=datasets.Features(features)).to_parquet(
         folder / f"{split}-00000-of-00001.parquet"
     )
+
+
+def encoded(number):
+    file = io.BytesIO()
+    Image.fromarray(picture(number)).save(file, "PNG")
+    return {"image": {"bytes": file.getvalue(), "path": None}, "caption": ["a"]}
 
 
 @pytest.fixture
@@ -139,19 +146,21 @@ def test_a_row_without_a_class_is_named(gap, tmp_path, capsys):
 def test_a_picture_that_is_only_a_path_is_named(captioned, tmp_path, capsys):
     features = {"image": datasets.Image(decode=False), "caption": datasets.List(datasets.Value("string"))}
     Image.fromarray(picture(1)).save(tmp_path / "1.png")
-    rows = [{"image": {"bytes": None, "path": str(tmp_path / "1.png")}, "caption": ["a"]}]
+    rows = [encoded(n) for n in range(10, 18)]
+    rows[6]["image"] = {"bytes": None, "path": str(tmp_path / "1.png")}
     write(captioned, "train", rows, features)
-    assert main(["--source", str(captioned), "--captions", "caption", "--output", str(tmp_path / "out")]) == 2
-    assert "row 0 of the split 'train' holds no picture, or only its path" in capsys.readouterr().err
+    command = ["--source", str(captioned), "--captions", "caption", "--validation", "3"]  # the row may be held out
+    assert main([*command, "--output", str(tmp_path / "out")]) == 2
+    assert "row 6 of 'train' holds no picture, or only its path" in capsys.readouterr().err
 
 
 def test_a_broken_picture_is_named_and_nothing_is_written(captioned, tmp_path, capsys):
     features = {"image": datasets.Image(decode=False), "caption": datasets.List(datasets.Value("string"))}
-    rows = [{"image": {"bytes": b"no picture", "path": None}, "caption": ["a"]}]
-    write(captioned, "train", rows, features)
+    rows = [encoded(4), encoded(10), {"image": {"bytes": b"no picture", "path": None}, "caption": ["a"]}]
+    write(captioned, "train", rows, features)  # the first is in the test split, and left out
     command = ["--source", str(captioned), "--captions", "caption", "--size", "4", "--output", str(tmp_path / "out")]
     assert main(command) == 2
-    assert "row 0 of 'train': no picture" in capsys.readouterr().err
+    assert "row 2 of 'train' holds no picture (" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
