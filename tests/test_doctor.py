@@ -33,7 +33,7 @@ def test_a_run_that_lacks_nothing_gets_its_cost(method, model_folder, data_folde
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_a_profile_gets_the_time_of_all_its_runs(model_folder, data_folder, tmp_path, capsys):
+def test_a_profile_gets_the_time_of_all_its_runs(model_folder, data_folder, shards, tmp_path, capsys):
     params = {
         "profile": "own",
         "model": "own",
@@ -46,10 +46,12 @@ def test_a_profile_gets_the_time_of_all_its_runs(model_folder, data_folder, tmp_
     rate = params["unlearn"].pop("learning_rate")
     params["methods"] = {"CLIPErase": {"learning_rate": rate}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
-    code = main(["doctor", "--model", str(model_folder), "--data", str(data_folder), "--forget", "apple",
-                 "--params", str(tmp_path / "params.yaml"), "--output", str(tmp_path / "out")])  # fmt: skip
-    assert code == 0
+    call = ["doctor", "--model", str(model_folder), "--forget", "apple", "--params", str(tmp_path / "params.yaml")]
+    call += ["--output", str(tmp_path / "out"), "--set", "lanes=2"]
+    assert main([*call, "--data", str(data_folder)]) == 0
     assert "h for 4 of them" in capsys.readouterr().out  # two concepts, two seeds; references take no steps
+    assert main([*call, "--data", str(shards)]) == 0
+    assert "of them" not in capsys.readouterr().out  # its runs are not of shards
 
 
 def test_shards_get_their_cost_too(model_folder, shards, tmp_path):
