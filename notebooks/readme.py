@@ -5,19 +5,12 @@ from pathlib import Path
 
 import nbformat
 
-from cliperase.experiments import read_params
 from cliperase.reporting import experiment_rows, in_order, lead, runs_of, score, summarise
-from cliperase.results import read_results
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "metrics" / "icons" / "results.csv"
 PHOTOGRAPHS = ROOT / "metrics" / "cifar" / "results.csv"
 SIDES = ["forget_accuracy", "retain_accuracy"]
-PARTS = {  # what a reader calls the parts of the results
-    "main-retrain": "the retrained references",
-    "ratios": "several classes forgotten together",
-    "retrieval": "retrieval on Flickr8k",
-}
 
 
 def main():
@@ -60,7 +53,6 @@ def photographs():
         f"concept it is {moved(everything, 'retrain'):+.2f} away.",
         ratios(PHOTOGRAPHS),
         flickr(),
-        *missing_of_photographs(),
     ]
     return main_table("cifar") + "\n" + "".join(f"- {sentence}\n" for sentence in said)
 
@@ -102,19 +94,6 @@ def flickr():
         f"{ours[sides['forget']].max():.1f} and {ours[sides['retain']].min():.1f} %; the best other row is {best}, "
         f"{told[best]}."
     )
-
-
-def there():
-    """The parts of the photographs' results that have been run, as the profile names them."""
-    table = read_results(PHOTOGRAPHS)
-    return {*table.experiment, *("main-" + table[table.experiment == "main"].method)}
-
-
-def missing_of_photographs():
-    """A sentence on what the profile says is not run, as far as it is not in the results."""
-    listed = read_params(ROOT / "profiles" / "cifar" / "params.yaml").get("not_run", [])
-    missing = [PARTS[name] for name in listed if name not in there()]
-    return [f"Not run yet: {', '.join(missing)}."] if missing else []
 
 
 def findings():
