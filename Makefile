@@ -18,7 +18,7 @@ export DVC_NO_ANALYTICS := 1
 export MALLOC_TRIM_THRESHOLD_ := 2000000000
 export MALLOC_TOP_PAD_ := 268435456
 export MALLOC_MMAP_THRESHOLD_ := 33554432
-# numbers that do not depend on how wide the processor's vectors are; see COMMON_KERNELS in cliperase/cli.py
+# numbers that do not depend on how wide the processor's vectors are; see COMMON_KERNELS in paper/__main__.py
 ATEN_CPU_CAPABILITY ?= avx2
 ONEDNN_MAX_CPU_ISA ?= AVX2
 MKL_ENABLE_INSTRUCTIONS ?= AVX2
@@ -33,7 +33,7 @@ reproduce: setup
 
 quick: setup
 	dvc repro pretrain retrain@apple
-	python notebooks/quick.py
+	python -m paper.quick
 	@echo; echo "First notebook (one concept, one seed): artifacts/quick/main_results.ipynb"
 
 # several at once: a file of tests or a notebook per process, of one thread that does not wait by spinning
@@ -59,5 +59,5 @@ $(STAMP): requirements.lock pyproject.toml
 		|| { echo "cliperase needs Python 3.11.5 or newer; run make PYTHON=/path/to/python"; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(ENVIRONMENT)
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --config-settings editable_mode=compat -e .
 	@touch $(STAMP)

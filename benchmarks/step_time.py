@@ -13,11 +13,14 @@ import time
 
 import torch
 
-from cliperase.datasets import PairSet
-from cliperase.encoders import create_model, load_model, pick_device
+from cliperase.data.pairs import PairSet
 from cliperase.features import Features, Original
+from cliperase.loop import Loop
 from cliperase.methods import METHODS, create_method, takes_steps
-from cliperase.train import Loop, TrainConfig
+from cliperase.models import load_model
+from cliperase.models.base import pick_device
+from cliperase.models.compact import create_model
+from cliperase.settings import TrainConfig
 
 CLASSES, STEPS = 75, 10
 SETTINGS = {  # of the loop, by what they are called in the table

@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from cliperase.stream import Stream
+from cliperase.data.shards import Stream
 
 NOTHING = {"caption_pattern": r"\bno caption says this\b"}
 

@@ -10,17 +10,19 @@ from pathlib import Path
 import torch
 from packaging.requirements import Requirement
 
-from cliperase.api import check_streamable, configure
-from cliperase.datasets import forget_mask, load_pairs
-from cliperase.encoders import load_model, pick_device
+from cliperase.data.pairs import load_pairs
+from cliperase.data.rules import forget_mask
+from cliperase.data.shards import MOST_FORGET, Stream, is_sharded, load_forget, load_shards, shards_of
 from cliperase.errors import CliperaseError
-from cliperase.evaluate import encode_images
 from cliperase.features import Features, LiveFeatures, Original
 from cliperase.files import check_writable
+from cliperase.loop import train
+from cliperase.memory import peak_megabytes, reset_peak
 from cliperase.methods import takes_steps
-from cliperase.results import peak_megabytes, reset_peak
-from cliperase.stream import MOST_FORGET, Stream, is_sharded, load_forget, load_shards, shards_of
-from cliperase.train import train
+from cliperase.metrics.encode import encode_images
+from cliperase.models import load_model
+from cliperase.models.base import pick_device
+from cliperase.unlearning import check_streamable, configure
 
 WARM_UP, MEASURED = 2, 5  # steps
 SMALL = 32  # pixels of the pictures that are looked at, where no model says how large

@@ -9,8 +9,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from cliperase.evaluate import encode_images, encode_texts
 from cliperase.files import whole_file
+from cliperase.metrics.encode import encode_images, encode_texts
 from cliperase.parallel import gather
 
 

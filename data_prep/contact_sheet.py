@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from cliperase.datasets import load_pairs
+from cliperase.data.pairs import load_pairs
 from cliperase.errors import end_in_one_line
 
 PER_CLASS, COLUMNS, LABEL_WIDTH, GAP = 8, 5, 92, 2

@@ -20,7 +20,7 @@ import yaml
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
-from cliperase.datasets import SHARD_NAME
+from cliperase.data.pairs import SHARD_NAME
 from cliperase.errors import CliperaseError, reason_of
 from cliperase.files import check_writable
 

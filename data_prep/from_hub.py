@@ -20,9 +20,9 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from cliperase.cli import quiet_libraries
-from cliperase.datasets import read_table, write_split
+from cliperase.data.pairs import read_table, write_split
 from cliperase.errors import CliperaseError, reason_of
-from cliperase.tasks import PROMPT
+from cliperase.metrics.tasks import PROMPT
 
 ROW = "row of the source"  # a column that messages name it by, until the split is written
 TEMPLATES = (PROMPT, "{}", "a drawing of a {}")  # the first is what evaluation asks with

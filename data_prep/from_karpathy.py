@@ -14,7 +14,7 @@ from from_hub import resized
 from PIL import Image
 from tqdm import tqdm
 
-from cliperase.datasets import SHARD_NAME, features_schema, write_split
+from cliperase.data.pairs import SHARD_NAME, features_schema, write_split
 from cliperase.errors import CliperaseError, end_in_one_line, reason_of
 from cliperase.files import check_writable
 

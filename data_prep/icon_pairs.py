@@ -23,7 +23,7 @@ from drawings import (
     render,
 )
 
-from cliperase.datasets import features_schema, write_split
+from cliperase.data.pairs import features_schema, write_split
 from cliperase.errors import end_in_one_line
 
 

@@ -25,7 +25,7 @@ from drawings import (
     read_table,
 )
 
-from cliperase.datasets import features_schema, write_split
+from cliperase.data.pairs import features_schema, write_split
 from cliperase.errors import end_in_one_line
 
 SHARES = (0.6, 0.95)  # an object's side as a share of its cell

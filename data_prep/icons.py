@@ -21,7 +21,7 @@ from drawings import (
     render_plain,
 )
 
-from cliperase.datasets import features_schema, write_split
+from cliperase.data.pairs import features_schema, write_split
 from cliperase.errors import CliperaseError, end_in_one_line
 
 

@@ -24,9 +24,9 @@ results = "metrics/icons/results.csv"
 publish_to = "figures"
 
 # %%
-from cliperase.ledger import beside_paper, paper_cells
-from cliperase.plotting import dot_plot, publish_figure, use_style
-from cliperase.reporting import (
+from paper.figures import dot_plot, publish_figure, use_style
+from paper.ledger import beside_paper, paper_cells
+from paper.tables import (
     claim,
     experiment_rows,
     find_root,

@@ -47,10 +47,11 @@ import seaborn as sns
 import yaml
 from matplotlib.ticker import MaxNLocator
 
-from cliperase.experiments import read_params
-from cliperase.ledger import beside_paper, paper_cells
-from cliperase.plotting import OURS, PAPER, publish_figure, use_style, write_number
-from cliperase.reporting import (
+from cliperase.metrics.tasks import WAYS
+from cliperase.settings import read_params
+from paper.figures import OURS, PAPER, publish_figure, use_style, write_number
+from paper.ledger import beside_paper, paper_cells
+from paper.tables import (
     claim,
     claim_above,
     experiment_rows,
@@ -62,7 +63,6 @@ from cliperase.reporting import (
     spread,
     summarise,
 )
-from cliperase.tasks import WAYS
 
 use_style()
 root = find_root()

@@ -47,10 +47,10 @@ import pandas as pd
 import seaborn as sns
 from scipy.stats import binomtest
 
-from cliperase.experiments import read_params
-from cliperase.ledger import UNAFFECTED_POINTS, judge_others, paper_cells, verdict
-from cliperase.plotting import OURS, PAPER, publish_figure, use_style
-from cliperase.reporting import (
+from cliperase.settings import read_params
+from paper.figures import OURS, PAPER, publish_figure, use_style
+from paper.ledger import UNAFFECTED_POINTS, judge_others, paper_cells, verdict
+from paper.tables import (
     claim,
     claim_above,
     experiment_rows,

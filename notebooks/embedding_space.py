@@ -33,14 +33,8 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.colors import LinearSegmentedColormap
 
-from cliperase.plotting import publish_figure, use_style
-from cliperase.reporting import (
-    claim,
-    experiment_rows,
-    find_root,
-    publish_table,
-    show,
-)
+from paper.figures import publish_figure, use_style
+from paper.tables import claim, experiment_rows, find_root, publish_table, show
 
 use_style()
 root = find_root()

@@ -32,10 +32,10 @@ publish_to = "figures"
 # %%
 import pandas as pd
 
-from cliperase.ledger import beside_paper, paper_cells
 from cliperase.methods import REFERENCES
-from cliperase.plotting import dot_plot, publish_figure, use_style
-from cliperase.reporting import (
+from paper.figures import dot_plot, publish_figure, use_style
+from paper.ledger import beside_paper, paper_cells
+from paper.tables import (
     claim,
     compare,
     experiment_rows,

@@ -31,9 +31,9 @@ results = "metrics/icons/results.csv"
 publish_to = "figures"
 
 # %%
-from cliperase.ledger import beside_paper, paper_cells
-from cliperase.plotting import cut_grid, publish_figure, use_style
-from cliperase.reporting import (
+from paper.figures import cut_grid, publish_figure, use_style
+from paper.ledger import beside_paper, paper_cells
+from paper.tables import (
     claim,
     claim_above,
     experiment_rows,

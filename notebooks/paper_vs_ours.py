@@ -29,9 +29,9 @@ publish_to = "figures"
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from cliperase.ledger import VERDICTS, ledger, paper_cells
-from cliperase.plotting import GUIDE, OURS, PAPER, publish_figure, use_style
-from cliperase.reporting import (
+from paper.figures import GUIDE, OURS, PAPER, publish_figure, use_style
+from paper.ledger import VERDICTS, ledger, paper_cells
+from paper.tables import (
     claim,
     experiment_rows,
     find_root,

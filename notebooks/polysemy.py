@@ -35,9 +35,9 @@ import pandas as pd
 import seaborn as sns
 from open_clip import SimpleTokenizer
 
-from cliperase.ledger import bears_out
-from cliperase.plotting import OURS, PAPER, publish_figure, use_style, write_number
-from cliperase.reporting import (
+from paper.figures import OURS, PAPER, publish_figure, use_style, write_number
+from paper.ledger import bears_out
+from paper.tables import (
     claim,
     claim_above,
     experiment_rows,

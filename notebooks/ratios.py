@@ -33,9 +33,9 @@ import pandas as pd
 import seaborn as sns
 from scipy.optimize import isotonic_regression
 
-from cliperase.ledger import MATCH_POINTS, bears_out, judge_ratios
-from cliperase.plotting import OURS, publish_figure, use_style
-from cliperase.reporting import (
+from paper.figures import OURS, publish_figure, use_style
+from paper.ledger import MATCH_POINTS, bears_out, judge_ratios
+from paper.tables import (
     claim,
     claim_above,
     experiment_rows,

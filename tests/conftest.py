@@ -13,10 +13,10 @@ from datasets import Dataset
 from hypothesis import settings
 from PIL import Image
 
-from cliperase.blip import pretrain_blip
-from cliperase.datasets import features_schema, load_pairs, write_split
-from cliperase.encoders import COMPACT, create_model
-from cliperase.pretraining import Training
+from cliperase.data.pairs import features_schema, load_pairs, write_split
+from cliperase.models.compact import COMPACT, create_model
+from paper.pretraining import Training
+from paper.small_blip import pretrain_blip
 
 settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
 settings.load_profile("untimed")
@@ -147,7 +147,7 @@ def blip_folder(data_folder, model_folder, tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def own_feature_cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setattr("cliperase.bench.FEATURES", tmp_path_factory.getbasetemp() / "features")
+    monkeypatch.setattr("paper.runs.FEATURES", tmp_path_factory.getbasetemp() / "features")
 
 
 @pytest.fixture(autouse=True)

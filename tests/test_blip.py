@@ -7,21 +7,12 @@ import torch
 from conftest import TINY_BLIP, TINY_TRAINING, killed_at
 from transformers import BlipForImageTextRetrieval
 
-from cliperase import blip
-from cliperase.blip import (
-    SMALL,
-    Captioner,
-    Matching,
-    caption_loss,
-    create_blip,
-    load_blip,
-    pretrain_blip,
-    start_from,
-    word_tokenizer,
-)
-from cliperase.datasets import read_table, write_split
-from cliperase.encoders import load_model
+from cliperase.data.pairs import read_table, write_split
 from cliperase.errors import CliperaseError
+from cliperase.models import load_model
+from cliperase.models.blip import Captioner, Matching, caption_loss, load_blip
+from paper import small_blip
+from paper.small_blip import SMALL, create_blip, pretrain_blip, start_from, word_tokenizer
 
 TEXTS = ["a photo of a apple", "a photo of a lemon", "apple"]
 
@@ -119,7 +110,7 @@ def test_both_models_have_the_same_image_tower(blip_folder, small):
 def test_a_different_text_is_drawn_to_be_told_apart(data_folder, training, monkeypatch):
     """The wrong text of the matching loss is never the same text, whatever the cosines are."""
     both = torch.nn.ModuleList(create_blip(training.texts, size=TINY_BLIP))
-    work = blip.BlipTraining(both, training, blip.BlipSettings(**TINY_TRAINING))
+    work = small_blip.BlipTraining(both, training, small_blip.BlipSettings(**TINY_TRAINING))
     asked = []
     monkeypatch.setattr(both[0], "matching", lambda states, texts: asked.extend(texts) or torch.zeros(len(texts)))
     ids = torch.tensor([0, 0, 1, 1])

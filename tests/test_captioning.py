@@ -7,8 +7,10 @@ import pytest
 import torch
 import yaml
 
-from cliperase.blip import Captioner, caption_logits, caption_loss, load_blip
-from cliperase.captioning import (
+from cliperase.errors import CliperaseError
+from cliperase.models.blip import Captioner, caption_logits, caption_loss, load_blip
+from paper.__main__ import main
+from paper.captioner import (
     CaptionSettings,
     caption_metrics,
     captions_of,
@@ -18,10 +20,8 @@ from cliperase.captioning import (
     run_captioning,
     unlearn_captioner,
 )
-from cliperase.cli import main
-from cliperase.errors import CliperaseError
-from cliperase.pretraining import configuration
-from cliperase.results import read_results
+from paper.pretraining import configuration
+from paper.results import read_results
 
 LOOP = {"steps": 2, "learning_rate": 1e-3, "forget_batch": 4, "retain_batch": 8, "evaluate_every": 1}
 

@@ -11,9 +11,13 @@ import torch
 import yaml
 from conftest import make_split
 
-from cliperase.cli import COMMON_KERNELS, main
-from cliperase.datasets import load_pairs, write_split
-from cliperase.encoders import COMPACT, CONFIG_NAME, WEIGHTS_NAME, load_model
+from cliperase.cli import main
+from cliperase.data.pairs import load_pairs, write_split
+from cliperase.models import load_model
+from cliperase.models.compact import COMPACT
+from cliperase.models.openclip import CONFIG_NAME, WEIGHTS_NAME
+from paper.__main__ import COMMON_KERNELS
+from paper.__main__ import main as pipeline
 
 PARAMS = {
     "profile": "test", "provenance": "icons", "dataset": "colours", "model": "compact",
@@ -41,7 +45,7 @@ def unlearn(model, data, params, output, *more):
 def test_a_rule_without_training_rows_is_told_before_the_model_is_measured(
     data_folder, model_folder, params, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr("cliperase.tasks.encode_images", None)  # calling it would raise
+    monkeypatch.setattr("cliperase.metrics.tasks.encode_images", None)  # calling it would raise
     validation = load_pairs(data_folder, "validation").row_hashes[:1]
     rule = f"{{rows: ['{validation[0]}']}}"
     assert unlearn(model_folder, data_folder, params, tmp_path / "out", "--rule", rule) == 2
@@ -143,7 +147,7 @@ def test_a_checkpoint_of_another_run_stops_and_is_kept(data_folder, model_folder
 def test_pretraining_can_leave_a_concept_out(data_folder, params, tmp_path):
     output = tmp_path / "models" / "retrain-apple"
     arguments = ["pretrain", "--data", str(data_folder), "--params", str(params), "--output", str(output)]
-    assert main([*arguments, "--without", "apple"]) == 0
+    assert pipeline([*arguments, "--without", "apple"]) == 0
     load_model(output)
     assert [p.name for p in output.parent.iterdir()] == ["retrain-apple"]
 
@@ -154,9 +158,9 @@ def test_the_manifest_takes_rules_of_concepts_or_of_an_experiment(data_folder, t
     path.write_text(yaml.safe_dump({**PARAMS, "experiments": {"pairs": {"rules": rules}, "ratios": {}}}))
     arguments = ["manifest", "--data", str(data_folder), "--params", str(path), "--output", str(output)]
     for more, name, count in (([], "apple", 8 + 4), (["--experiment", "pairs"], "fruit", 2 * (8 + 4))):
-        assert main([*arguments, *more]) == 0
+        assert pipeline([*arguments, *more]) == 0
         assert (pd.read_csv(output, keep_default_na=False).forgotten_by == name).sum() == count
-    assert main([*arguments, "--experiment", "ratios"]) == 2
+    assert pipeline([*arguments, "--experiment", "ratios"]) == 2
     assert "no section 'experiments.ratios.rules'" in capsys.readouterr().err
 
 
@@ -170,14 +174,14 @@ def test_parameters_of_the_wrong_kind_are_one_line(data_folder, model_folder, tm
         path.write_text(yaml.safe_dump({"provenance": "icons", "model": "tiny", "profile": "test", "seeds": [0],
                                         "pretrain": {"seed": 0}, **PARAMS, **change}))  # fmt: skip
         arguments = ["experiment", "main", "--data", str(data_folder), "--model", str(model_folder)]
-        assert main([*arguments, "--params", str(path), "--output", str(tmp_path / "t.csv")]) == 2
+        assert pipeline([*arguments, "--params", str(path), "--output", str(tmp_path / "t.csv")]) == 2
         error = capsys.readouterr().err
         assert message in error
         assert len(error.strip().splitlines()) == 1
     search = tmp_path / "search.yaml"
     search.write_text("concepts: [leaf]")
     arguments = ["tune", "--row", "GA", "--data", str(data_folder), "--model", str(model_folder), "--search"]
-    assert main([*arguments, str(search), "--params", str(path), "--output", str(tmp_path / "t.csv")]) == 2
+    assert pipeline([*arguments, str(search), "--params", str(path), "--output", str(tmp_path / "t.csv")]) == 2
     assert "the search has no 'candidates'" in capsys.readouterr().err
 
 
@@ -186,7 +190,7 @@ def test_search_concepts_may_not_be_reported_ones(data_folder, model_folder, par
     search.write_text(yaml.safe_dump({"concepts": ["apple"], "seed": 0, "candidates": {"GA": []}}))
     arguments = ["tune", "--row", "GA", "--data", str(data_folder), "--model", str(model_folder)]
     arguments += ["--search", str(search), "--params", str(params), "--output", str(tmp_path / "t.csv")]
-    assert main(arguments) == 2
+    assert pipeline(arguments) == 2
     assert "overlap the reported" in capsys.readouterr().err
 
 
@@ -222,7 +226,7 @@ def test_a_method_without_steps_needs_none(data_folder, model_folder, params, tm
 def test_the_pipeline_uses_kernels_that_every_machine_has(tmp_path):
     """So that its numbers are the same on processors with wider vectors; what the caller has set stays."""
     code = (
-        "import sys, torch; from cliperase.cli import main; "
+        "import sys, torch; from paper.__main__ import main; "
         "main(['collect', 'nowhere', '--output', sys.argv[1]]); print(torch.backends.cpu.get_cpu_capability())"
     )
     plain = {name: value for name, value in os.environ.items() if name not in COMMON_KERNELS}
@@ -233,7 +237,7 @@ def test_the_pipeline_uses_kernels_that_every_machine_has(tmp_path):
 
 
 def test_a_missing_extra_is_one_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.delitem(sys.modules, "cliperase.blip", raising=False)
+    monkeypatch.delitem(sys.modules, "paper.small_blip", raising=False)
     monkeypatch.setitem(sys.modules, "transformers", None)
-    assert main(["pretrain-blip", "--data", "none", "--model", "none", "--output", str(tmp_path / "blip")]) == 2
+    assert pipeline(["pretrain-blip", "--data", "none", "--model", "none", "--output", str(tmp_path / "blip")]) == 2
     assert "package transformers is not installed; run `pip install transformers`" in capsys.readouterr().err

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from cliperase.conversion import check_tokenizer, clip_tokenizer, from_transformers, to_transformers
-from cliperase.encoders import COMPACT, create_model
 from cliperase.errors import CliperaseError
+from cliperase.models.compact import COMPACT, create_model
+from cliperase.models.text_encoder import check_tokenizer, clip_tokenizer, from_transformers, to_transformers
 
 TEXTS = ["a photo of a apple", "a drawing of a lemon", "leaf", ""]
 

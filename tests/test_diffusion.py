@@ -18,9 +18,14 @@ from transformers import (
     YolosImageProcessor,
 )
 
-from cliperase.conversion import clip_tokenizer, to_transformers
-from cliperase.datasets import load_pairs, write_split
-from cliperase.diffusion import (
+from cliperase.data.pairs import load_pairs, write_split
+from cliperase.errors import CliperaseError
+from cliperase.metrics.encode import encode_images
+from cliperase.metrics.tasks import PROMPT
+from cliperase.models import load_model
+from cliperase.models.compact import COMPACT, create_model
+from cliperase.models.text_encoder import clip_tokenizer, to_transformers
+from paper.diffusion import (
     create_detector,
     detection_rates,
     generate,
@@ -29,11 +34,7 @@ from cliperase.diffusion import (
     run_diffusion,
     swap_text_encoder,
 )
-from cliperase.encoders import COMPACT, create_model, load_model
-from cliperase.errors import CliperaseError
-from cliperase.evaluate import encode_images
-from cliperase.generator import PixelAutoencoder, create_pipeline, train_generator
-from cliperase.tasks import PROMPT
+from paper.generator import PixelAutoencoder, create_pipeline, train_generator
 
 TEXTS = ["a photo of a apple", "a drawing of a lemon", "leaf", ""]
 
@@ -235,8 +236,8 @@ def test_a_detector_that_is_asked_by_name(tmp_path):
 
 
 def test_the_command(data_folder, model_folder, pipeline_folder, tmp_path):
-    from cliperase.cli import main
-    from cliperase.results import read_results
+    from paper.__main__ import main
+    from paper.results import read_results
 
     params = {
         "profile": "test", "provenance": "icons", "model": "compact", "pretrain": {"seed": 0}, "seeds": [0, 1],

@@ -6,9 +6,10 @@ import yaml
 
 from cliperase import doctor
 from cliperase.cli import main
-from cliperase.datasets import load_pairs
+from cliperase.data.pairs import load_pairs
 from cliperase.doctor import examine, first_rows
 from cliperase.methods import ENMN
+from paper.__main__ import main as pipeline
 
 SETTINGS = {"steps": 8, "learning_rate": 1e-3, "forget_batch": 2, "retain_batch": 4, "evaluate_every": 4}
 RULE = {"concept": "apple"}
@@ -48,9 +49,9 @@ def test_a_profile_gets_the_time_of_all_its_runs(model_folder, data_folder, shar
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     call = ["doctor", "--model", str(model_folder), "--forget", "apple", "--params", str(tmp_path / "params.yaml")]
     call += ["--output", str(tmp_path / "out"), "--set", "lanes=2"]
-    assert main([*call, "--data", str(data_folder)]) == 0
+    assert pipeline([*call, "--data", str(data_folder)]) == 0
     assert "h for 4 of them" in capsys.readouterr().out  # two concepts, two seeds; references take no steps
-    assert main([*call, "--data", str(shards)]) == 0
+    assert pipeline([*call, "--data", str(shards)]) == 0
     assert "of them" not in capsys.readouterr().out  # its runs are not of shards
 
 

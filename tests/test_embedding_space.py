@@ -7,9 +7,12 @@ import pytest
 import torch
 import yaml
 
-from cliperase.cli import main
-from cliperase.datasets import load_pairs
-from cliperase.embedding_space import (
+from cliperase.data.pairs import load_pairs
+from cliperase.errors import CliperaseError
+from cliperase.features import Features
+from cliperase.settings import read_params
+from paper.__main__ import main
+from paper.embedding_space import (
     heatmap_rows,
     heatmaps,
     neighbours_of_same_class,
@@ -18,10 +21,7 @@ from cliperase.embedding_space import (
     space_metrics,
     write_arrays,
 )
-from cliperase.errors import CliperaseError
-from cliperase.experiments import read_params
-from cliperase.features import Features
-from cliperase.results import read_results
+from paper.results import read_results
 
 PLAN = {
     "concept": "apple",

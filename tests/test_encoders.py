@@ -9,16 +9,19 @@ import torch
 from conftest import TINY_BLIP
 from torchvision.transforms.functional import to_pil_image
 
-from cliperase.api import configure, forget_in_place
-from cliperase.blip import create_blip
-from cliperase.datasets import PairSet
-from cliperase.encoders import COMPACT, CONFIG_NAME, WEIGHTS_NAME, create_model, fit, load_model, model_config
+from cliperase.data.pairs import PairSet
 from cliperase.errors import CliperaseError
+from cliperase.loop import train
 from cliperase.methods.cliperase import CLIPErase
-from cliperase.towers import COMPACT as COMPACT_TOWER
-from cliperase.towers import WIDE as WIDE_TOWER
-from cliperase.towers import CompactConv
-from cliperase.train import TrainConfig, train
+from cliperase.models import load_model
+from cliperase.models.compact import COMPACT, create_model, model_config
+from cliperase.models.openclip import CONFIG_NAME, WEIGHTS_NAME, fit
+from cliperase.models.towers import COMPACT as COMPACT_TOWER
+from cliperase.models.towers import WIDE as WIDE_TOWER
+from cliperase.models.towers import CompactConv
+from cliperase.settings import TrainConfig
+from cliperase.unlearning import configure, forget_in_place
+from paper.small_blip import create_blip
 
 TEXTS = ["a photo of a apple", "a photo of a lemon", "apple"]
 PIXELS = torch.randint(0, 256, (2, 3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)

@@ -5,15 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cliperase import evaluate
 from cliperase.errors import CliperaseError
-from cliperase.evaluate import (
-    draw_rivals,
-    matching_accuracy,
-    retrieval_recall,
-    zero_shot_accuracy,
-)
-from cliperase.tasks import ZERO_SHOT, zero_shot_metrics
+from cliperase.metrics import scores as evaluate
+from cliperase.metrics.scores import draw_rivals, matching_accuracy, retrieval_recall, zero_shot_accuracy
+from cliperase.metrics.tasks import ZERO_SHOT, zero_shot_metrics
 
 
 @settings(max_examples=40, deadline=None)

@@ -1,13 +1,8 @@
 """Executed notebooks: what is normalised, so that a second run writes the same bytes."""
 
-import sys
-from pathlib import Path
-
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "notebooks"))
-
-from execute import execute, normalise
+from paper.notebooks import execute, normalise
 
 
 def test_a_second_run_writes_the_same_bytes(tmp_path):

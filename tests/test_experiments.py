@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 import torch
 
-from cliperase.bench import Bench, Run, changed_parameters, run_all
 from cliperase.errors import CliperaseError
-from cliperase.experiments import PLANS, configured, read_params, run_experiment, run_tuning, section
-from cliperase.tasks import task_of
+from cliperase.metrics.tasks import task_of
+from cliperase.settings import read_params, section
+from paper.experiments import PLANS, configured, run_experiment, run_tuning
+from paper.runs import Bench, Run, changed_parameters, run_all
 
 PARAMS = read_params()
 SMALL = {"steps": 2, "learning_rate": 1e-3, "forget_batch": 4, "retain_batch": 8, "evaluate_every": 1}
@@ -144,7 +145,7 @@ def test_absent_classes_are_neither_forgotten_nor_kept_nor_selected_on(data_fold
         seen.extend([(training, mask, 24), (validation, forgotten, 12), known["features"]])
         return SimpleNamespace()
 
-    monkeypatch.setattr("cliperase.bench.forget_in_place", caught)
+    monkeypatch.setattr("paper.runs.forget_in_place", caught)
     bench = Bench.load(ABOUT, data_folder, model_folder, ("validation",))
     run = Run("retention", "CLIPErase", "apple", {"concept": "apple"}, 0, "CLIPErase", training=SMALL, absent=["plum"])
     bench.unlearn(run)
@@ -160,7 +161,7 @@ def test_absent_classes_are_neither_forgotten_nor_kept_nor_selected_on(data_fold
 
 
 def test_features_are_kept_by_content(data_folder, model_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("cliperase.bench.FEATURES", tmp_path)
+    monkeypatch.setattr("paper.runs.FEATURES", tmp_path)
     first = Bench.load(ABOUT, data_folder, model_folder, ("validation",)).training_features
     (kept,) = tmp_path.iterdir()
     monkeypatch.setattr("cliperase.features.encode_images", lambda *_: pytest.fail("computed again"))
@@ -168,7 +169,7 @@ def test_features_are_kept_by_content(data_folder, model_folder, tmp_path, monke
     assert torch.equal(first.image, again.image)
     assert torch.equal(first.text, again.text)
     monkeypatch.undo()
-    monkeypatch.setattr("cliperase.bench.FEATURES", tmp_path)
+    monkeypatch.setattr("paper.runs.FEATURES", tmp_path)
     kept.write_bytes(kept.read_bytes()[:50])  # a broken file is made anew
     assert torch.equal(
         Bench.load(ABOUT, data_folder, model_folder, ("validation",)).training_features.image, first.image

@@ -1,20 +1,17 @@
 """Data sets of the hub's layout become the schema, without leaks; wrong sources are one line."""
 
 import io
-import sys
 from pathlib import Path
 
 import datasets
 import numpy as np
 import pytest
+from from_hub import main
 from PIL import Image
 
+from cliperase.data.pairs import load_pairs
+
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "data_prep"))
-
-from from_hub import main  # noqa: E402
-
-from cliperase.datasets import load_pairs  # noqa: E402
 
 
 def picture(number):

@@ -1,20 +1,17 @@
 """Flickr30K's layout becomes the schema; what is missing or broken is one line before anything is written."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from from_karpathy import main
 from PIL import Image
 
+from cliperase.data.pairs import load_pairs
+from cliperase.errors import CliperaseError
+
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "data_prep"))
-
-from from_karpathy import main  # noqa: E402
-
-from cliperase.datasets import load_pairs  # noqa: E402
-from cliperase.errors import CliperaseError  # noqa: E402
 
 
 @pytest.fixture

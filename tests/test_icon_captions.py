@@ -2,24 +2,21 @@
 
 import itertools
 import re
-import sys
 from pathlib import Path
 
+import drawings as drawn
+import icon_pairs
+import icon_scenes
 import numpy as np
 import open_clip
 import pytest
 import torch
+from contact_sheet import PICTURE_SIDE, caption_sheet
 from datasets import Dataset
 
-from cliperase.datasets import decode_pairs, features_schema, load_pairs, write_split
+from cliperase.data.pairs import decode_pairs, features_schema, load_pairs, write_split
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "data_prep"))
-
-import drawings as drawn  # noqa: E402
-import icon_pairs  # noqa: E402
-import icon_scenes  # noqa: E402
-from contact_sheet import PICTURE_SIDE, caption_sheet  # noqa: E402
 
 TABLE = drawn.read_table()
 NAMES = list(TABLE["classes"])

@@ -4,18 +4,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import drawings as drawn
+import icons
 import numpy as np
 import pytest
 import yaml
+from contact_sheet import contact_sheet
+
+from cliperase.errors import CliperaseError
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "data_prep"))
-
-import drawings as drawn  # noqa: E402
-import icons  # noqa: E402
-from contact_sheet import contact_sheet  # noqa: E402
-
-from cliperase.errors import CliperaseError  # noqa: E402
 
 TABLE = yaml.safe_load((ROOT / "data_prep" / "icons.yaml").read_text())
 

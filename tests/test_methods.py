@@ -8,10 +8,10 @@ from math import exp, log
 import pytest
 import torch
 
+from cliperase.batch import Batch, Pairs
 from cliperase.errors import CliperaseError
 from cliperase.losses import consistency, forgetting, info_nce, retention
 from cliperase.methods import METHODS, create_method, takes_steps
-from cliperase.methods.batch import Batch, Pairs
 from cliperase.methods.gradients import mean_over_batches
 from cliperase.methods.multidelete import shuffled_similarity
 from cliperase.methods.null_space import distinctive

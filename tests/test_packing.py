@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from cliperase.cli import main
-from cliperase.encoders import create_model, load_model, model_config
 from cliperase.errors import CliperaseError
-from cliperase.packing import SMALL, pack, unpack
+from cliperase.models import load_model
+from cliperase.models.compact import create_model, model_config
+from cliperase.models.packing import SMALL, pack, unpack
 
 
 def test_a_packed_model_is_small_and_the_same(data_folder, training, tmp_path):
@@ -44,6 +45,6 @@ def test_what_cannot_be_packed_or_unpacked(model_folder, tmp_path):
     other = create_model(seed=0)
     other.config = {**other.config, "model_cfg": {**other.config["model_cfg"], "vision_cfg": {"layers": 1}}}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cliperase.packing.load_model", lambda source: other)
+        patch.setattr("cliperase.models.packing.load_model", lambda source: other)
         with pytest.raises(CliperaseError, match="is not one of compact, wide"):
             pack(model_folder, ["apple"], tmp_path / "packed")

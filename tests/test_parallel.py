@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cliperase import parallel
-from cliperase.encoders import load_model
+from cliperase.models import load_model
 
 
 def test_one_process_has_everything():
@@ -65,9 +65,10 @@ def test_two_processes_make_the_model_of_one(method, settings, model_folder, dat
 
 def test_norm_statistics_need_the_whole_batch(monkeypatch, model, training):
     from cliperase.errors import CliperaseError
+    from cliperase.loop import train
     from cliperase.methods.fine_tune import FineTune
-    from cliperase.train import TrainConfig, train
+    from cliperase.settings import TrainConfig
 
-    monkeypatch.setattr("cliperase.train.processes", lambda: 2)
+    monkeypatch.setattr("cliperase.loop.processes", lambda: 2)
     with pytest.raises(CliperaseError, match="without torchrun"):
         train(model, FineTune(), training, TrainConfig(retain_batch=8, update_norm_statistics=True))

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cliperase.cli import EXPERIMENTS as ALL
-from cliperase.experiments import read_params
-from cliperase.results import read_results
+from cliperase.settings import read_params
+from paper.__main__ import EXPERIMENTS as ALL
+from paper.results import read_results
 
 EXPERIMENTS = set(ALL) - {"main"}
 OTHERS = {"captioning", "diffusion", "embedding"}
@@ -74,7 +74,7 @@ def shrink_blip_and_diffusion(params):
 def copy(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pipeline") / "repository"
     folder.mkdir()
-    for name in ("cliperase", "data_prep", "notebooks", "figures"):
+    for name in ("cliperase", "paper", "data_prep", "notebooks", "figures"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("dvc.yaml", ".dvcignore"):
         shutil.copy(ROOT / name, folder)

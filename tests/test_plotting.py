@@ -7,9 +7,9 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from cliperase.ledger import baselines, beside_paper, paper_cells
-from cliperase.plotting import OURS, PAPER, crowd, cut_grid, dot_plot, name_marks, spread_out
-from cliperase.reporting import per_concept, with_ranges
+from paper.figures import OURS, PAPER, crowd, cut_grid, dot_plot, name_marks, spread_out
+from paper.ledger import baselines, beside_paper, paper_cells
+from paper.tables import per_concept, with_ranges
 
 mpl.use("Agg")
 FORGET, RETAIN = "forget_image_retrieval_r@10", "retain_image_retrieval_r@10"

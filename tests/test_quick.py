@@ -8,13 +8,13 @@ from pathlib import Path
 import nbformat
 import yaml
 
-from cliperase.experiments import read_params
+from cliperase.settings import read_params
 
 ROOT = Path(__file__).parent.parent
 
 
 def test_the_first_notebook(data_folder, model_folder, tmp_path):
-    for name in ("notebooks", "figures"):
+    for name in ("notebooks", "figures", "paper"):
         shutil.copytree(ROOT / name, tmp_path / name)
     shutil.copy(ROOT / "dvc.yaml", tmp_path)  # by which notebooks find the repository
     shutil.copytree(data_folder, tmp_path / "data" / "icons")
@@ -23,7 +23,7 @@ def test_the_first_notebook(data_folder, model_folder, tmp_path):
     params = read_params(ROOT / "params.yaml") | {"workers": 1}
     params["unlearn"] |= {"steps": 2, "evaluate_every": 1, "forget_batch": 4, "retain_batch": 8}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
-    done = subprocess.run([sys.executable, "notebooks/quick.py"], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "paper.quick"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-4000:]
     notebook = nbformat.read(tmp_path / "artifacts" / "quick" / "main_results.ipynb", as_version=4)
     shown = "".join(str(cell.get("outputs")) for cell in notebook.cells)

@@ -5,9 +5,9 @@ import copy
 import pytest
 import torch
 
-from cliperase.encoders import create_model
 from cliperase.errors import CliperaseError
-from cliperase.relevance import (
+from cliperase.models.compact import create_model
+from paper.relevance import (
     explainer,
     recorded_attention,
     recorded_features,
@@ -117,7 +117,7 @@ def test_grad_cam_finds_the_corner_where_the_feature_fires(model):
 
 def test_contributions_sum_to_the_cosine(model):
     """At the maxima that the compact tower pools, gradient × activation adds up to the cosine."""
-    from cliperase.relevance import cosine_gradients
+    from paper.relevance import cosine_gradients
 
     (features,), (gradients,) = cosine_gradients(model, noise(), TEXTS, recorded_features)
     expected = (model.encode_image(noise()) * model.encode_text(TEXTS)).sum(dim=1)

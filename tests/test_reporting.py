@@ -5,9 +5,9 @@ import math
 import pandas as pd
 import pytest
 
-from cliperase.ledger import OF_STATEMENT, VERDICTS, all_cells, bears_out, judge_ratios, ledger
-from cliperase.reporting import COMPARE, claim_above, compare, lead, paired_change, publish_table, summarise_each
-from cliperase.results import COLUMNS
+from paper.ledger import OF_STATEMENT, VERDICTS, all_cells, bears_out, judge_ratios, ledger
+from paper.results import COLUMNS
+from paper.tables import COMPARE, claim_above, compare, lead, paired_change, publish_table, summarise_each
 
 LOW, HIGH = {"method": "GA", "concept": "few"}, {"method": "GA", "concept": "many"}
 

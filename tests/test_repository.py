@@ -3,8 +3,8 @@
 import itertools
 import re
 import shlex
-import sys
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,14 +16,14 @@ import torch
 import yaml
 from packaging.requirements import Requirement
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "notebooks"))
-
-from readme import claims, findings, photographs
-
-from cliperase.cli import COMMON_KERNELS, parse
-from cliperase.datasets import caption_pattern
-from cliperase.experiments import PLANS, part_names, read_params
-from cliperase.results import PROVENANCES, read_results
+from cliperase.cli import parse
+from cliperase.data.rules import caption_pattern
+from cliperase.settings import read_params
+from paper.__main__ import COMMON_KERNELS
+from paper.__main__ import parse as parse_pipeline
+from paper.experiments import PLANS, part_names
+from paper.readme import claims, findings, photographs
+from paper.results import PROVENANCES, read_results
 
 ROOT = Path(__file__).parent.parent
 LOCK = (ROOT / "requirements.lock").read_text()
@@ -297,9 +297,14 @@ def test_stages_name_commands_and_files_that_exist(folder):
             parse(command[1:])  # argparse leaves the program where it does not understand
         else:
             assert command[0] == "python"
-            assert command[1] == "x" or (ROOT / command[1]).is_file(), name
+            if command[1:3] == ["-m", "paper"]:
+                parse_pipeline(command[3:])
+            elif command[1] == "-m":
+                assert find_spec(command[2]), name
+            else:
+                assert command[1] == "x" or (ROOT / command[1]).is_file(), name
         for path in stage["deps"]:
-            own = path.split("/")[0] in ("cliperase", "data_prep", "notebooks", "tuning") and "${" not in path
+            own = path.split("/")[0] in ("cliperase", "paper", "data_prep", "notebooks") and "${" not in path
             assert not own or (ROOT / path).exists(), f"{name}: {path}"
 
 

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 
 from cliperase.errors import CliperaseError
-from cliperase.ledger import beside_paper, paper_cells, verdict
-from cliperase.reporting import compare, in_order, mark_best, summarise
-from cliperase.results import COLUMNS, collect, mean_interval, read_results, rows_of, write_table
+from paper.ledger import beside_paper, paper_cells, verdict
+from paper.results import COLUMNS, collect, mean_interval, read_results, rows_of, write_table
+from paper.tables import compare, in_order, mark_best, summarise
 
 ABOUT = {"profile": "icons", "experiment": "main", "dataset": "icons", "model": "compact", "method": "GA"}
 ABOUT |= {"concept": "apple", "seed": "0", "split": "test", "provenance": "icons"}

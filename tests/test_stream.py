@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 
 from cliperase.api import evaluate, unlearn
 from cliperase.cli import main
-from cliperase.datasets import caption_pattern
-from cliperase.encoders import load_model
+from cliperase.data.rules import caption_pattern
+from cliperase.data.shards import Decoder, Stream, collect, is_sharded, load_forget, load_shards, samples_of, shards_of
 from cliperase.errors import CliperaseError
+from cliperase.loop import Loop, train
 from cliperase.methods.fine_tune import FineTune
-from cliperase.stream import Decoder, Stream, collect, is_sharded, load_forget, load_shards, samples_of, shards_of
-from cliperase.train import Loop, TrainConfig, train
+from cliperase.models import load_model
+from cliperase.settings import TrainConfig
 
 RULE = {"concept": "apple"}
 SETTINGS = {"steps": 4, "learning_rate": 1e-3, "forget_batch": 4, "retain_batch": 8, "evaluate_every": 2, "lanes": 4}
@@ -112,7 +113,7 @@ def test_broken_samples_are_counted_and_left_out(tmp_path, monkeypatch):
     assert sorted(number for _, captions in read(stream, 28) for number in numbers(captions)) == sorted(4 * kept)
     read(stream, 1)  # the next epoch's first rows: the whole of the one before has been read
     assert stream.broken() >= 8
-    monkeypatch.setattr("cliperase.stream.FEWEST", 100)
+    monkeypatch.setattr("cliperase.data.shards.FEWEST", 100)
     stream = Stream(tmp_path, RULE, 8, 4, lanes=2)
     with pytest.raises(CliperaseError, match=r"2 of \d+ samples are broken, the last is \d.tar, key 00000000[56]"):
         read(stream, 28)

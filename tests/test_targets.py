@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from cliperase.reporting import experiment_rows, runs_of
-from cliperase.results import read_results
+from paper.results import read_results
+from paper.tables import experiment_rows, runs_of
 
 RESULTS = Path(__file__).parent.parent / "metrics" / "icons" / "results.csv"
 

@@ -6,13 +6,15 @@ import pytest
 import torch
 
 from cliperase import checkpoints
+from cliperase.data.sampling import mirror_and_shift
 from cliperase.errors import CliperaseError
 from cliperase.features import Features, Original
+from cliperase.loop import Loop, one_cycle, train
 from cliperase.methods import create_method
 from cliperase.methods.fine_tune import FineTune
 from cliperase.methods.gradient_ascent import ascent
 from cliperase.methods.gradients import mean_over_batches
-from cliperase.train import Loop, TrainConfig, mirror_and_shift, one_cycle, train
+from cliperase.settings import TrainConfig
 
 CONFIG = TrainConfig(steps=6, learning_rate=1e-3, forget_batch=4, retain_batch=6, evaluate_every=2)
 
@@ -156,7 +158,7 @@ def test_a_killed_run_resumes_to_the_same_result(model, sets, tmp_path, monkeypa
         if arguments[4] == 4:
             raise Killed
 
-    monkeypatch.setattr("cliperase.train.save_checkpoint", save_then_die)
+    monkeypatch.setattr("cliperase.loop.save_checkpoint", save_then_die)
     with pytest.raises(Killed):
         weights_after(model, sets, validate=validate, checkpoint=path)
     monkeypatch.undo()
@@ -192,7 +194,7 @@ def test_one_cycle_resumes_at_its_place(model, sets, tmp_path, monkeypatch):
         save(*arguments)
         raise Killed
 
-    monkeypatch.setattr("cliperase.train.save_checkpoint", save_then_die)
+    monkeypatch.setattr("cliperase.loop.save_checkpoint", save_then_die)
     with pytest.raises(Killed):
         weights_after(model, sets, config, checkpoint=path)
     monkeypatch.undo()

@@ -1,18 +1,15 @@
 """The search: which candidate is chosen, and that the control for retention has a rule of its own."""
 
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
 
+from cliperase.metrics.tasks import ZERO_SHOT
+from paper.choices import retention_control, summarise_search
+
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "tuning"))
-
-from choices import retention_control, summarise_search  # noqa: E402
-
-from cliperase.tasks import ZERO_SHOT  # noqa: E402
 
 METRICS = ["selection_score", "forget_accuracy", "retain_accuracy", "forget_cosine", "unrelated_cosine"]
 

@@ -1,0 +1,185 @@
+"""One schema for every data set, forget rules, manifests, and the samplers of the training loop.
+
+Schema (Hugging Face `datasets` features in parquet, files named `<split>-*.parquet`):
+`image: Image`, `captions: List[str]`, `label: ClassLabel` (where there are classes), `source: str`.
+"""
+
+import contextlib
+import hashlib
+import io
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import datasets
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from cliperase.errors import CliperaseError, reason_of
+from cliperase.files import whole_file
+
+WORTH_A_FILE, TOO_LARGE = 3_000_000, 2_000_000_000  # bytes of a split's decoded pictures
+SHARD_NAME = "{split}-00000-of-00001.parquet"
+
+
+def features_schema(class_names=None):
+    """The `datasets.Features` of the schema; without `class_names` there is no label column."""
+    columns = {"image": datasets.Image(), "captions": datasets.List(datasets.Value("string"))}
+    if class_names:
+        columns["label"] = datasets.ClassLabel(names=class_names)
+    return datasets.Features({**columns, "source": datasets.Value("string")})
+
+
+def write_split(rows, folder, split):
+    """Write a `datasets.Dataset` of the schema as one parquet shard, whole or not at all."""
+    with whole_file(folder / SHARD_NAME.format(split=split)) as partial:
+        rows.to_parquet(partial)
+
+
+@dataclass(frozen=True)
+class PairSet:
+    """Images with their captions, in memory.
+
+    `images`: (N, 3, H, W) uint8. `texts`: the distinct captions. `text_ids`: (N, K) long, the K captions of
+    each image as indices into `texts`. `labels`: (N,) long or None. `row_hashes`: N digests of the image
+    files, which identify a row wherever it turns up. `sources`: N strings.
+    """
+
+    images: torch.Tensor
+    texts: list
+    text_ids: torch.Tensor
+    labels: torch.Tensor | None
+    class_names: list
+    row_hashes: list
+    sources: list
+
+    def __len__(self):
+        return len(self.images)
+
+    def select(self, mask):
+        """The rows where `mask` (N,) bool is true."""
+        index = torch.as_tensor(mask).nonzero()[:, 0]
+        pick = index.tolist()
+        return replace(
+            self,
+            images=self.images[index],
+            text_ids=self.text_ids[index],
+            labels=None if self.labels is None else self.labels[index],
+            row_hashes=[self.row_hashes[i] for i in pick],
+            sources=[self.sources[i] for i in pick],
+        )
+
+    def texts_used(self, column=0):
+        """The distinct captions that stand in one caption column, sorted by first appearance in `texts`."""
+        return [self.texts[i] for i in self.text_ids[:, column].unique().tolist()]
+
+    def with_texts(self, texts, text_ids):
+        """A set of other rows: `text_ids` (M,) into `texts`. Images are still this set's: replace them."""
+        unknown = [""] * len(text_ids)
+        return replace(self, texts=texts, text_ids=text_ids[:, None], labels=None, row_hashes=unknown, sources=unknown)
+
+
+def read_table(source, split):
+    """One split as a `datasets.Dataset` with the columns it has. `source` is a local folder or a hub name."""
+    try:
+        return datasets.load_dataset(
+            str(source),
+            data_files={split: f"**/{split}-*.parquet"},
+            split=split,
+            verification_mode="no_checks",
+        )
+    except Exception as error:  # datasets raises many kinds: missing, offline, truncated, not parquet
+        reason = reason_of(error.__cause__ or error)
+        raise CliperaseError(
+            f"data {str(source)!r}, split {split!r} cannot be read ({reason}); "
+            "name a folder or hub data set with whole <split>-*.parquet files"
+        ) from None
+
+
+def load_pairs(source, split):
+    """One split as a `PairSet`. `source` is a local folder or a hub name; both hold the schema above."""
+    table = read_table(source, split)
+    missing = {"image", "captions"} - set(table.column_names)
+    if missing:
+        raise CliperaseError(
+            f"data {str(source)!r} lacks the column {sorted(missing)[0]!r} (it has {table.column_names}); "
+            "bring it into the schema of cliperase.datasets first"
+        )
+    try:
+        return decode_pairs(check_columns(table, source))
+    except (OSError, ValueError, Image.DecompressionBombError) as error:  # a picture that is none
+        raise CliperaseError(f"data {str(source)!r}, split {split!r}: a row cannot be read ({error})") from None
+
+
+def check_columns(table, source):
+    """Columns of the right kind, at least one row, at least one caption a row, no gaps; else what to mend."""
+    said, captions = f"data {str(source)!r}", table.features["captions"]
+    if not isinstance(captions, datasets.List) or captions.feature.dtype != "string":
+        raise CliperaseError(f"{said}: captions are {captions}, not lists of strings; write [caption] for a single one")
+    if not isinstance(table.features["image"], datasets.Image):
+        raise CliperaseError(f"{said}: image is {table.features['image']}, not an Image; cast it")
+    if "label" in table.column_names and not isinstance(table.features["label"], datasets.ClassLabel):
+        raise CliperaseError(f"{said}: label is {table.features['label']}, not a ClassLabel with names; cast it")
+    if not len(table):
+        raise CliperaseError(f"{said}: the split holds no row")
+    for name in ("image", "label", "source"):
+        column = table.data.column(name) if name in table.column_names else None
+        if column is not None and column.null_count:
+            raise CliperaseError(f"{said}: row {column.is_null().to_pylist().index(True)} has no {name}; leave it out")
+    labels = table["label"][:] if "label" in table.column_names else []
+    if min(labels, default=0) < 0:  # how `datasets` marks a row without a class
+        raise CliperaseError(f"{said}: row {labels.index(min(labels))} has no class but {min(labels)}; leave it out")
+    captions = table.select_columns("captions").with_format("arrow")[:]["captions"].to_pylist()
+    empty = next((i for i, row in enumerate(captions) if not row or None in row), None)
+    if empty is not None:
+        raise CliperaseError(f"{said}: row {empty} has no caption; leave it out or write one")
+    return table
+
+
+def decode_pairs(table):
+    """A `datasets.Dataset` of the schema -> `PairSet`."""
+    columns = table.with_format("arrow")[:]  # whole columns: row by row, `datasets` takes longer than the decoding
+    encoded = [row["bytes"] for row in columns["image"].to_pylist()]
+    if None in encoded:
+        raise ValueError(f"row {encoded.index(None)} holds the path of a picture, not the picture; embed the files")
+    row_hashes = [hashlib.sha256(one).hexdigest()[:12] for one in encoded]
+    captions = columns["captions"].to_pylist()
+    most = max(len(row) for row in captions)
+    texts = sorted({text for row in captions for text in row})
+    number = {text: i for i, text in enumerate(texts)}
+    # rows with fewer captions repeat theirs, so that the table is rectangular
+    text_ids = [[number[row[k % len(row)]] for k in range(most)] for row in captions]
+    has_labels = "label" in table.column_names
+    return PairSet(
+        images=kept_images(encoded, row_hashes),
+        texts=texts,
+        text_ids=torch.tensor(text_ids),
+        labels=torch.tensor(columns["label"].to_pylist()) if has_labels else None,
+        class_names=table.features["label"].names if has_labels else [],
+        row_hashes=row_hashes,
+        sources=columns["source"].to_pylist() if "source" in table.column_names else [""] * len(table),
+    )
+
+
+def kept_images(encoded, row_hashes):
+    """`decode_images`, kept beside what `datasets` keeps: every stage and every worker reads the same pictures."""
+    name = hashlib.sha256("".join(row_hashes).encode()).hexdigest()[:24]
+    path = Path(datasets.config.HF_DATASETS_CACHE) / "cliperase-images" / f"{name}.safetensors"
+    with contextlib.suppress(OSError, SafetensorError):  # not there, or not whole
+        return load_file(path)["images"]
+    images = decode_images(encoded)
+    if WORTH_A_FILE <= images.numel() <= TOO_LARGE:
+        with contextlib.suppress(CliperaseError), whole_file(path) as partial:  # a cache that cannot be written
+            save_file({"images": images}, partial)
+    return images
+
+
+def decode_images(encoded):
+    """Pictures as files of one size -> (N, 3, H, W) uint8."""
+    decoded = [np.asarray(Image.open(io.BytesIO(one)).convert("RGB")) for one in encoded]
+    sizes = {array.shape[:2] for array in decoded}
+    if len(sizes) > 1:
+        raise CliperaseError(f"images of {len(sizes)} sizes, such as {min(sizes)} and {max(sizes)}; make them one size")
+    return torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2).contiguous()

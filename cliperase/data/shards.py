@@ -1,0 +1,261 @@
+"""Data sets too large for memory: shards of image-text pairs, streamed and never unpacked.
+
+Such a data set is a folder of tar files as img2dataset writes them for webdataset: `00000.tar` and so on, in each a
+picture (`jpg`, `png`, `webp`) and a caption (`txt`) under one key. The last shard by name is the test split, the one
+before it validation, and training reads all others.
+"""
+
+import hashlib
+import io
+import random
+import re
+import tarfile
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from webdataset.filters import shuffle
+from webdataset.tariterators import group_by_keys
+
+from cliperase.data.pairs import PairSet
+from cliperase.data.rules import caption_pattern
+from cliperase.errors import CliperaseError
+from cliperase.parallel import gather_objects, processes, share
+
+PICTURES, CAPTION = ("jpg", "jpeg", "png", "webp"), "txt"
+WAITING = 500  # samples of a lane, still encoded, that the next one is drawn from
+MOST_FORGET, MOST_RETAIN = 5000, 2000  # rows that are held in memory, for training to forget and to validate
+END = 1024  # empty bytes
+ABOUT_THE_SHARD = r"__[^/]*__($|/)"  # names that webdataset keeps for what is no sample
+FEWEST = 1000  # of fewer samples as many may be broken as of these
+
+
+def is_sharded(source):
+    """Whether `source` is a folder of shards."""
+    return Path(source).is_dir() and any(Path(source).glob("*.tar"))
+
+
+def shards_of(folder, split):
+    """The shards of one split, paths."""
+    names = sorted(Path(folder).glob("*.tar"))
+    if len(names) < 3:
+        raise CliperaseError(
+            f"{folder} holds {len(names)} shards; give three at least: the last is for test, the one before to validate"
+        )
+    parts = {"train": names[:-2], "validation": names[-2:-1], "test": names[-1:]}
+    if split not in parts:
+        raise CliperaseError(f"split {split!r} of the shards in {folder} unknown; choose one of {', '.join(parts)}")
+    return parts[split]
+
+
+def samples_of(shards):
+    """The samples of shards, in order: each a dict of bytes by suffix, with `__key__` and `__url__`."""
+    for shard in shards:
+        try:
+            check_end(shard)
+            yield from group_by_keys(members_of(shard))
+        except (OSError, tarfile.TarError, EOFError, ValueError) as error:
+            reason = next((one for one in error.args if isinstance(one, str)), type(error).__name__)
+            raise unreadable(shard, reason.split(" @ ")[0]) from None
+
+
+def members_of(shard):
+    """The files of a shard, in order, as webdataset groups them to samples.
+
+    tarfile takes a damaged header for the end, without a word; behind the true end there is nothing but empty blocks.
+    """
+    with tarfile.open(shard, "r:") as tar:
+        for member in tar:
+            tar.members = []  # else it keeps all of them
+            if member.isfile() and not re.match(ABOUT_THE_SHARD, member.name):
+                yield {"fname": member.name, "data": tar.extractfile(member).read(), "__url__": str(shard)}
+        tar.fileobj.seek(tar.offset)
+        while rest := tar.fileobj.read(2**20):
+            if any(rest):
+                raise tarfile.ReadError(f"it is damaged at byte {tar.offset}")
+
+
+def check_end(shard):
+    """tarfile takes a file that is cut between two members for a whole one; a whole one ends in two empty blocks.
+
+    They also tell a plain tar from a compressed one, which is not read.
+    """
+    with open(shard, "rb") as file:
+        file.seek(max(0, shard.stat().st_size - END))
+        if file.read() != bytes(END):
+            raise tarfile.ReadError("it is cut off, or compressed")
+
+
+def unreadable(shard, reason):
+    return CliperaseError(f"shard {shard} cannot be read to its end ({reason}); fetch it again or take it away")
+
+
+class Decoder:
+    """Samples to pictures of `size` pixels, and a count of those that cannot be: too many are an error.
+
+    `read`, `broken`: the counts to go on from.
+    """
+
+    def __init__(self, size, broken_percent, read=0, broken=0):
+        self.size, self.broken_percent, self.read, self.broken = size, broken_percent, read, broken
+
+    def caption(self, sample):
+        """The caption of a sample, which is looked at first, or None, counted as broken."""
+        self.read += 1
+        try:
+            return sample[CAPTION].decode()
+        except (KeyError, UnicodeDecodeError):
+            return self.give_up(sample, "no caption")
+
+    def picture(self, sample):
+        """(3, size, size) uint8, the middle square, or None, counted as broken."""
+        try:
+            image = Image.open(io.BytesIO(encoded_picture(sample))).convert("RGB")
+            pixels = np.asarray(ImageOps.fit(image, (self.size, self.size), Image.BICUBIC))
+        except Exception:  # every image format has exceptions of its own
+            return self.give_up(sample, "no picture that can be decoded")
+        return torch.from_numpy(pixels.copy()).permute(2, 0, 1)
+
+    def give_up(self, sample, lacks):
+        self.broken += 1
+        if self.broken > self.broken_percent / 100 * max(self.read, FEWEST):
+            where = f"{Path(sample['__url__']).name}, key {sample['__key__']}"
+            raise CliperaseError(
+                f"{self.broken} of {self.read} samples are broken, the last is {where}: {lacks}; mend "
+                f"the shards, or allow more than broken_percent={self.broken_percent}"
+            )
+
+
+def encoded_picture(sample):
+    """The bytes of a sample's picture."""
+    for suffix in PICTURES:
+        if suffix in sample:
+            return sample[suffix]
+    raise ValueError("no picture")
+
+
+def collect(shards, pattern, decoder, most_matching, most_others):
+    """(`PairSet`, (N,) bool): the first samples whose captions match `pattern`, and the first that do not."""
+    left, rows = {True: most_matching, False: most_others}, []
+    for sample in samples_of(shards):
+        if not any(left.values()):
+            break
+        caption = decoder.caption(sample)
+        matches = caption is not None and bool(pattern.search(caption))
+        if caption is None or not left[matches]:
+            continue
+        picture = decoder.picture(sample)
+        if picture is not None:
+            left[matches] -= 1
+            rows.append((picture, caption, matches, sample))
+    if len({matches for _, _, matches, _ in rows}) < bool(most_matching) + bool(most_others):
+        raise CliperaseError(
+            f"{Path(shards[0]).parent}: {pattern.pattern!r} matches none or all of the captions in {shards[0].name} "
+            f"to {shards[-1].name}; choose another rule or give more shards"
+        )
+    texts = sorted({caption for _, caption, _, _ in rows})
+    number = {text: i for i, text in enumerate(texts)}
+    pairs = PairSet(
+        images=torch.stack([picture for picture, _, _, _ in rows]),
+        texts=texts,
+        text_ids=torch.tensor([[number[caption]] for _, caption, _, _ in rows]),
+        labels=None,
+        class_names=[],
+        row_hashes=[hashlib.sha256(encoded_picture(sample)).hexdigest()[:12] for _, _, _, sample in rows],
+        sources=[f"{Path(sample['__url__']).name}/{sample['__key__']}" for _, _, _, sample in rows],
+    )
+    return pairs, torch.tensor([matches for _, _, matches, _ in rows])
+
+
+def load_shards(folder, split, rule, size, broken_percent=1.0):
+    """(`PairSet`, forget mask) of a split that is measured: at most so many rows of each kind as memory holds."""
+    decoder = Decoder(size, broken_percent)
+    return collect(shards_of(folder, split), caption_pattern(rule), decoder, MOST_FORGET, MOST_RETAIN)
+
+
+def load_forget(folder, rule, size, broken_percent=1.0, most=MOST_FORGET):
+    """The `PairSet` to forget: the first `most` matches in the training shards, read until there are so many."""
+    decoder = Decoder(size, broken_percent)
+    return collect(shards_of(folder, "train"), caption_pattern(rule), decoder, most, 0)[0]
+
+
+class Stream:
+    """The rows to retain, a source of the training loop: every training sample that `rule` does not match.
+
+    `lanes` readers share the shards: lane i reads every `lanes`-th of them from the i-th, in an order drawn anew each
+    epoch, and gives an equal part of each batch. Processes share the lanes, so that a batch does not depend on how
+    many processes there are. While a step is computed, threads decode the next one's pictures.
+    """
+
+    texts = ()  # not known before they are read
+
+    def __init__(self, folder, rule, size, batch_size, seed=0, lanes=8, broken_percent=1.0):
+        self.shards, self.pattern, self.seed = shards_of(folder, "train"), caption_pattern(rule), seed
+        self.size, self.broken_percent = size, broken_percent
+        for held, what in ((len(self.shards) >= lanes, f"{len(self.shards)} training shards, one for each at least"),
+                           (batch_size % lanes == 0, f"a retain_batch of {batch_size}, which they must divide"),
+                           (lanes % processes() == 0, f"{processes()} processes, which must divide them")):  # fmt: skip
+            if not held:
+                raise CliperaseError(f"lanes is {lanes} with {what}; set lanes=… to another number")
+        self.lanes = lanes
+        self.numbers = range(lanes)[share(lanes)]  # of the lanes that this process reads
+        self.each = batch_size // lanes
+        self.row_hashes = [shard.name for shard in self.shards]
+        self.pool, self.asked = ThreadPoolExecutor(len(self.numbers)), []
+        self.seek(None)
+
+    def seek(self, position):
+        """Go on from what `tell` gave, None the beginning."""
+        for future in self.asked:
+            future.exception()  # done or not, a reader is not left at work
+        self.position = [tuple(position[i]) if position else (0, 0, 0, 0) for i in self.numbers]
+        self.readers = [self.read(number, *one) for number, one in zip(self.numbers, self.position, strict=True)]
+        self.asked = []
+
+    def tell(self):
+        """Where each lane is: (epoch, samples read of it, samples read in all, broken ones of those).
+
+        All processes ask together."""
+        return [one for part in gather_objects(self.position) for one in part]
+
+    def broken(self):
+        """Samples left out so far, in all processes together."""
+        return sum(broken for _, _, _, broken in self.tell())
+
+    def read(self, number, epoch, skip, read, broken):
+        """(picture, caption, position behind it) of one lane, without end."""
+        decoder = Decoder(self.size, self.broken_percent, read, broken)
+        while True:
+            order = np.random.default_rng([self.seed, epoch]).permutation(len(self.shards))[number :: self.lanes]
+            draws = random.Random(f"{self.seed} {epoch} {number}")
+            samples = shuffle(WAITING, rng=draws)(samples_of([self.shards[i] for i in order]))
+            found = False
+            for count, sample in enumerate(islice(samples, skip, None), skip + 1):
+                caption = decoder.caption(sample)
+                if caption is None or self.pattern.search(caption):
+                    continue
+                picture = decoder.picture(sample)
+                if picture is not None:
+                    found = True
+                    yield picture, caption, (epoch, count, decoder.read, decoder.broken)
+            if not found and not skip:
+                raise CliperaseError(
+                    f"lane {number} found no pair to retain in its {len(order)} of {len(self.shards)} shards; "
+                    "choose another rule or give other shards"
+                )
+            epoch, skip = epoch + 1, 0
+
+    def rows(self, step, column, seen):
+        """(images of this process's share, all captions) of the next step."""
+        parts = [future.result() for future in self.asked or self.ask()]
+        self.position = [part[-1][2] for part in parts]
+        self.asked = self.ask()
+        images = torch.stack([picture for part in parts for picture, _, _ in part])
+        captions = gather_objects([caption for part in parts for _, caption, _ in part])
+        return images, [caption for part in captions for caption in part]
+
+    def ask(self):
+        return [self.pool.submit(lambda reader: list(islice(reader, self.each)), reader) for reader in self.readers]

@@ -1,0 +1,113 @@
+"""Evaluation: embeddings, zero-shot accuracy, matching and retrieval. `tasks.py` says which is used when."""
+
+import numpy as np
+import torch
+
+from cliperase.errors import CliperaseError
+
+CHUNK = 500  # queries scored at once against the whole pool
+
+
+def zero_shot_accuracy(image_features, class_features, labels):
+    """Percent of images whose nearest class prompt is their own.
+
+    `image_features` (N, D), `class_features` (C, D), both L2-normalised; `labels` (N,) in 0…C-1.
+    """
+    if not len(labels):
+        raise CliperaseError("zero-shot accuracy of no images; the split holds none")
+    predicted = (image_features @ class_features.T).argmax(dim=1)
+    return 100 * (predicted == labels).double().mean().item()
+
+
+def matching_accuracy(image_features, text_features, text_ids, queries, k=None, seed=0):
+    """Percent of queries whose partner wins: `{"image_to_text": %, "text_to_image": %}`.
+
+    `image_features`, `text_features` (N, D), L2-normalised, row i of one the partner of row i of the other;
+    `text_ids` (N,), equal where the texts are; `queries` (N,) bool, the rows that are scored. With `k` the
+    partner stands against k - 1 rows drawn from the whole pool among those of another text; without, against
+    all rows, and any row of the query's own text is a hit. A tie is a miss.
+    """
+    rows = query_rows(queries)
+    if k is None:
+        if (text_ids == text_ids[0]).all():
+            raise CliperaseError(f"matching: all {len(text_ids)} rows have one text; give a pool with different texts")
+
+        def hits(query_features, features):
+            return best_ranks(query_features[rows], text_ids[rows], features, text_ids) == 0
+    else:
+        rivals = torch.stack([draw_rivals(text_ids, row, k - 1, seed) for row in rows.tolist()])
+
+        def hits(query_features, features):
+            return beats_rivals(query_features, features, rows, rivals)
+
+    return {
+        "image_to_text": percent(hits(image_features, text_features)),
+        "text_to_image": percent(hits(text_features, image_features)),
+    }
+
+
+def query_rows(queries):
+    """(N,) bool -> (Q,) row numbers, at least one."""
+    if not queries.any():
+        raise CliperaseError(f"none of {len(queries)} rows is a query; mark at least one to score")
+    return queries.nonzero()[:, 0]
+
+
+def percent(hits):
+    return 100 * hits.double().mean().item()
+
+
+def draw_rivals(text_ids, row, count, seed):
+    """(count,) rows whose text is not that of `row`. They depend on the row and the seed, not on which rows are
+    scored beside it, so that two models or two subsets are measured against the same."""
+    others = (text_ids != text_ids[row]).nonzero()[:, 0]
+    if not 1 <= count <= len(others):
+        raise CliperaseError(
+            f"k={count + 1}: matching needs k - 1 rows of another text than row {row}'s, at least one, and of the "
+            f"{len(text_ids)} rows {len(others)} have one; choose another k or give a larger pool"
+        )
+    return others[np.random.default_rng([seed, row]).choice(len(others), count, replace=False)]
+
+
+def beats_rivals(query_features, features, rows, rivals):
+    """(Q,) bool: whether the partner of each of `rows` (Q,) scores above all its `rivals` (Q, k - 1)."""
+    candidates = torch.cat([rows[:, None], rivals], dim=1)
+    hits = []
+    for some, among in zip(rows.split(CHUNK), candidates.split(CHUNK), strict=True):
+        scores = torch.einsum("qd,qkd->qk", query_features[some], features[among])
+        hits.append(scores[:, 0] > scores[:, 1:].amax(dim=1))
+    return torch.cat(hits)
+
+
+def retrieval_recall(image_features, text_features, owner, queries, ks=(1, 5, 10)):
+    """Recall at each k, in percent: `{"image_retrieval_r@1": …, "text_retrieval_r@1": …, …}`.
+
+    `image_features` (N, D) and `text_features` (M, D), L2-normalised; `owner` (M,) the image row of each
+    caption; `queries` (N,) bool. Image retrieval: every caption of a query image looks for its image. Text
+    retrieval: every query image looks for its captions, and one of them among the first k is a hit (Flickr30K
+    has several per image; this is not the share of them that is found). Candidates are always all images and
+    all captions. Ties count against the query.
+    """
+    rows = query_rows(queries)
+    without = ~torch.isin(rows, owner)
+    if without.any():
+        raise CliperaseError(f"retrieval: image row {rows[without][0]} has no caption; leave it out of the queries")
+    captions = queries[owner].nonzero()[:, 0]
+    everything = torch.arange(len(queries))
+    image_ranks = best_ranks(text_features[captions], owner[captions], image_features, everything)
+    text_ranks = best_ranks(image_features[rows], rows, text_features, owner)
+    recalls = {f"image_retrieval_r@{k}": percent(image_ranks < k) for k in ks}
+    return recalls | {f"text_retrieval_r@{k}": percent(text_ranks < k) for k in ks}
+
+
+def best_ranks(query_features, query_owners, features, owners):
+    """(Q,) how many candidates of other owners score at least as high as the best of the query's own.
+
+    `query_features` (Q, D), `query_owners` (Q,), `features` (C, D), `owners` (C,).
+    """
+    ranks = []
+    for some, own in zip(query_features.split(CHUNK), query_owners.split(CHUNK), strict=True):
+        scores, mine = some @ features.T, own[:, None] == owners
+        best = scores.masked_fill(~mine, -torch.inf).amax(dim=1, keepdim=True)
+        ranks.append((~(scores < best) & ~mine).sum(dim=1))  # "not below" holds for NaN too: a broken model misses
+    return torch.cat(ranks)

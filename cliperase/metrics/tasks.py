@@ -1,0 +1,127 @@
+"""What "remembered" and "kept" mean on each kind of data: the metrics of a run, and the score that selects.
+
+Data with classes are judged by zero-shot accuracy, images with one caption by k-way matching, images with
+several captions by retrieval; `task_of` tells which. Every task gives the same cosines beside its accuracies.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from cliperase.metrics.encode import encode_images, encode_texts
+from cliperase.metrics.scores import matching_accuracy, retrieval_recall, zero_shot_accuracy
+
+PROMPT = "a photo of a {}"
+WAYS = 16  # candidates of a matching decision: the paper's batch size
+
+
+@dataclass(frozen=True)
+class Task:
+    """`measure(model, pairs, forgotten) -> {metric: value}`, and which metrics, in percent, must fall and stay."""
+
+    measure: Callable
+    forget: str
+    retain: str
+
+    def validate(self, model, pairs, forgotten):
+        """The metrics with `score`, which selects checkpoints and settings, and `remaining`, what must fall."""
+        metrics = self.measure(model, pairs, forgotten)
+        return {**metrics, "score": self.score(metrics), "remaining": metrics[self.forget]}
+
+    def score(self, metrics):
+        """Harmonic mean of 100 - what must fall and what must stay, in percent: low when either fails."""
+        return float(harmonic_mean(metrics[self.forget], metrics[self.retain]))
+
+    def quality(self, model, pairs):
+        """What a model gets right of a split, in percent, when nothing is to be forgotten."""
+        return self.measure(model, pairs, torch.zeros(len(pairs), dtype=torch.bool))[self.retain]
+
+
+def harmonic_mean(forget, retain):
+    """Of 100 - forget and retain, in percent; numbers or arrays. 0 where either is at its worst."""
+    forgotten, kept = 100 - np.asarray(forget), np.asarray(retain)
+    return 2 * forgotten * kept / np.maximum(forgotten + kept, 1e-9)
+
+
+def task_of(pairs):
+    if pairs.class_names:
+        return ZERO_SHOT
+    return MATCHING if pairs.text_ids.shape[1] == 1 else RETRIEVAL
+
+
+def zero_shot_metrics(model, pairs, forgotten, watched=None):
+    """Zero-shot accuracies over all classes, with `forgotten` (N,) bool the forget set.
+
+    forget_cosine: mean cosine of the forgotten images to their own prompt. unrelated_cosine: mean cosine of
+    the forgotten classes' prompts to the retain images, which should stay where it was. `watched` {name:
+    class names} adds `<name>_accuracy`, the accuracy on images of these classes.
+    """
+    class_features = encode_texts(model, [PROMPT.format(name) for name in pairs.class_names])
+    image_features = encode_images(model, pairs.images)
+
+    def accuracy(rows):
+        return zero_shot_accuracy(image_features[rows], class_features, pairs.labels[rows])
+
+    metrics = {"retain_accuracy": accuracy(~forgotten)}
+    if forgotten.any():  # held-out drawings do not exist for every concept
+        own = class_features[pairs.labels[forgotten]]
+        prompts = class_features[pairs.labels[forgotten].unique()]
+        metrics |= {
+            "forget_accuracy": accuracy(forgotten),
+            "forget_cosine": (image_features[forgotten] * own).sum(dim=1).mean().item(),
+            "unrelated_cosine": (image_features[~forgotten] @ prompts.T).mean().item(),
+        }
+    for name, classes in (watched or {}).items():
+        numbers = torch.tensor([pairs.class_names.index(one) for one in classes])
+        rows = torch.isin(pairs.labels, numbers)
+        if rows.any():
+            metrics[f"{name}_accuracy"] = accuracy(rows)
+    return metrics
+
+
+def matching_metrics(model, pairs, forgotten):
+    """Matching accuracy of forget and retain rows, 16-way and in the whole split, each direction and their mean."""
+    image, text = encode_images(model, pairs.images), encode_texts(model, pairs.texts)
+    ids = pairs.text_ids[:, 0]
+    metrics = pair_cosines(image, text, pairs.text_ids, forgotten)
+    for group, rows in groups(forgotten):
+        for label, ways in ((str(WAYS), WAYS), ("all", None)):
+            found = matching_accuracy(image, text[ids], ids, rows, ways)
+            metrics |= {f"{group}_{way}_accuracy@{label}": value for way, value in found.items()}
+            metrics[f"{group}_matching_accuracy@{label}"] = sum(found.values()) / len(found)
+    return metrics
+
+
+def retrieval_metrics(model, pairs, forgotten):
+    """R@1, 5 and 10 of forget and retain queries over the whole split, text to image and image to text."""
+    image, text = encode_images(model, pairs.images), encode_texts(model, pairs.texts)
+    owner = torch.arange(len(pairs)).repeat_interleave(pairs.text_ids.shape[1])
+    captions = text[pairs.text_ids.flatten()]
+    metrics = pair_cosines(image, text, pairs.text_ids, forgotten)
+    for group, rows in groups(forgotten):
+        found = retrieval_recall(image, captions, owner, rows)
+        metrics |= {f"{group}_{name}": value for name, value in found.items()}
+    return metrics
+
+
+def groups(forgotten):
+    """The forget and the retain rows, each where there are any."""
+    return [(name, rows) for name, rows in (("forget", forgotten), ("retain", ~forgotten)) if rows.any()]
+
+
+def pair_cosines(image, text, text_ids, forgotten):
+    """Cosines as in `zero_shot_metrics`, over all captions of a row; none where nothing is forgotten."""
+    if not forgotten.any():
+        return {}
+    own = text[text_ids[forgotten]]  # (F, K, D)
+    return {
+        "forget_cosine": (image[forgotten][:, None] * own).sum(dim=2).mean().item(),
+        "unrelated_cosine": (image[~forgotten].mean(dim=0) @ own.flatten(0, 1).mean(dim=0)).item(),
+    }
+
+
+ZERO_SHOT = Task(zero_shot_metrics, "forget_accuracy", "retain_accuracy")
+MATCHING = Task(matching_metrics, f"forget_matching_accuracy@{WAYS}", f"retain_matching_accuracy@{WAYS}")
+RETRIEVAL = Task(retrieval_metrics, "forget_image_retrieval_r@10", "retain_image_retrieval_r@10")

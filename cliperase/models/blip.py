@@ -1,0 +1,206 @@
+"""BLIP (Li et al. 2022) behind the same interface as CLIP: its contrastive heads, its matching head, a small one.
+
+The adapter wraps `transformers.BlipForImageTextRetrieval`, from a folder or a hub name. `pretrain_blip` trains a small
+one, and beside it a captioner with the same image tower, by BLIP's three losses at once. BLIP's image tower starts from
+ImageNet; the small one has the compact CLIP's convolutions in the place of its patches, and starts from their weights
+(a hybrid: Dosovitskiy et al. 2021, section 3.1).
+"""
+
+import torch
+import torch.nn.functional as F
+import transformers
+from torch import nn
+from transformers import (
+    AutoTokenizer,
+    BlipForConditionalGeneration,
+    BlipForImageTextRetrieval,
+    BlipImageProcessor,
+)
+
+from cliperase.errors import CliperaseError, reason_of
+from cliperase.metrics.scores import draw_rivals
+from cliperase.metrics.tasks import PROMPT, WAYS
+from cliperase.models.base import ImageTextModel, Tokens
+from cliperase.models.towers import COMPACT, CompactConv
+
+LOGIT_SCALE = 1 / 0.07  # BLIP's starting temperature; transformers' classes do not keep the learnt one
+LENGTH = 35  # tokens of a caption, as in BLIP
+
+
+class Convolutions(nn.Module):
+    """The compact CLIP's feature map in the place of patches: (N, 3, H, W) -> (N, width, H/8, W/8)."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.trunk = CompactConv(**COMPACT)
+        self.projection = nn.Conv2d(self.trunk.num_features, width, 1)
+
+    @property
+    def weight(self):
+        """transformers asks it for the type of numbers."""
+        return self.projection.weight
+
+    def forward(self, pixels):
+        return self.projection(self.trunk.forward_features(pixels))
+
+
+class Hybrid:
+    """A BLIP of transformers whose configuration may ask for `Convolutions`; any other one is left as it is."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        if getattr(config.vision_config, "convolutional", False):
+            self.vision_model.embeddings.patch_embedding = Convolutions(config.vision_config.hidden_size)
+
+
+class Matching(Hybrid, BlipForImageTextRetrieval):
+    """Contrastive heads and matching head."""
+
+
+class Captioner(Hybrid, BlipForConditionalGeneration):
+    """A decoder that says what it sees."""
+
+
+class BLIP(ImageTextModel):
+    """A BLIP with its tokenizer and preprocessing. Of a `Matching` model it gives the contrastive heads, and `matching`
+    is the other head; a `Captioner` has neither, and is asked by `caption_logits`.
+    """
+
+    def __init__(self, model, tokenizer, processor):
+        super().__init__()
+        self.model, self.words, self.processor = model, tokenizer, processor
+        self.tokenizer = Tokens(self.tokenize)
+        self.set_colours(processor.image_mean, processor.image_std)
+        self.register_buffer("scale", torch.tensor(LOGIT_SCALE), persistent=False)
+        self.image_size = model.config.vision_config.image_size
+
+    def tokenize(self, texts):
+        length = min(LENGTH, self.model.config.text_config.max_position_embeddings)
+        settings = {"padding": "max_length", "truncation": True, "max_length": length, "return_tensors": "pt"}
+        return self.words(list(texts), **settings).input_ids
+
+    def read(self, texts):
+        """T strings -> token numbers and mask (T, longest), without the padding that none of them needs."""
+        tokens = self.tokenizer(texts).to(self.device)
+        mask = (tokens != self.words.pad_token_id).long()
+        longest = mask.sum(dim=1).max()
+        return tokens[:, :longest], mask[:, :longest]
+
+    @property
+    def logit_scale(self):
+        return self.scale
+
+    def resize(self, pixels):
+        size = (self.image_size, self.image_size)
+        if pixels.shape[-2:] == size:
+            return pixels
+        return F.interpolate(pixels, size, mode="bicubic", antialias=True).clamp(0, 1)  # squeezed, nothing cut off
+
+    def look(self, images):
+        """(N, 3, H, W) images -> states of the image tower (N, 1 + patches, width)."""
+        return self.model.vision_model(pixel_values=self.pixels(images)).last_hidden_state
+
+    def encode_image(self, images):
+        return F.normalize(self.model.vision_proj(self.look(images)[:, 0]), dim=-1)
+
+    def encode_text(self, texts):
+        tokens, mask = self.read(texts)
+        states = self.model.text_encoder(input_ids=tokens, attention_mask=mask, is_decoder=False).last_hidden_state
+        return F.normalize(self.model.text_proj(states[:, 0]), dim=-1)
+
+    def matching(self, states, texts):
+        """Logit that text i belongs to the image of `states` (N, 1 + patches, width), row i: (N,)."""
+        tokens, mask = self.read(texts)
+        seen = torch.ones(states.shape[:2], dtype=torch.long, device=states.device)
+        found = self.model.text_encoder(
+            input_ids=tokens, attention_mask=mask, encoder_hidden_states=states, encoder_attention_mask=seen,
+            is_decoder=False,
+        ).last_hidden_state  # fmt: skip
+        logits = self.model.itm_head(found[:, 0])
+        return logits[:, 1] - logits[:, 0]
+
+    @torch.no_grad()
+    def further_metrics(self, pairs, forgotten):
+        """Accuracy of the matching head among `WAYS` class prompts, the image's own and others drawn for each row."""
+        classes = len(pairs.class_names or ())
+        if classes < 2:
+            return {}
+        prompts = [PROMPT.format(name) for name in pairs.class_names]
+        ways, hits = min(WAYS, classes), []
+        for start in range(0, len(pairs), 50):
+            own = pairs.labels[start : start + 50]
+            others = torch.stack([
+                draw_rivals(torch.arange(classes), label, ways - 1, seed=start + i)
+                for i, label in enumerate(own.tolist())
+            ])  # fmt: skip
+            asked = torch.cat([own[:, None], others], dim=1)
+            states = self.look(pairs.images[start : start + 50]).repeat_interleave(ways, dim=0)
+            logits = self.matching(states, [prompts[i] for i in asked.flatten().tolist()]).view(-1, ways).cpu()
+            hits.append(logits[:, 0] > logits[:, 1:].amax(dim=1))
+        hits = torch.cat(hits).double()
+        return {
+            f"{name}_itm_accuracy@{ways}": 100 * hits[rows].mean().item()
+            for name, rows in (("forget", forgotten), ("retain", ~forgotten))
+            if rows.any()
+        }
+
+    @torch.no_grad()
+    def multiply_text_head(self, matrix):
+        head = self.model.text_proj
+        head.weight.copy_(matrix.T @ head.weight)
+        head.bias.copy_(head.bias @ matrix)
+
+    def save(self, folder):
+        """Write a folder in transformers' layout: weights, configuration, tokenizer, preprocessing.
+
+        transformers loads it, unless the image tower begins with convolutions (`convolutional`), as the small one's
+        does: it knows no such tower, and `load_blip` is what reads that folder.
+        """
+        for part in (self.model, self.words, self.processor):
+            part.save_pretrained(folder)
+
+
+def load_blip(source, device="cpu", kind=Matching):
+    """The adapter of a saved folder or of `blip:<hub name>`; `kind`: what it wraps, `Matching` or `Captioner`."""
+    name = str(source).removeprefix("blip:")
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        model, report = kind.from_pretrained(name, output_loading_info=True)
+        tokenizer, processor = AutoTokenizer.from_pretrained(name), BlipImageProcessor.from_pretrained(name)
+    except Exception as error:  # transformers, the hub and safetensors each raise their own
+        raise CliperaseError(f"BLIP {name!r} cannot be loaded ({reason_of(error)}); is the folder whole?") from None
+    missing = sorted(report["missing_keys"])
+    if missing:  # transformers fills them with random numbers
+        raise CliperaseError(f"BLIP {name!r} has no weight {missing[0]!r}; it is not a {kind.__name__}")
+    wanted = model.config.text_config.vocab_size
+    if not 0 <= wanted - len(tokenizer) <= 2:  # [DEC] and [ENC] were added by hand to some published tokenizers
+        raise CliperaseError(
+            f"BLIP {name!r}: the tokenizer has {len(tokenizer)} tokens, the model {wanted}; are its files all there?"
+        )
+    return BLIP(model, tokenizer, processor).to(device).eval()
+
+
+def caption_logits(captioner, states, texts):
+    """What a captioner expects next: (logits (N, L - 1, V), the tokens that come (N, L - 1), their mask).
+
+    `captioner`: the adapter of a `Captioner`; `states` (N, 1 + patches, width): what its image tower saw.
+    """
+    tokens, mask = captioner.read(texts)
+    tokens = tokens.clone()
+    tokens[:, 0] = captioner.model.config.text_config.bos_token_id
+    seen = torch.ones(states.shape[:2], dtype=torch.long, device=states.device)
+    logits = captioner.model.text_decoder(
+        input_ids=tokens, attention_mask=mask, encoder_hidden_states=states, encoder_attention_mask=seen
+    ).logits
+    return logits[:, :-1], tokens[:, 1:], mask[:, 1:]
+
+
+def caption_loss(captioner, states, texts):
+    """Cross-entropy of each caption, (N,), in nats per token."""
+    return token_loss(*caption_logits(captioner, states, texts))
+
+
+def token_loss(logits, tokens, mask):
+    """`caption_loss` of what `caption_logits` gave."""
+    each = F.cross_entropy(logits.transpose(1, 2), tokens, reduction="none")
+    return (each * mask).sum(dim=1) / mask.sum(dim=1)

@@ -1,0 +1,50 @@
+"""Small models as one file that git can keep: half precision, and of the token embedding only the rows in use."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from cliperase.errors import CliperaseError, reason_of
+from cliperase.files import whole_file
+from cliperase.models import load_model
+from cliperase.models.compact import ARCHITECTURES, create_model
+
+TABLE = "token_embedding.weight"
+SMALL = 4096  # tensors of fewer numbers stay as they are: norms, biases, the temperature
+
+
+def pack(source, texts, path):
+    """Write the small model in the folder `source` as the file `path`; `texts`: all that it has been trained on."""
+    model = load_model(source)
+    vision = getattr(model, "config", {}).get("model_cfg", {}).get("vision_cfg", {})
+    if vision.get("timm_model_name") not in ARCHITECTURES.values():
+        raise CliperaseError(f"model {source} is not one of {', '.join(ARCHITECTURES)}; others have files of their own")
+    weights = dict(model.model.state_dict())
+    used = model.tokenizer(texts).unique()
+    weights[TABLE] = weights[TABLE][used]
+    packed = {name: tensor.half() if tensor.numel() > SMALL else tensor for name, tensor in weights.items()}
+    packed = {name: tensor.contiguous() for name, tensor in packed.items()} | {"tokens": used.int()}
+    with whole_file(path) as partial:
+        save_file(packed, partial, metadata={"config": json.dumps(model.config)})
+
+
+@torch.no_grad()
+def unpack(path, folder):
+    """Write the model in the file `path` as an open_clip folder. Tokens it has not learnt get random embeddings."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            config = json.loads(file.metadata()["config"])
+            packed = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 – not a mapping
+        used = packed.pop("tokens").long()
+        model = create_model(config, seed=0)
+        table = model.model.token_embedding.weight.clone()
+        table[used] = packed[TABLE].float()
+        model.model.load_state_dict({name: tensor.float() for name, tensor in packed.items()} | {TABLE: table})
+    except Exception as error:  # safetensors, json and torch each raise their own
+        raise CliperaseError(
+            f"packed model {Path(path)} cannot be read ({reason_of(error)}); is the file whole?"
+        ) from None
+    model.save(folder)

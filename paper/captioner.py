@@ -1,0 +1,220 @@
+"""Beyond the paper: unlearning in a generative image-text model. Does a captioner still name what it should forget?
+
+The paper lists generative models among its limits. Its three losses, carried over to a captioner p(caption | image):
+
+- forgetting, on Df: -log(1 - p(name | image, the caption up to it)), the unlikelihood of the concept's name (Welleck
+  et al. 2020). As L_FM it wants the pair apart; unlike -log-likelihood turned around it has an end, at p = 0.
+- retention, on Dr: the cross-entropy of the true caption.
+- consistency, on Dr: KL(original ‖ student) of the distributions over the next token, mean over tokens.
+
+Gradient ascent is the cross-entropy on Df with its sign turned; GradDiff adds retention to it.
+"""
+
+import copy
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from cliperase.data.pairs import load_pairs
+from cliperase.data.rules import forget_mask
+from cliperase.data.sampling import EpochSampler
+from cliperase.errors import CliperaseError
+from cliperase.loop import check_finite
+from cliperase.losses import kl_divergence
+from cliperase.memory import reset_peak
+from cliperase.metrics.tasks import PROMPT, harmonic_mean
+from cliperase.models.base import pick_device
+from cliperase.models.blip import Captioner, caption_logits, caption_loss, load_blip, token_loss
+from cliperase.settings import section
+from paper.pretraining import configuration, fix_threads
+from paper.results import COLUMNS, rows_of
+
+ROWS = {  # which terms make up a row; each has a weight in the settings, 1 where they give none
+    "GA": ("ascent",),
+    "GradDiff": ("ascent", "retention"),
+    "CLIPErase": ("forgetting", "retention", "consistency"),
+}
+
+
+@dataclass(frozen=True)
+class CaptionSettings:
+    """Settings of one row of the captioner's table."""
+
+    steps: int
+    learning_rate: float
+    forget_batch: int = 16
+    retain_batch: int = 64
+    evaluate_every: int = 20
+    ascent: float = 1.0
+    forgetting: float = 1.0
+    retention: float = 1.0
+    consistency: float = 1.0
+
+
+def name_probability(captioner, states, name):
+    """(N,) probability of the tokens of `name` where the caption `a photo of a <name>` has them."""
+    logits, tokens, _ = caption_logits(captioner, states, [PROMPT.format(name)] * len(states))
+    start = len(captioner.words.tokenize(PROMPT.format("")))  # the caption's words before the name
+    end = start + len(captioner.words.tokenize(name))
+    each = logits.log_softmax(dim=-1).gather(2, tokens[..., None])[..., 0]
+    return each[:, start:end].sum(dim=1).exp()
+
+
+def loss_terms(student, original, name, forget, retain, captions, wanted):
+    """{term: scalar} of one step: `forget`, `retain` are images, `captions` those of the retain images.
+
+    `student`, `original`: adapters of captioners; the original is only asked for consistency.
+    """
+    terms = {}
+    if "ascent" in wanted:
+        terms["ascent"] = -caption_loss(student, student.look(forget), [PROMPT.format(name)] * len(forget)).mean()
+    if "forgetting" in wanted:
+        p = name_probability(student, student.look(forget), name)
+        terms["forgetting"] = -torch.log1p(-p.clamp(max=1 - 1e-6)).mean()
+    if "retention" in wanted or "consistency" in wanted:
+        logits, tokens, mask = caption_logits(student, student.look(retain), captions)
+        if "retention" in wanted:
+            terms["retention"] = token_loss(logits, tokens, mask).mean()
+        if "consistency" in wanted:
+            with torch.no_grad():
+                known, _, _ = caption_logits(original, original.look(retain), captions)
+            terms["consistency"] = kl_divergence(known[mask.bool()], logits[mask.bool()])
+    return terms
+
+
+@torch.no_grad()
+def captions_of(captioner, images, batch_size=200):
+    """The caption of each image, greedily decoded."""
+    captioner.eval()
+    found = []
+    for some in images.split(batch_size):
+        tokens = captioner.model.generate(captioner.pixels(some), max_new_tokens=10, do_sample=False, num_beams=1)
+        found += captioner.words.batch_decode(tokens, skip_special_tokens=True)
+    return found
+
+
+def names_in(captions, names):
+    """Which of the class `names` each caption says, in the singular or with -s or -es; the longest one where several
+    stand in it, "" for none."""
+    ordered = [(name, re.compile(rf"\b{re.escape(name)}(s|es)?\b", re.IGNORECASE))
+               for name in sorted(names, key=len, reverse=True)]  # fmt: skip
+    return [next((name for name, pattern in ordered if pattern.search(caption)), "") for caption in captions]
+
+
+def caption_metrics(said, pairs, concept):
+    """What the captions say of a split, in percent.
+
+    `naming_rate`: forget images whose caption names the concept; `naming_rate@<name>`: those called `name`, the five
+    most frequent. `caption_accuracy`: retain images whose caption names their class; `false_naming_rate`: retain
+    images that are called by the concept's name.
+    """
+    true = [pairs.class_names[label] for label in pairs.labels.tolist()]
+    forget = pd.Series([name for name, is_of in zip(said, true, strict=True) if is_of == concept])
+    retain = pd.DataFrame([(name, is_of) for name, is_of in zip(said, true, strict=True) if is_of != concept])
+    shares = 100 * forget.value_counts(normalize=True, sort=False)
+    most = sorted(shares.items(), key=lambda item: (-item[1], item[0]))[:5]
+    return {
+        "naming_rate": 100 * (forget == concept).mean(),
+        "caption_accuracy": 100 * (retain[0] == retain[1]).mean(),
+        "false_naming_rate": 100 * (retain[0] == concept).mean(),
+        **{f"naming_rate@{name or 'no class'}": share for name, share in most},
+    }
+
+
+def unlearn_captioner(captioner, training, validation, concept, row, settings, seed):
+    """A copy of `captioner` that has unlearned `concept`, at its best step on `validation`: (model, score, step)."""
+    config, original = configuration(CaptionSettings, settings, "captioning"), captioner.eval()
+    student = copy.deepcopy(captioner)
+    mask = forget_mask(training, {"concept": concept})
+    forget, retain = training.select(mask), training.select(~mask)
+    samplers = (
+        EpochSampler(len(retain), config.retain_batch, 2 * seed),
+        EpochSampler(len(forget), config.forget_batch, 2 * seed + 1),
+    )
+    optimizer = torch.optim.AdamW(student.parameters(), lr=config.learning_rate, weight_decay=0.0, fused=True)
+    best = (-1.0, 0, None)
+    for step in tqdm(range(config.steps), desc=f"{row}, {concept}", leave=False):
+        of_retain, of_forget = (sampler.batch(step) for sampler in samplers)
+        captions = [retain.texts[i] for i in retain.text_ids[of_retain, 0].tolist()]
+        about = (forget.images[of_forget], retain.images[of_retain], captions)
+        terms = loss_terms(student, original, concept, *about, ROWS[row])
+        check_finite({f"{name} of {row}": value.item() for name, value in terms.items()}, step)
+        optimizer.zero_grad()
+        sum(getattr(config, name) * value for name, value in terms.items()).backward()
+        optimizer.step()
+        if (step + 1) % config.evaluate_every == 0 or step + 1 == config.steps:
+            said = names_in(captions_of(student, validation.images), validation.class_names)
+            found = caption_metrics(said, validation, concept)
+            score = float(harmonic_mean(found["naming_rate"], found["caption_accuracy"]))
+            if score > best[0]:
+                weights = {name: value.detach().clone() for name, value in student.state_dict().items()}
+                best = (score, step + 1, weights)
+    student.load_state_dict(best[2])
+    return student, best[0], best[1]
+
+
+def run_captioning(params, data, source):
+    """The table of the captioner `source`, a folder or `blip:<hub name>`.
+
+    Every row has the same number of candidates; the one with the best score on validation images of the search
+    concepts is run on the reported ones, with every seed.
+    """
+    needed = ("concepts", "search_concepts", "search_seed", "validation_images", "loop", "candidates")
+    settings = section(params, "captioning", needed)
+    unknown = [row for row in settings["candidates"] if row not in ROWS]
+    if unknown:
+        raise CliperaseError(f"captioning has no row {unknown[0]!r}; it has {', '.join(ROWS)}")
+    if set(settings["concepts"]) & set(settings["search_concepts"]):
+        raise CliperaseError(f"search concepts {settings['search_concepts']} overlap the reported; choose others")
+    fix_threads()
+    captioner = load_blip(source, pick_device(), Captioner)
+    training, test = load_pairs(data, "train"), load_pairs(data, "test")
+    if not training.class_names:
+        raise CliperaseError(f"data {str(data)!r} has no classes; captions are judged by the class they name")
+    validation = load_pairs(data, "validation")
+    fewer = thinned(validation, settings["validation_images"])
+    about = {key: params[key] for key in ("profile", "provenance")}
+    about |= {"experiment": "captioning", "dataset": Path(data).name, "model": section(params, "blip")["model_name"]}
+    rows = []
+
+    def record(method, concept, seed, split, metrics, seconds=0.0):
+        which = {"method": method, "concept": concept, "seed": str(seed), "split": split}
+        rows.extend(rows_of({**about, **which}, metrics, seconds))
+
+    before = names_in(captions_of(captioner, test.images), test.class_names)
+    for concept in settings["concepts"]:
+        record("original", concept, params["pretrain"]["seed"], "test", caption_metrics(before, test, concept))
+    for row, candidates in settings["candidates"].items():
+        scores = []
+        for number, candidate in enumerate(candidates):
+            found = [
+                unlearn_captioner(captioner, training, fewer, concept, row, settings["loop"] | candidate,
+                                  settings["search_seed"])[1]
+                for concept in settings["search_concepts"]
+            ]  # fmt: skip
+            scores.append(sum(found) / len(found))
+            record(f"{row} {number}", "search", settings["search_seed"], "validation", {"selection_score": scores[-1]})
+        chosen = settings["loop"] | candidates[scores.index(max(scores))]
+        for concept in settings["concepts"]:
+            for seed in params["seeds"]:
+                reset_peak()
+                start = time.perf_counter()
+                model, score, step = unlearn_captioner(captioner, training, fewer, concept, row, chosen, seed)
+                seconds = round(time.perf_counter() - start, 2)
+                said = names_in(captions_of(model, test.images), test.class_names)
+                record(row, concept, seed, "test", caption_metrics(said, test, concept), seconds)
+                record(row, concept, seed, "validation", {"selection_score": score, "selected_step": step}, seconds)
+    return pd.DataFrame(rows)[COLUMNS]
+
+
+def thinned(pairs, per_class):
+    """The first `per_class` images of each class."""
+    keep = torch.zeros(len(pairs), dtype=torch.bool)
+    for label in pairs.labels.unique():
+        keep[(pairs.labels == label).nonzero()[:per_class, 0]] = True
+    return pairs.select(keep)

@@ -1,0 +1,117 @@
+"""Join the searches of a profile into its `tuning.csv`, and publish their summaries with the choice of each row.
+
+The score of a candidate is the selection score on validation images, averaged over the search concepts. It cannot
+tell who forgot just enough from who forgot for certain, since both name none of a few dozen images. So the choice is
+made with the one-standard-error rule (Breiman et al. 1984): of the candidates whose score is within one standard
+error of the best, the one that moved its forgotten pairs furthest apart. One row has a rule of its own:
+`fine-tune retention` is the candidate of fine-tune that keeps the retain set best, for the score rewards forgetting,
+and the control for retention must not.
+"""
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from cliperase.errors import CliperaseError, end_in_one_line
+from cliperase.metrics.tasks import MATCHING, RETRIEVAL, ZERO_SHOT
+from cliperase.settings import read_params
+from paper.results import read_results, write_table
+from paper.tables import publish_table
+
+TASKS = {"main": ZERO_SHOT, "pairs": MATCHING, "retrieval": RETRIEVAL, "blip": ZERO_SHOT}
+LISTS = {"main": "search", "pairs": "captions", "retrieval": "captions", "blip": "blip"}  # names of their files
+
+
+def summarise_search(table, search, task):
+    """One line per candidate: settings, validation means over the search concepts, and whether it is chosen.
+
+    `table`: tidy results, `method` is `<row> <number>`. `search`: its list, `candidates` {row: [settings]} and the
+    `standard_error` of a score. `task` names the metrics.
+    """
+    metrics = ["selection_score", task.forget, task.retain, "forget_cosine", "unrelated_cosine"]
+    means = table.pivot_table(index="method", columns="metric", values="value")[metrics]
+    lines = [
+        {"method": row, "candidate": number, "settings": one_line(settings), **means.loc[f"{row} {number}"]}
+        for row, listed in sorted(search["candidates"].items())
+        for number, settings in enumerate(listed)
+    ]
+    error = search["standard_error"]
+    groups = [choose(group, error) for _, group in pd.DataFrame(lines).groupby("method", sort=False)]
+    return pd.concat(groups, ignore_index=True)
+
+
+def retention_control(summary, task):
+    """The lines of fine-tune once more, as the row that is chosen by what it keeps."""
+    control = summary[summary.method == "fine-tune"].assign(method="fine-tune retention")
+    control["settings"] = [one_line({"method": "fine-tune", **yaml.safe_load(line)}) for line in control.settings]
+    return mark(control, control[task.retain].idxmax())
+
+
+def choose(group, error):
+    """By the one-standard-error rule; of equals the first."""
+    good = group[group.selection_score >= group.selection_score.max() - error]
+    return mark(group, good.forget_cosine.idxmin())
+
+
+def mark(group, index):
+    return group.assign(chosen=["yes" if one == index else "" for one in group.index])
+
+
+def one_line(settings):
+    return yaml.safe_dump(settings, default_flow_style=True, width=1000).strip()
+
+
+def read_search(folder, candidates):
+    return pd.concat([read_results(folder / f"{row}.csv") for row in sorted(candidates)], ignore_index=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--profile", choices=("icons", "cifar"), default="icons")
+    parser.add_argument("--searches", nargs="+", help="these only, such as main; else all that the profile has")
+    arguments = parser.parse_args()
+    profile, home, figures = arguments.profile, Path("."), Path("figures")
+    if profile != "icons":
+        home, figures = Path("profiles") / profile, figures / profile
+    params = read_params(home / "params.yaml")
+    tables, found = [], {}
+    known = ("main", *params["captions"], *(["blip"] if "blip" in params else []))
+    for task in arguments.searches or known:
+        if task not in known:
+            raise CliperaseError(f"the profile {profile} has no search {task!r}; choose among {', '.join(known)}")
+        search = yaml.safe_load((home / "tuning" / f"{LISTS[task]}.yaml").read_text())
+        tables.append(read_search(Path("artifacts") / profile / "tuning" / task, search["candidates"]))
+        found[task] = summarise_search(tables[-1], search, TASKS[task])
+    name = "tuning" if "main" in found else f"tuning_{'_'.join(found)}"
+    write_table(pd.concat(tables, ignore_index=True), Path("metrics") / profile / f"{name}.csv")
+    publish(found, figures, {"split": "validation", "provenance": params["provenance"]})
+
+
+def publish(found, folder, said):
+    """The summaries `{task: table}` as tables with the columns `said`; those of captions in one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = {}
+    if "main" in found:
+        classes = found.pop("main")
+        tables["tuning"] = pd.concat([classes, retention_control(classes, ZERO_SHOT)], ignore_index=True)
+    if "blip" in found:
+        tables["tuning_blip"] = found.pop("blip")
+    for name, summary in tables.items():
+        publish_table(summary.rename(columns={"selection_score": "score"}).assign(**said), name, folder)
+    if found:
+        captions = pd.concat([without_classes(name, summary) for name, summary in found.items()], ignore_index=True)
+        publish_table(captions.assign(**said), "tuning_captions", folder)
+
+
+def without_classes(name, summary):
+    """A summary whose columns do not depend on the task, which is named beside them."""
+    task = TASKS[name]
+    summary = summary.rename(columns={"selection_score": "score", task.forget: "forget", task.retain: "retain"})
+    summary.insert(0, "task", name)
+    return summary.assign(measured=f"{task.forget}, {task.retain}")
+
+
+if __name__ == "__main__":
+    end_in_one_line(main)

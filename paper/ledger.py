@@ -1,0 +1,212 @@
+"""The paper's published cells beside ours, and the rules that judge them."""
+
+import math
+
+import pandas as pd
+import yaml
+
+from paper.tables import experiment_rows, find_root, paired_change, summarise
+
+MATCH_POINTS = 2.0  # |ours - paper| up to which a cell counts as a match
+MOVED_POINTS = 1.0  # change against the baseline from which a direction counts
+UNAFFECTED_POINTS = 5.0  # change up to which other concepts count as unaffected
+RIVALS = ("CLIPErase", "GradDiff")  # the rows whose order is compared where the paper gives nothing before unlearning
+VERDICTS = ("match", "same direction", "differs", "not distinguishable", "no number in the paper", "not run")
+EXPECTED = {  # what a statement of the ledger on ratios says of its metric
+    "falls sharply as the ratio grows": "falls",
+    "forgetting gets worse as the ratio grows": "rises",  # accuracy on what should be forgotten
+    "stays near the original": "stays",
+}
+OF_STATEMENT = {True: "same direction", False: "differs", None: "not distinguishable"}  # see `bears_out`
+
+
+def all_cells():
+    """Every published cell."""
+    return yaml.safe_load((find_root() / "figures" / "paper_reference.yaml").read_text())["cells"]
+
+
+def paper_cells(experiment):
+    """The published cells of one experiment."""
+    return [cell for cell in all_cells() if cell["experiment"] == experiment]
+
+
+def verdict(ours, paper, our_baseline, paper_baseline):
+    """`match`, `same direction` (the change against the baseline has the paper's sign), `differs`, `not run`.
+
+    Numbers that are close because one has risen and the other fallen are no match.
+    """
+    if ours is None or math.isnan(ours):
+        return "not run"
+    our_change, paper_change = ours - our_baseline, paper - paper_baseline
+    moved = abs(our_change) > MOVED_POINTS and abs(paper_change) > MOVED_POINTS
+    if abs(ours - paper) <= MATCH_POINTS and not (moved and our_change * paper_change < 0):
+        return "match"
+    return "same direction" if moved and our_change * paper_change > 0 else "differs"
+
+
+def baselines(cell, cells, values):
+    """What the direction of a cell is told against: (ours, the paper's), nan where there is none.
+
+    The value before unlearning; where the paper does not give it, that of the other of RIVALS, so that the
+    direction is the order of the two.
+    """
+    method, metric = cell["method"], cell["metric"]
+    if "baseline" in cell:
+        return values.get("original", math.nan), cell["baseline"]
+    others = [
+        other["value"]
+        for other in cells
+        if {method, other["method"]} == set(RIVALS) and other["metric"] == metric and other.get("value") is not None
+    ]
+    if not others:
+        return math.nan, math.nan
+    (rival,) = set(RIVALS) - {method}
+    return values.get(rival, math.nan), others[0]
+
+
+def beside_paper(summary, experiment, provenance, concept=None):
+    """Every published cell of the experiment with ours: difference, provenance of ours, verdict.
+
+    `concept`: the cells of this one, for an experiment whose cells name theirs.
+    """
+    values = summary.set_index("method")
+    cells = [cell for cell in paper_cells(experiment) if cell.get("concept") == concept]
+    lines = []
+    for cell in cells:
+        if cell.get("value") is None:
+            continue
+        method, metric = cell["method"], cell["metric"]
+        measured = values[metric] if metric in values else pd.Series(dtype=float)
+        ours = measured.get(method)
+        said = verdict(ours, cell["value"], *baselines(cell, cells, measured))
+        lines.append(
+            {
+                "method": method,
+                "metric": metric,
+                "paper": cell["value"],
+                "ours": None if said == "not run" else ours,
+                "difference": None if said == "not run" else ours - cell["value"],
+                "provenance of ours": "–" if said == "not run" else provenance,
+                "verdict": said,
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def bears_out(mean, half, expected, margin=MATCH_POINTS):
+    """Does a change with its interval bear out that a metric `falls`, `rises` or `stays`? True, False or None.
+
+    A direction: the whole interval lies on its side of zero, or on the other. `stays`: the whole interval lies
+    within ± `margin` points, or wholly outside. None: the interval allows both, or there is a single run.
+    """
+    low, high = mean - half, mean + half
+    if expected == "falls":
+        low, high = -high, -low
+    yes, no = (low > 0, high < 0)
+    if expected == "stays":
+        yes, no = (-margin <= low and high <= margin, low > margin or high < -margin)
+    return True if yes else False if no else None
+
+
+def ratio_of(concept):
+    """Percent of `"10 % of classes"`."""
+    return int(concept.split()[0])
+
+
+def judge_ratios(rows):
+    """The ledger's statements on ratios beside ours, each judged by `bears_out`.
+
+    *Falls* and *rises*: the change from the smallest to the largest ratio, paired by seed. *Stays*: the
+    difference from the original on the same classes at the largest ratio.
+    """
+    first, last = (pick(rows.concept.unique(), key=ratio_of) for pick in (min, max))
+    lines = []
+    for cell in paper_cells("ratios"):
+        method, metric, expected = cell["method"], cell["metric"], EXPECTED[cell["statement"]]
+        start = ("original", last) if expected == "stays" else (method, first)
+        chosen = [dict(zip(("method", "concept"), pair, strict=True)) for pair in (start, (method, last))]
+        mean, half = paired_change(rows, metric, *chosen)
+        against = "the original" if expected == "stays" else f"{ratio_of(first)} %"
+        lines.append(
+            {
+                "method": method,
+                "metric": metric,
+                "paper": cell["statement"],
+                "ours": f"{ratio_of(last)} % less {against}: {mean:+.1f} ± {half:.1f} points",
+                "verdict": OF_STATEMENT[bears_out(mean, half, expected)],
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def judge_others(rows):
+    """The ledger's "others unaffected" of generated pictures beside ours, judged by `bears_out`.
+
+    The change of `other_detection_rate` from the original to the row, paired by seed, which share their noise.
+    """
+    lines = []
+    for cell in (cell for cell in paper_cells("diffusion") if "statement" in cell):
+        method, concept, metric = cell["method"], cell["concept"], cell["metric"]
+        before, after = ({"concept": concept, "method": name} for name in ("original", method))
+        mean, half = paired_change(rows, metric, before, after)
+        lines.append(
+            {
+                "method": method,
+                "concept": concept,
+                "metric": metric,
+                "paper": cell["statement"],
+                "ours": f"{mean:+.1f} ± {half:.1f} points",
+                "verdict": OF_STATEMENT[bears_out(mean, half, "stays", UNAFFECTED_POINTS)],
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def ledger(results):
+    """Every published cell with ours, as text: what was not run has no number, dashes of the paper stay dashes."""
+    tables = []
+    for experiment in dict.fromkeys(cell["experiment"] for cell in all_cells()):
+        rows = experiment_rows(results, experiment, split="generated" if experiment == "diffusion" else "test")
+        found = judged_cells(experiment, rows) if len(rows) else {}
+        for cell in paper_cells(experiment):
+            key = cell["method"], cell["metric"], cell.get("concept", "–")
+            ours = found.get(key, {"ours": "–", "verdict": "not run"})
+            if cell.get("value", 0) is None and ours["ours"] != "–":
+                ours = {"ours": ours["ours"], "verdict": "no number in the paper"}
+            paper = cell["statement"] if "statement" in cell else cell["value"]
+            provenance = "–" if ours["ours"] == "–" else ", ".join(rows.provenance.unique())
+            about = {"experiment": experiment, "method": cell["method"], "concept": cell.get("concept", "–")}
+            about |= {"metric": cell["metric"], "paper": "–" if paper is None else str(paper)}
+            tables.append({**about, "ours": ours["ours"], "provenance": provenance, "verdict": ours["verdict"]})
+    return pd.DataFrame(tables)
+
+
+def judged_cells(experiment, rows):
+    """{(method, metric, concept or –): {ours, verdict}} of an experiment that was run."""
+    if experiment == "ratios":
+        lines = judge_ratios(rows).assign(concept="–")
+    elif experiment == "diffusion":
+        parts = [judge_values(experiment, group, concept) for concept, group in rows.groupby("concept")]
+        lines = pd.concat([*parts, judge_others(rows)])
+    else:
+        lines = judge_values(experiment, rows)
+    return {(line["method"], line["metric"], line["concept"]): line for line in lines.to_dict("records")}
+
+
+def judge_values(experiment, rows, concept=None):
+    """The cells with a number, or a dash in the place of one: `ours` as text, verdict, concept."""
+    cells = [cell for cell in paper_cells(experiment) if cell.get("concept") == concept and "statement" not in cell]
+    summary = summarise(rows, ["method"], sorted({cell["metric"] for cell in cells}))
+    lines = beside_paper(summary, experiment, "", concept)
+    lines = lines.assign(ours=[text_of(value) for value in lines.ours])
+    known = summary.set_index("method")
+    dashes = [
+        {"method": cell["method"], "metric": cell["metric"], "ours": text_of(known[cell["metric"]].get(cell["method"]))}
+        for cell in cells
+        if cell["value"] is None
+    ]
+    return pd.concat([lines, pd.DataFrame(dashes)]).assign(concept=concept or "–")
+
+
+def text_of(value):
+    return "–" if value is None or math.isnan(value) else f"{value:.2f}"

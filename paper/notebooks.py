@@ -1,0 +1,91 @@
+"""Execute a notebook: `notebooks/<name>.py` (jupytext percent script) -> `notebooks/<name>.ipynb` with outputs.
+
+    python -m paper.notebooks main_results
+    python -m paper.notebooks main_results --profile cifar
+
+Another profile than icons has a folder of its own for notebooks and for what they publish.
+papermill runs it; what would differ from run to run (times, random cell ids, papermill's own notes) is
+then normalised, so that a second run writes the same bytes.
+"""
+
+import argparse
+import logging
+import tempfile
+from pathlib import Path
+
+import jupytext
+import nbformat
+import papermill
+
+FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+
+
+def execute(name, output, parameters):
+    """Run one notebook with `parameters` and write the normalised result to `output`."""
+    notebook = jupytext.read(FOLDER / f"{name}.py")
+    notebook.metadata["kernelspec"] = KERNEL
+    with tempfile.TemporaryDirectory() as scratch:
+        source, executed = Path(scratch) / "source.ipynb", Path(scratch) / "executed.ipynb"
+        nbformat.write(notebook, source)
+        papermill.execute_notebook(source, executed, parameters, cwd=FOLDER, progress_bar=False, log_output=False)
+        result = nbformat.read(executed, as_version=4)
+    refuse_stderr(result, name)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(normalise(result), output)
+
+
+def refuse_stderr(notebook, name):
+    """Warnings carry paths of this machine and differ on the next: nothing on stderr may be published."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if output.get("name") == "stderr":
+                raise SystemExit(f"notebooks/{name}.py prints to stderr: {output['text'].strip()[:200]}")
+
+
+def normalise(notebook):
+    """Drop everything that depends on when and where the notebook ran."""
+    notebook.metadata = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
+    for number, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{number:02d}"
+        cell.metadata = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
+        if cell.get("outputs"):
+            cell.outputs = joined(cell.outputs)
+    return notebook
+
+
+def joined(outputs):
+    """A kernel may send what was printed in one piece or in several: neighbouring pieces become one."""
+    whole = []
+    for output in outputs:
+        if whole and output.output_type == whole[-1].output_type == "stream" and output.name == whole[-1].name:
+            whole[-1].text += output.text
+        else:
+            whole.append(output)
+    return whole
+
+
+def of_profile(name):
+    """(folder of the notebooks, parameters) of a profile; the notebooks themselves name those of the icons."""
+    if name == "icons":
+        return FOLDER, {}
+    published = Path("figures") / name
+    (FOLDER.parent / published).mkdir(parents=True, exist_ok=True)
+    return FOLDER / name, {"results": f"metrics/{name}/results.csv", "publish_to": str(published)}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("name")
+    parser.add_argument("--profile", default="icons")
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    arguments = parser.parse_args()
+    logging.getLogger("papermill").setLevel(logging.WARNING)
+    folder, parameters = of_profile(arguments.profile)
+    output = arguments.output or folder / f"{arguments.name}.ipynb"
+    execute(arguments.name, output, parameters | dict(arguments.parameter))
+
+
+if __name__ == "__main__":
+    main()

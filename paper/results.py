@@ -1,0 +1,89 @@
+"""The tidy results table, one row per number, and its summaries."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cliperase.errors import CliperaseError
+from cliperase.files import whole_file
+from cliperase.memory import peak_megabytes
+
+COLUMNS = [
+    "profile", "experiment", "dataset", "model", "method", "concept", "seed", "split", "metric", "value", "unit",
+    "provenance", "seconds", "peak_mb",
+]  # fmt: skip
+KEY = ["profile", "experiment", "dataset", "model", "method", "concept", "seed", "split", "metric"]
+PERCENT = ("accuracy", "r", "rate", "score", "parameters", "purity", "relevance")
+UNITS = {**dict.fromkeys(PERCENT, "%"), "cosine": "1", "step": "steps"}  # by the last word of a metric's name
+PROVENANCES = ("icons", "real-data", "paper-data")
+
+
+def rows_of(about, metrics, seconds=0.0):
+    """Tidy rows for one run's `metrics` {name: value}. `about` holds the other columns but the last two."""
+    peak = peak_megabytes()
+    return [
+        {**about, "metric": name, "value": value, "unit": unit_of(name), "seconds": seconds, "peak_mb": peak}
+        for name, value in metrics.items()
+    ]
+
+
+def unit_of(metric):
+    """By the last word of its name: `forget_matching_accuracy@16` is an accuracy, `…_r@10` a recall."""
+    return UNITS[metric.split("@")[0].rsplit("_", 1)[-1]]
+
+
+def write_table(table, path):
+    """Write a CSV whole or not at all, with enough digits to read back what was measured."""
+    with whole_file(path) as partial:
+        table.to_csv(partial, index=False, float_format="%.6g", lineterminator="\n")
+
+
+def read_results(path):
+    """The results table, checked: columns, known provenance, and one value per key."""
+    try:
+        table = pd.read_csv(path, dtype={"concept": str, "seed": str}, keep_default_na=False)
+    except (OSError, ValueError) as error:  # absent, empty, or no table
+        raise CliperaseError(f"results {path} cannot be read ({error}); run `dvc repro`") from None
+    return check_results(table, path)
+
+
+def check_results(table, path):
+    """The same table, if it is one of results; `path` says in an error where it is from."""
+    if list(table.columns) != COLUMNS:
+        raise CliperaseError(f"results {path} has columns {list(table.columns)}; expected {COLUMNS}")
+    unknown = set(table.provenance) - set(PROVENANCES)
+    if unknown:
+        raise CliperaseError(f"results {path}: provenance {sorted(unknown)[0]!r}; one of {PROVENANCES}")
+    double = table[table.duplicated(KEY)]
+    if len(double):
+        raise CliperaseError(f"results {path}: two values for {dict(double.iloc[0][KEY])}; collect each part once")
+    return table
+
+
+def collect(folder, names, output, not_run=()):
+    """Join the part tables `<name>.csv` of `folder` into one, sorted by key. No part may be missing or left over.
+
+    `not_run`: names of those that may be missing.
+    """
+    found = {part.stem for part in Path(folder).glob("*.csv")}
+    missing, foreign = set(names) - found - set(not_run if found else ()), found - set(names)
+    if missing:
+        raise CliperaseError(f"part table {Path(folder) / min(missing)}.csv is missing; run `dvc repro`")
+    if foreign:
+        raise CliperaseError(f"part table {Path(folder) / min(foreign)}.csv is of no row in the parameters; delete it")
+    tables = [read_results(Path(folder) / f"{name}.csv") for name in names if name in found]
+    table = pd.concat(tables, ignore_index=True).sort_values(KEY, kind="stable")
+    check_results(table, "of these parts")
+    write_table(table[COLUMNS], output)
+
+
+def mean_interval(values):
+    """(mean, half-width of the 95 % t-interval) of independent runs; half-width nan for one."""
+    values = np.asarray(values, dtype=float)
+    if len(values) < 2:
+        return float(values.mean()), float("nan")
+    from scipy.stats import t  # only reports need scipy
+
+    half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return float(values.mean()), float(half)
