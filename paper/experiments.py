@@ -10,7 +10,7 @@ import numpy as np
 from cliperase.data.pairs import load_pairs
 from cliperase.errors import CliperaseError
 from cliperase.methods import METHODS, REFERENCES, takes_steps
-from cliperase.settings import TrainConfig, section
+from cliperase.settings import TrainSettings, section
 from paper.runs import Run, run_all
 
 
@@ -30,7 +30,7 @@ def configured(params, row, overrides=None, unlearn=None):
         raise CliperaseError(f"method {method!r} unknown; choose one of {', '.join(METHODS)}")
     if takes_steps(method) and "learning_rate" not in settings:
         raise CliperaseError(f"row {row!r} has no learning_rate in the parameters; give one, for example 1.0e-4")
-    training |= {name: settings.pop(name) for name in list(settings) if name in TrainConfig.__dataclass_fields__}
+    training |= {name: settings.pop(name) for name in list(settings) if name in TrainSettings.model_fields}
     return {"method": method, "settings": settings, "training": training}
 
 
