@@ -11,16 +11,13 @@ from torchvision.transforms.functional import to_pil_image
 
 from cliperase.data.pairs import PairSet
 from cliperase.errors import CliperaseError
-from cliperase.loop import train
-from cliperase.methods.cliperase import CLIPErase
 from cliperase.models import load_model
 from cliperase.models.compact import COMPACT, create_model, model_config
 from cliperase.models.openclip import CONFIG_NAME, WEIGHTS_NAME, fit
 from cliperase.models.towers import COMPACT as COMPACT_TOWER
 from cliperase.models.towers import WIDE as WIDE_TOWER
 from cliperase.models.towers import CompactConv
-from cliperase.settings import TrainConfig
-from cliperase.unlearning import configure, forget_in_place
+from cliperase.unlearning import Recipe, Run
 from paper.small_blip import create_blip
 
 TEXTS = ["a photo of a apple", "a photo of a lemon", "apple"]
@@ -70,10 +67,10 @@ def test_methods_know_no_family(any_model, method, training):
     """The same method object on every family: one unlearning through the one loop."""
     model, _ = any_model
     settings = {"CLIPErase": {"steps": 2, "learning_rate": 1e-3}, "SSD": {"batches": 2}}.get(method, {})
-    algorithm, config = configure(method, settings | {"forget_batch": 4, "retain_batch": 8}, seed=0)
+    recipe = Recipe.of(method, settings | {"forget_batch": 4, "retain_batch": 8})
     before = model.encode_text(TEXTS).detach()
     mask = training.labels == 0
-    forget_in_place(model, algorithm, config, training, mask, training, mask, progress=False)
+    Run(model, recipe, training.select(mask), training.select(~mask), training, mask, progress=False).carry_out()
     assert not torch.equal(model.encode_text(TEXTS), before)
 
 
@@ -244,8 +241,10 @@ def test_a_model_is_whole_again_when_training_stops_with_an_error():
     model = create_model(COMPACT, 0)
     shape = model.model.token_embedding.weight.shape
     pairs = PairSet(torch.zeros(2, 3, 32, 32, dtype=torch.uint8), TEXTS[:2], torch.tensor([[0], [1]]), None, [], [], [])
+    settings = {"steps": 1, "learning_rate": 1e-3, "retain_batch": 2, "lambda_rm": 0.0, "lambda_fm": 0.0}
+    recipe = Recipe.of("CLIPErase", {**settings, "lambda_cm": 0.0})
     with pytest.raises(CliperaseError, match="switched off"):
-        train(model, CLIPErase(0.0, 0.0, 0.0), pairs, TrainConfig(retain_batch=2), forget=pairs)
+        Run(model, recipe, pairs, pairs).carry_out()
     assert model.model.token_embedding.weight.shape == shape
 
 

@@ -9,7 +9,11 @@ import pytest
 import torch
 
 from cliperase import parallel
+from cliperase.errors import CliperaseError
+from cliperase.methods.fine_tune import FineTune
 from cliperase.models import load_model
+from cliperase.settings import TrainSettings
+from cliperase.training import PairTraining
 
 
 def test_one_process_has_everything():
@@ -60,15 +64,10 @@ def test_two_processes_make_the_model_of_one(method, settings, model_folder, dat
     assert any(not torch.equal(value, before[name]) for name, value in one.items())
     for name, value in one.items():
         assert torch.allclose(value, two[name], atol=1e-5), name
-    assert not (tmp_path / "two" / "checkpoint.safetensors").exists()
+    assert not (tmp_path / "two" / "checkpoint.pt").exists()
 
 
 def test_norm_statistics_need_the_whole_batch(monkeypatch, model, training):
-    from cliperase.errors import CliperaseError
-    from cliperase.loop import train
-    from cliperase.methods.fine_tune import FineTune
-    from cliperase.settings import TrainConfig
-
-    monkeypatch.setattr("cliperase.loop.processes", lambda: 2)
+    monkeypatch.setattr("cliperase.training.processes", lambda: 2)
     with pytest.raises(CliperaseError, match="without torchrun"):
-        train(model, FineTune(), training, TrainConfig(retain_batch=8, update_norm_statistics=True))
+        PairTraining(model, FineTune(), TrainSettings(retain_batch=8, update_norm_statistics=True), training)
