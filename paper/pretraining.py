@@ -19,7 +19,8 @@ from cliperase.methods.fine_tune import FineTune
 from cliperase.metrics.tasks import task_of
 from cliperase.models import load_model
 from cliperase.models.base import pick_device
-from cliperase.models.compact import create_model, model_config
+from cliperase.models.compact import model_config
+from cliperase.models.openclip import create_model
 from cliperase.settings import is_number, train_config
 
 EMA = 0.995  # of the weights of a `Training`

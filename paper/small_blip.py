@@ -24,8 +24,9 @@ from cliperase.features import fingerprint
 from cliperase.losses import info_nce
 from cliperase.models import load_model
 from cliperase.models.base import pick_device
-from cliperase.models.blip import BLIP, LENGTH, Captioner, Matching, caption_loss
-from cliperase.models.towers import CompactConv
+from cliperase.models.blip import BLIP, LENGTH
+from cliperase.models.compact import CompactConv
+from paper.hybrid_blip import Captioner, Matching, caption_loss
 from paper.pretraining import Training, checkpoint_beside, configuration, fix_threads, last_tenth
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", "[ENC]")
@@ -108,8 +109,7 @@ def pretrain_blip(data, start, output, settings, size=SMALL):
 def start_from(blip, source):
     """Give the convolutions of `blip`, in place, the weights that those of the compact CLIP at `source` have."""
     patches = blip.model.vision_model.embeddings.patch_embedding
-    clip = load_model(source)
-    trunk = getattr(getattr(getattr(clip, "model", None), "visual", None), "trunk", None)
+    trunk = load_model(source).image_trunk
     if not isinstance(trunk, CompactConv) or trunk.num_features != patches.trunk.num_features:
         raise CliperaseError(f"model {str(source)!r} has no convolutions to start from; give a compact CLIP")
     patches.trunk.load_state_dict(trunk.state_dict())
