@@ -19,7 +19,7 @@ from cliperase.loop import Loop
 from cliperase.methods import METHODS, create_method, takes_steps
 from cliperase.models import load_model
 from cliperase.models.base import pick_device
-from cliperase.models.compact import create_model
+from cliperase.models.openclip import create_model
 from cliperase.settings import TrainConfig
 
 CLASSES, STEPS = 75, 10

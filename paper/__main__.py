@@ -138,7 +138,7 @@ def run_manifest(arguments):
 
 def start_workers():
     """Start the server that the workers of an experiment are forked from: it imports while this process does."""
-    multiprocessing.get_context("forkserver").set_forkserver_preload(["cliperase.workers"])
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["paper.workers"])
     multiprocessing.forkserver.ensure_running()
 
 

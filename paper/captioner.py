@@ -29,9 +29,10 @@ from cliperase.losses import kl_divergence
 from cliperase.memory import reset_peak
 from cliperase.metrics.tasks import PROMPT, harmonic_mean
 from cliperase.models.base import pick_device
-from cliperase.models.blip import Captioner, caption_logits, caption_loss, load_blip, token_loss
 from cliperase.settings import LoopSettings, checked, section
 from paper.pretraining import LossTraining, fix_threads
+from cliperase.settings import section
+from paper.hybrid_blip import caption_logits, caption_loss, load_captioner, token_loss
 from paper.results import COLUMNS, rows_of
 
 ROWS = {  # which terms make up a row; each has a weight in the settings, 1 where they give none
@@ -172,7 +173,7 @@ def run_captioning(params, data, source):
     if set(settings["concepts"]) & set(settings["search_concepts"]):
         raise CliperaseError(f"search concepts {settings['search_concepts']} overlap the reported; choose others")
     fix_threads()
-    captioner = load_blip(source, pick_device(), Captioner)
+    captioner = load_captioner(source, pick_device())
     training, test = load_pairs(data, "train"), load_pairs(data, "test")
     if not training.class_names:
         raise CliperaseError(f"data {str(data)!r} has no classes; captions are judged by the class they name")

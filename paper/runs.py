@@ -150,7 +150,7 @@ def run_all(params, data, model_folder, runs, splits, alone=False):
     else:
         # not plainly forked, for children inherit locks of torch's threads; the server has imports only, and no thread
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["cliperase.workers"])
+        context.set_forkserver_preload(["paper.workers"])
         once = 1 if alone else None  # a process of its own: nobody else's memory
         with ProcessPoolExecutor(workers, context, open_bench, where, max_tasks_per_child=once) as pool:
             tables = list(tqdm(pool.map(run_here, runs), total=len(runs), desc=runs[0].experiment))

@@ -24,10 +24,11 @@ from cliperase.features import fingerprint
 from cliperase.losses import info_nce
 from cliperase.models import load_model
 from cliperase.models.base import pick_device
-from cliperase.models.blip import BLIP, LENGTH, Captioner, Matching, caption_loss
-from cliperase.models.towers import CompactConv
 from cliperase.settings import checked
 from paper.pretraining import AveragedSettings, LossTraining, checkpoint_beside, fix_threads, train_averaged
+from cliperase.models.blip import BLIP, LENGTH
+from cliperase.models.compact import CompactConv
+from paper.hybrid_blip import Captioner, Matching, caption_loss
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", "[ENC]")
 SMALL = {  # a BLIP for 32×32 pictograms, 0.8 M parameters
@@ -105,8 +106,7 @@ def pretrain_blip(data, start, output, settings, size=SMALL):
 def start_from(blip, source):
     """Give the convolutions of `blip`, in place, the weights that those of the compact CLIP at `source` have."""
     patches = blip.model.vision_model.embeddings.patch_embedding
-    clip = load_model(source)
-    trunk = getattr(getattr(getattr(clip, "model", None), "visual", None), "trunk", None)
+    trunk = load_model(source).image_trunk
     if not isinstance(trunk, CompactConv) or trunk.num_features != patches.trunk.num_features:
         raise CliperaseError(f"model {str(source)!r} has no convolutions to start from; give a compact CLIP")
     patches.trunk.load_state_dict(trunk.state_dict())

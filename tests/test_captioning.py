@@ -8,7 +8,6 @@ import torch
 import yaml
 
 from cliperase.errors import CliperaseError
-from cliperase.models.blip import Captioner, caption_logits, caption_loss, load_blip
 from cliperase.settings import checked
 from paper.__main__ import main
 from paper.captioner import (
@@ -21,6 +20,7 @@ from paper.captioner import (
     run_captioning,
     unlearn_captioner,
 )
+from paper.hybrid_blip import caption_logits, caption_loss, load_captioner
 from paper.results import read_results
 
 LOOP = {"steps": 2, "learning_rate": 1e-3, "forget_batch": 4, "retain_batch": 8, "evaluate_every": 1}
@@ -28,7 +28,7 @@ LOOP = {"steps": 2, "learning_rate": 1e-3, "forget_batch": 4, "retain_batch": 8,
 
 @pytest.fixture
 def captioner(blip_folder):
-    return load_blip(blip_folder / "captioner", kind=Captioner)
+    return load_captioner(blip_folder / "captioner")
 
 
 def test_the_probability_of_a_name_by_hand(captioner, training):

@@ -23,7 +23,8 @@ from cliperase.errors import CliperaseError
 from cliperase.metrics.encode import encode_images
 from cliperase.metrics.tasks import PROMPT
 from cliperase.models import load_model
-from cliperase.models.compact import COMPACT, create_model
+from cliperase.models.compact import COMPACT
+from cliperase.models.openclip import create_model
 from cliperase.models.text_encoder import clip_tokenizer, to_transformers
 from paper.diffusion import (
     create_detector,
