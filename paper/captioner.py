@@ -30,9 +30,8 @@ from cliperase.memory import reset_peak
 from cliperase.metrics.tasks import PROMPT, harmonic_mean
 from cliperase.models.base import pick_device
 from cliperase.settings import LoopSettings, checked, section
-from paper.pretraining import LossTraining, fix_threads
-from cliperase.settings import section
 from paper.hybrid_blip import caption_logits, caption_loss, load_captioner, token_loss
+from paper.pretraining import LossTraining, fix_threads
 from paper.results import COLUMNS, rows_of
 
 ROWS = {  # which terms make up a row; each has a weight in the settings, 1 where they give none

@@ -17,11 +17,11 @@ from cliperase.methods.fine_tune import FineTune
 from cliperase.metrics.tasks import task_of
 from cliperase.models import load_model
 from cliperase.models.base import pick_device
+from cliperase.models.compact import model_config
+from cliperase.models.openclip import create_model
 from cliperase.settings import LoopSettings, TrainSettings, checked
 from cliperase.training import PairTraining, total
 from cliperase.unlearning import narrowed
-from cliperase.models.compact import model_config
-from cliperase.models.openclip import create_model
 
 THREADS = 2  # sums in another order give another model: the same number on every machine
 

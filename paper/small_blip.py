@@ -24,11 +24,11 @@ from cliperase.features import fingerprint
 from cliperase.losses import info_nce
 from cliperase.models import load_model
 from cliperase.models.base import pick_device
-from cliperase.settings import checked
-from paper.pretraining import AveragedSettings, LossTraining, checkpoint_beside, fix_threads, train_averaged
 from cliperase.models.blip import BLIP, LENGTH
 from cliperase.models.compact import CompactConv
+from cliperase.settings import checked
 from paper.hybrid_blip import Captioner, Matching, caption_loss
+from paper.pretraining import AveragedSettings, LossTraining, checkpoint_beside, fix_threads, train_averaged
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", "[ENC]")
 SMALL = {  # a BLIP for 32×32 pictograms, 0.8 M parameters

@@ -14,10 +14,10 @@ from torchvision.transforms.functional import to_pil_image
 from cliperase.data.pairs import PairSet
 from cliperase.errors import CliperaseError
 from cliperase.models import load_model
-from cliperase.unlearning import Recipe, Run
 from cliperase.models.base import ImageTextModel
 from cliperase.models.compact import COMPACT, TOWERS, CompactConv, model_config
 from cliperase.models.openclip import CONFIG_NAME, WEIGHTS_NAME, OpenCLIP, create_model, fit
+from cliperase.unlearning import Recipe, Run
 from paper.families import SmallBLIP
 from paper.small_blip import create_blip
 
