@@ -18,7 +18,6 @@ from cliperase.features import Features, LiveFeatures, Original
 from cliperase.files import check_writable
 from cliperase.loop import train
 from cliperase.memory import peak_megabytes, reset_peak
-from cliperase.methods import takes_steps
 from cliperase.metrics.encode import encode_images
 from cliperase.models import load_model
 from cliperase.models.base import pick_device
@@ -60,7 +59,8 @@ def examine(model, data, rule, method, settings, output, runs=1):
         except CliperaseError as error:
             yield Finding(subject, str(error), missing=True)
     if "model" in found and Path(output).is_dir():  # it is, where it can be written
-        yield disk(found["model"], output, COPIES if takes_steps(method) else 2)
+        edits = "method" in found and not found["method"].takes_steps
+        yield disk(found["model"], output, 2 if edits else COPIES)
     if {"method", "model", "validation"} <= set(found):
         try:
             yield from cost(**found, runs=runs)
@@ -96,7 +96,7 @@ def device():
 
 def look_at_method(method, settings, found):
     found["method"], found["config"] = configure(method, settings, seed=0)
-    return f"{method}, {found['config'].steps} steps" if takes_steps(method) else f"{method}, no steps"
+    return f"{method}, {found['config'].steps} steps" if found["method"].takes_steps else f"{method}, no steps"
 
 
 def look_at_output(output):
@@ -161,11 +161,11 @@ def cost(model, method, config, validation, training=None, mask=None, shards=Non
     encoded = [Features.of(model, pairs) for pairs in (forget, *([] if shards else [retain]))]
     encoding = (time.perf_counter() - start) / sum(len(one.image) for one in encoded)
     original = Original(encoded[0], LiveFeatures(model) if shards else encoded[1], model.logit_scale.item())
-    if hasattr(method, "apply"):
+    if not method.takes_steps:
         yield Finding("time", f"{encoding * 1e3:.1f} ms to encode a row; {type(method).__name__} takes no steps")
         return
     rows, preparing = MOST_FORGET if shards else len(training), 0.0  # rows of which the original is asked first
-    if hasattr(method, "prepare"):
+    if method.replaces_data:
         texts, start = len(forget.texts_used()) + len(retain.texts_used()), time.perf_counter()
         forget, retain = method.prepare(model, forget, retain, config.seed)
         preparing = (time.perf_counter() - start) * len(training.texts_used()) / texts  # it goes by the texts
@@ -194,5 +194,5 @@ def first_rows(pairs, mask, count):
 
 def train_for(steps, model, method, retain, config, forget, original):
     """Seconds of so many steps."""
-    short = dataclasses.replace(config, steps=steps)
+    short = config.model_copy(update={"steps": steps})
     return train(model, method, retain, short, forget, original, progress=False).seconds

@@ -1,7 +1,7 @@
 """The loop of image-text models: pretraining, unlearning, every method. It knows no data set and no method by name."""
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from tqdm import tqdm
@@ -45,8 +45,8 @@ def train(model, method, retain, config, forget=None, original=None, validate=No
     `forget` and `retain` are `PairSet`s, drawn by two samplers; pretraining has only `retain`, which may be a
     `stream.Stream`. `original` is the `Original` where the method uses it. `validate(model)` returns metrics with
     a `score`, higher is better; without it the last weights stay; the model it sees has its vocabulary narrowed.
-    `checkpoint`, a path, makes a killed run resume from its last evaluation to the same result. A method with `apply`
-    takes no steps: it edits the model once. Returns `History`.
+    `checkpoint`, a path, makes a killed run resume from its last evaluation to the same result. An
+    `EditMethod` takes no steps: it edits the model once. Returns `History`.
     """
     if isinstance(retain, PairSet):  # of a stream the words are not known
         model.narrow_vocabulary([*retain.texts, *(forget.texts if forget is not None else [])])
@@ -61,7 +61,7 @@ def run_loop(model, method, retain, config, forget, original, validate, checkpoi
     if processes() > 1 and config.update_norm_statistics:
         raise CliperaseError("update_norm_statistics needs the whole batch in one process; run it without torchrun")
     loop = Loop(model, method, retain, config, forget, original)
-    if hasattr(method, "apply"):
+    if not method.takes_steps:
         return apply_once(loop, validate)
     if checkpoint:
         loop.start = [fingerprint(model, pairs) for pairs in (retain, forget) if pairs is not None]
@@ -145,7 +145,7 @@ class Loop:
         )
 
         # names of weights that may move, and what the others are put back to after every step
-        self.movable = method.restrict(model.eval(), self.batch) if hasattr(method, "restrict") else {}
+        self.movable = method.restrict(model.eval(), self.batch) if method.takes_steps else {}
         self.held = {name: p.detach().clone() for name, p in model.named_parameters() if name in self.movable}
 
     def open_sources(self, retain, forget):
@@ -163,8 +163,8 @@ class Loop:
     @property
     def settings(self):
         """What must agree between a checkpoint and the run that resumes it."""
-        method = {"method": type(self.method).__name__, **getattr(self.method, "__dict__", {})}
-        config = {name: value for name, value in asdict(self.config).items() if name not in FREE}
+        method = {"method": type(self.method).__name__, **self.method.model_dump()}
+        config = self.config.model_dump(exclude=FREE)
         return {**method, **config, "model and data": self.start}
 
     def step(self, step):

@@ -8,19 +8,19 @@ from cliperase.data.shards import Stream, is_sharded, load_forget, load_shards
 from cliperase.errors import CliperaseError
 from cliperase.features import Features, LiveFeatures, Original
 from cliperase.loop import train
-from cliperase.methods import create_method, takes_steps
+from cliperase.methods import create_method
 from cliperase.metrics.tasks import task_of
-from cliperase.settings import TrainConfig, train_config
+from cliperase.settings import TrainSettings, train_config
 
 
 def configure(method, settings, seed):
-    """(the method's object, `TrainConfig`) from the settings of both, mixed in one mapping."""
+    """(the method's object, `TrainSettings`) from the settings of both, mixed in one mapping."""
     if "seed" in settings:
         raise CliperaseError("the seed is an argument of its own (--seed), not a setting")
-    training = {key: settings[key] for key in settings if key in TrainConfig.__dataclass_fields__}
+    training = {key: settings[key] for key in settings if key in TrainSettings.model_fields}
     algorithm = create_method(method, {key: settings[key] for key in settings if key not in training})
     for needed in ("steps", "learning_rate"):
-        if takes_steps(method) and needed not in training:
+        if algorithm.takes_steps and needed not in training:
             raise CliperaseError(f"unlearning needs {needed}; pass --set {needed}=…")
     return algorithm, train_config(training, seed)
 
@@ -34,7 +34,7 @@ def forget_in_place(
     forget rows of `validation`, on which the checkpoint is selected.
     """
     forget, retain = training.select(mask), training.select(~mask)
-    if hasattr(method, "prepare"):
+    if method.replaces_data:
         forget, retain = method.prepare(model, forget, retain, config.seed)
         original = None  # embeddings of rows that are no longer there
     else:
@@ -59,7 +59,7 @@ def forget_in_stream(model, method, config, folder, rule, validation, forgotten,
 
 
 def check_streamable(method):
-    if hasattr(method, "prepare"):
+    if method.replaces_data:
         raise CliperaseError(f"{type(method).__name__} makes a set of its own from all rows, which shards do not allow")
 
 

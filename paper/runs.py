@@ -21,13 +21,13 @@ from cliperase.data.rules import class_mask, forget_mask
 from cliperase.errors import CliperaseError
 from cliperase.features import Features
 from cliperase.memory import reset_peak
-from cliperase.methods import METHODS, REFERENCES, create_method
+from cliperase.methods import create_method, method_names
 from cliperase.metrics.tasks import task_of
 from cliperase.models import load_model
 from cliperase.models.base import ImageTextModel, pick_device
 from cliperase.settings import train_config
 from cliperase.unlearning import forget_in_place
-from paper.results import COLUMNS, rows_of
+from paper.results import COLUMNS, REFERENCES, rows_of
 
 FEATURES = Path("artifacts/features")  # of original models, by content; may be deleted at any time
 MOST_WORKERS = 8  # each holds the data and a model, about 1 GB
@@ -161,11 +161,11 @@ def check_runs(runs):
     if not runs:
         raise CliperaseError("no run in this experiment; name concepts, rows and seeds in the parameters")
     for run in runs:
-        if run.method in METHODS:
+        if run.method in method_names():
             create_method(run.method, run.settings)
             train_config(run.training, run.seed)
         elif run.method not in REFERENCES:
-            known = ", ".join([*REFERENCES, *METHODS])
+            known = ", ".join([*REFERENCES, *method_names()])
             raise CliperaseError(f"method {run.method!r} unknown; choose one of {known}")
 
 

@@ -244,8 +244,9 @@ def test_a_model_is_whole_again_when_training_stops_with_an_error():
     model = create_model(COMPACT, 0)
     shape = model.model.token_embedding.weight.shape
     pairs = PairSet(torch.zeros(2, 3, 32, 32, dtype=torch.uint8), TEXTS[:2], torch.tensor([[0], [1]]), None, [], [], [])
+    nothing = CLIPErase(lambda_rm=0.0, lambda_fm=0.0, lambda_cm=0.0)
     with pytest.raises(CliperaseError, match="switched off"):
-        train(model, CLIPErase(0.0, 0.0, 0.0), pairs, TrainConfig(retain_batch=2), forget=pairs)
+        train(model, nothing, pairs, TrainConfig(retain_batch=2), forget=pairs)
     assert model.model.token_embedding.weight.shape == shape
 
 
