@@ -16,11 +16,11 @@ import torch
 from cliperase.data.pairs import PairSet
 from cliperase.features import Features, Original
 from cliperase.loop import Loop
-from cliperase.methods import METHODS, create_method, takes_steps
+from cliperase.methods import create_method, method_class, method_names
 from cliperase.models import load_model
 from cliperase.models.base import pick_device
 from cliperase.models.openclip import create_model
-from cliperase.settings import TrainConfig
+from cliperase.settings import TrainSettings
 
 CLASSES, STEPS = 75, 10
 SETTINGS = {  # of the loop, by what they are called in the table
@@ -53,7 +53,7 @@ def make_loop(model, name, retain_batch=64, **settings):
     forget, retain = random_pairs(64, 0, 1), random_pairs(512, 1, CLASSES - 1)
     original = Original(Features.of(model, forget), Features.of(model, retain), model.logit_scale.item())
     model.narrow_vocabulary([*retain.texts, *forget.texts])  # as `train` does
-    config = TrainConfig(1000, 1e-4, retain_batch=retain_batch, **settings)
+    config = TrainSettings(steps=1000, learning_rate=1e-4, retain_batch=retain_batch, **settings)
     return Loop(model, create_method(name, {}), retain, config, forget, original)
 
 
@@ -95,7 +95,8 @@ def main():
         loops = {name: make_loop(arguments.model, "CLIPErase", retain, **one) for name, one in SETTINGS.items()}
         compare(loops, arguments.rounds, "plain")
     else:
-        names = [name for name in METHODS if takes_steps(name) and name != "ENMN"]  # ENMN steps like fine-tune
+        names = [name for name in method_names() if method_class(name).takes_steps]
+        names.remove("ENMN")  # it steps like fine-tune
         compare({name: make_loop(arguments.model, name) for name in names}, arguments.rounds, "fine-tune")
 
 

@@ -92,15 +92,16 @@ def worded(error, kind, where):
     """One pydantic error as a sentence: what is wrong, the value, the remedy."""
     name = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        known = ", ".join(kind.model_fields) or "none"
-        return (
-            f"{where} has no setting {name!r}; it has {known}" if len(error["loc"]) == 1 else f"{where} has no {name!r}"
-        )
+        if len(error["loc"]) > 1:
+            return f"{where} has no setting {name!r}; take it out"
+        return f"{where} has no setting {name!r}; it has {', '.join(kind.model_fields) or 'none'}"
     if error["type"] == "missing":
         return f"{where} needs a setting {name!r}; add it"
     if error["type"] == "value_error":
         return f"{where}: {error['ctx']['error']}"
-    remedy = REMEDIES.get(error["type"], error["msg"]).format(**error.get("ctx", {}))
+    remedy = error["msg"]
+    if error["type"] in REMEDIES:
+        remedy = REMEDIES[error["type"]].format(**error.get("ctx", {}))
     return f"{where}: {name} is {error['input']!r}; {remedy}"
 
 
@@ -108,7 +109,7 @@ def parse_yaml(text, where):
     """The value that a YAML 1.2 text holds: `1e-5` is a number, `010` is ten, `1:30` is text."""
     try:
         return YAML(typ="safe", pure=True).load(text)
-    except (YAMLError, ValueError, RecursionError) as error:
+    except (YAMLError, ValueError, LookupError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]  # YAML's messages draw over several lines
         raise CliperaseError(f"{where} is not YAML ({reason}); check its brackets and quotes") from None
 

@@ -19,7 +19,6 @@ from tqdm import tqdm
 from cliperase.data.pairs import load_pairs
 from cliperase.errors import CliperaseError, reason_of
 from cliperase.memory import reset_peak
-from cliperase.methods import REFERENCES
 from cliperase.metrics.encode import encode_images, encode_texts
 from cliperase.metrics.tasks import PROMPT
 from cliperase.models import load_model
@@ -28,7 +27,7 @@ from cliperase.models.text_encoder import check_tokenizer, to_transformers
 from cliperase.settings import Settings, checked, section
 from paper.experiments import configured
 from paper.pretraining import fix_threads
-from paper.results import COLUMNS, rows_of
+from paper.results import COLUMNS, REFERENCES, rows_of
 from paper.runs import Bench, Run
 
 SHAPE = {  # what must agree between a pipeline's text encoder and the CLIP that replaces it

@@ -21,13 +21,13 @@ from cliperase.data.rules import class_mask, forget_mask
 from cliperase.errors import CliperaseError
 from cliperase.features import Features, Original
 from cliperase.memory import reset_peak
-from cliperase.methods import METHODS, REFERENCES
+from cliperase.methods import method_names
 from cliperase.metrics.tasks import task_of
 from cliperase.models import load_model
 from cliperase.models.base import ImageTextModel, pick_device
 from cliperase.unlearning import Recipe
 from cliperase.unlearning import Run as Unlearning
-from paper.results import COLUMNS, rows_of
+from paper.results import COLUMNS, REFERENCES, rows_of
 
 FEATURES = Path("artifacts/features")  # of original models, by content; may be deleted at any time
 MOST_WORKERS = 8  # each holds the data and a model, about 1 GB
@@ -166,10 +166,10 @@ def check_runs(runs):
     if not runs:
         raise CliperaseError("no run in this experiment; name concepts, rows and seeds in the parameters")
     for run in runs:
-        if run.method in METHODS:
+        if run.method in method_names():
             recipe_of(run)
         elif run.method not in REFERENCES:
-            known = ", ".join([*REFERENCES, *METHODS])
+            known = ", ".join([*REFERENCES, *method_names()])
             raise CliperaseError(f"method {run.method!r} unknown; choose one of {known}")
 
 

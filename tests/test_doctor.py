@@ -8,7 +8,7 @@ from cliperase import doctor
 from cliperase.cli import main
 from cliperase.data.pairs import load_pairs
 from cliperase.doctor import examine, first_rows
-from cliperase.methods import ENMN
+from cliperase.methods.enmn import ENMN
 from paper.__main__ import main as pipeline
 
 SETTINGS = {"steps": 8, "learning_rate": 1e-3, "forget_batch": 2, "retain_batch": 4, "evaluate_every": 4}
