@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from cliperase.checkpoints import remove_checkpoint
-from cliperase.data import load_split, load_training
+from cliperase.data.source import load_split, load_training
 from cliperase.files import check_writable, whole_file
 from cliperase.metrics.tasks import task_of
 from cliperase.models import load_model
@@ -40,7 +40,7 @@ def unlearn(model, data, rule, method="CLIPErase", settings=None, seed=0, output
     report = {
         "method": method,
         "rule": rule,
-        "rows": training.rows(),
+        "rows": training.rows,
         "settings": {**(settings or {}), "seed": seed},
         "validation_before": before,
         "log": history.log,

@@ -9,9 +9,8 @@ from pathlib import Path
 import torch
 from packaging.requirements import Requirement
 
-from cliperase.data.pairs import load_pairs
-from cliperase.data.rules import forget_mask
-from cliperase.data.shards import MOST_FORGET, Stream, is_sharded, load_forget, load_shards, shards_of
+from cliperase.data.shards import MOST_FORGET, is_sharded, shards_of
+from cliperase.data.source import load_split, load_training
 from cliperase.errors import CliperaseError
 from cliperase.files import check_writable
 from cliperase.memory import peak_megabytes, reset_peak
@@ -91,7 +90,7 @@ class Examination:
     def __init__(self, model, data, rule, method, settings, output):
         self.source, self.data, self.rule = model, data, rule
         self.method, self.settings, self.output = method, settings, output
-        self.recipe = self.model = self.validation = self.forgotten = self.training = self.mask = None
+        self.recipe = self.model = self.validation = self.forgotten = self.training = None
 
     def look_at_method(self):
         self.recipe = Recipe.of(self.method, self.settings)
@@ -107,35 +106,24 @@ class Examination:
         return f"{self.source}, {millions:.1f} million weights, images of {self.model.image_size} pixels"
 
     def look_at_data(self):
+        recipe, size = self.recipe, self.model.image_size if self.model else SMALL
+        allowed = recipe.training.broken_percent if recipe else 100.0
         if is_sharded(self.data):
-            return self.look_at_shards()
-        training, validation = load_pairs(self.data, "train"), load_pairs(self.data, "validation")
-        mask, forgotten = forget_mask(training, self.rule), forget_mask(validation, self.rule)
-        self.training, self.mask, self.validation, self.forgotten = training, mask, validation, forgotten
-        return (
-            f"{self.data}: to forget {mask.sum()} of {len(training)} training rows and {forgotten.sum()} of "
-            f"{len(validation)} validation rows"
-        )
-
-    def look_at_shards(self):
-        size, count = self.image_size(), len(shards_of(self.data, "train"))
-        allowed = self.recipe.training.broken_percent if self.recipe else 100.0
-        self.validation, self.forgotten = load_shards(self.data, "validation", self.rule, size, allowed)
-        found = f"to forget {self.forgotten.sum()} of {len(self.validation)} validation rows"
-        return f"{self.data}: {count} training shards; {found}"
-
-    def image_size(self):
-        return self.model.image_size if self.model else SMALL
+            found = f"{len(shards_of(self.data, 'train'))} training shards"
+        else:
+            self.training = load_training(self.data, self.rule, size, recipe and recipe.training)
+            found = f"{self.training.mask.sum()} of {len(self.training.mask)} training rows"
+        self.validation, self.forgotten = load_split(self.data, "validation", self.rule, size, allowed)
+        return f"{self.data}: to forget {found}, {self.forgotten.sum()} of {len(self.validation)} validation rows"
 
     def first_rows(self):
         """(forget, retain): rows enough for the steps that are measured."""
-        settings = self.recipe.training
-        if self.training is not None:
-            forget = first_rows(self.training, self.mask, MEASURED * settings.forget_batch)
-            return forget, first_rows(self.training, ~self.mask, MEASURED * settings.retain_batch)
-        about = (self.data, self.rule, self.image_size())
-        forget = load_forget(*about, settings.broken_percent, most=MEASURED * settings.forget_batch)
-        return forget, Stream(*about, settings.retain_batch, settings.seed, settings.lanes, settings.broken_percent)
+        settings, training = self.recipe.training, self.training
+        most = MEASURED * settings.forget_batch
+        if training is None:
+            training = load_training(self.data, self.rule, self.model.image_size, settings, most)
+            return training.forget, training.retain
+        return first_rows(training.forget, most), first_rows(training.retain, MEASURED * settings.retain_batch)
 
 
 def bytes_of(model):
@@ -164,11 +152,14 @@ def cost(examination, runs=1):
     if not recipe.method.takes_steps:
         yield Finding("time", f"{encoding * 1e3:.1f} ms to encode a row; {recipe.name} takes no steps")
         return
-    rows, preparing = MOST_FORGET if streamed else len(examination.training), 0.0  # the original is asked of so many
+    rows, preparing = (
+        MOST_FORGET if streamed else len(examination.training.pairs),
+        0.0,
+    )  # the original is asked of so many
     if recipe.method.replaces_data:
         texts, start = len(forget.texts_used()) + len(retain.texts_used()), time.perf_counter()
         recipe.method.prepare(model, forget, retain, settings.seed)
-        preparing = (time.perf_counter() - start) * len(examination.training.texts_used()) / texts  # by the texts
+        preparing = (time.perf_counter() - start) * len(examination.training.pairs.texts_used()) / texts  # by the texts
         original, rows = None, 0
     run = Run(model, recipe, forget, retain, validation, examination.forgotten, original, progress=False)
     seconds_of(run, WARM_UP)
@@ -182,13 +173,13 @@ def cost(examination, runs=1):
     said = f"{peak_megabytes() / 1024:.1f} GB at the peak of {MEASURED} steps, and up to "
     said += f"{KEPT * bytes_of(model) / 2**30:.2f} GB for the best weights and a checkpoint"
     if settings.resident and not streamed:
-        said += f", {examination.training.images.numel() / 2**30:.2f} GB for resident images"
+        said += f", {examination.training.pairs.images.numel() / 2**30:.2f} GB for resident images"
     yield Finding("memory", said)
 
 
-def first_rows(pairs, mask, count):
-    """The first `count` of the rows under `mask`, with no captions but theirs."""
-    few = pairs.select(mask & (mask.cumsum(dim=0) <= count))
+def first_rows(pairs, count):
+    """The first `count` rows, with no captions but theirs."""
+    few = pairs.select(torch.arange(len(pairs)) < count)
     used, text_ids = few.text_ids.unique(return_inverse=True)
     return replace(few, texts=[few.texts[i] for i in used.tolist()], text_ids=text_ids)
 

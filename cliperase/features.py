@@ -3,13 +3,10 @@
 import copy
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
-from cliperase.files import whole_file
+from cliperase.cache import kept
 from cliperase.metrics.encode import encode_images, encode_texts
 from cliperase.parallel import gather
 
@@ -27,16 +24,13 @@ class Features:
 
     @classmethod
     def kept(cls, model, pairs, folder):
-        """As `of`, kept in `folder` under a name made of the weights and the rows, and memory-mapped from there."""
-        path = Path(folder) / f"{fingerprint(model, pairs)}.safetensors"
-        try:
-            tensors = load_file(path)
-            return cls(tensors["image"], tensors["text"])
-        except (OSError, SafetensorError):  # not there yet, or a run died while writing
+        """As `of`, kept in `folder`: one file for equal weights, preprocessing, rows and captions."""
+
+        def compute():
             features = cls.of(model, pairs)
-        with whole_file(path) as partial:
-            save_file({"image": features.image, "text": features.text}, partial)
-        return features
+            return {"image": features.image, "text": features.text}
+
+        return cls(**kept(folder, "features", [fingerprint(model, pairs)], compute))
 
     def select(self, mask):
         return Features(self.image[mask], self.text)

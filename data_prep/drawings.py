@@ -7,7 +7,6 @@ which drawing belongs to which class.
 
 import argparse
 import importlib.util
-import io
 import json
 import multiprocessing
 import os
@@ -220,12 +219,6 @@ def render_plain(drawing, size, rng):
     image = plain_image(size, background)
     paste_drawing(image, drawing, foreground, (0, 0, size), (0.8, 1.0), rng, turn=10)
     return np.asarray(image)
-
-
-def encode_png(array):
-    buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, "PNG")
-    return {"bytes": buffer.getvalue(), "path": None}
 
 
 def image_stream(seed, data_set, split, index):

@@ -10,18 +10,17 @@ that also stands in another split, or twice, is left out: CIFAR-100 has a few of
 
 import argparse
 import hashlib
-import io
 import re
 import sys
 from pathlib import Path
 
 import datasets
 import numpy as np
-from PIL import Image, ImageOps
 
 from cliperase.cli import quiet_libraries
 from cliperase.data.pairs import read_table, write_split
-from cliperase.errors import CliperaseError, reason_of
+from cliperase.data.pictures import resized
+from cliperase.errors import CliperaseError
 from cliperase.metrics.tasks import PROMPT
 
 ROW = "row of the source"  # a column that messages name it by, until the split is written
@@ -129,22 +128,11 @@ def hold_out(table, count, seed):
     return table.select(sorted(order[count:])), table.select(sorted(order[:count]))
 
 
-def resized(row, size):
-    """A row of the schema with its picture cut to the middle square and made `size` pixels wide."""
-    picture = ImageOps.fit(Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB"), (size, size), Image.BICUBIC)
-    encoded = io.BytesIO()
-    picture.save(encoded, "PNG")
-    return {"image": {"bytes": encoded.getvalue(), "path": None}}
-
-
 def resized_rows(table, split, size):
-    """The split with `resized` pictures; one that is none is named."""
+    """The split, each picture cut to its middle square and made `size` pixels wide; one that is none is named."""
 
     def one(row):
-        try:
-            return resized(row, size)
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
-            raise CliperaseError(f"{row[ROW]} holds no picture ({reason_of(error)}); leave it out") from None
+        return {"image": resized(row["image"]["bytes"], size, row[ROW])}
 
     return table.map(one, desc=f"resize {split}")
 

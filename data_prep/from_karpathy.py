@@ -10,11 +10,10 @@ import json
 from pathlib import Path
 
 import datasets
-from from_hub import resized
-from PIL import Image
 from tqdm import tqdm
 
 from cliperase.data.pairs import SHARD_NAME, features_schema, write_split
+from cliperase.data.pictures import resized
 from cliperase.errors import CliperaseError, end_in_one_line, reason_of
 from cliperase.files import check_writable
 
@@ -56,11 +55,8 @@ def check_images(rows, folder):
 def read_rows(rows, folder, size):
     """One split as rows of the schema."""
     for name, captions in tqdm(rows, desc="read"):
-        try:
-            picture = resized({"image": {"bytes": (folder / name).read_bytes()}}, size)
-        except (OSError, Image.DecompressionBombError) as error:
-            raise CliperaseError(f"image {folder / name} cannot be read ({reason_of(error)}); copy it again") from None
-        yield {**picture, "captions": captions, "source": folder.name}
+        picture = resized(folder / name, size, f"image {folder / name}")
+        yield {"image": picture, "captions": captions, "source": folder.name}
 
 
 def main(arguments=None):

@@ -13,7 +13,6 @@ from datasets import Dataset
 from drawings import (
     all_drawings,
     draw_all,
-    encode_png,
     image_stream,
     named_colour,
     noun_phrase,
@@ -24,6 +23,7 @@ from drawings import (
 )
 
 from cliperase.data.pairs import features_schema, write_split
+from cliperase.data.pictures import as_png
 from cliperase.errors import end_in_one_line
 
 
@@ -63,7 +63,7 @@ def render_split(pools, split, count, size, seed):
     def make_row(index):
         pair = make_pair(pools, size, image_stream(seed, "icon_pairs", split, index))
         caption = caption_of(pair.name, pair.colour, pair.background)
-        return {"image": encode_png(pair.image), "captions": [caption], "source": pair.source}
+        return {"image": as_png(pair.image), "captions": [caption], "source": pair.source}
 
     return Dataset.from_list(draw_all(make_row, count, f"render {split}"), features=features_schema(None))
 

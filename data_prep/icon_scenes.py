@@ -14,7 +14,6 @@ from drawings import (
     add_noise,
     all_drawings,
     draw_all,
-    encode_png,
     image_stream,
     named_colour,
     noun_phrase,
@@ -26,6 +25,7 @@ from drawings import (
 )
 
 from cliperase.data.pairs import features_schema, write_split
+from cliperase.data.pictures import as_png
 from cliperase.errors import end_in_one_line
 
 SHARES = (0.6, 0.95)  # an object's side as a share of its cell
@@ -94,7 +94,7 @@ def render_split(pools, split, count, size, seed):
         rng = image_stream(seed, "icon_scenes", split, index)
         scene = make_scene(pools, size, rng)
         source = "+".join(thing.source for thing in scene.things)
-        return {"image": encode_png(scene.image), "captions": captions_of(scene.things, rng), "source": source}
+        return {"image": as_png(scene.image), "captions": captions_of(scene.things, rng), "source": source}
 
     return Dataset.from_list(draw_all(make_row, count, f"render {split}"), features=features_schema(None))
 

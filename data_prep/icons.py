@@ -13,7 +13,6 @@ from datasets import Dataset
 from drawings import (
     all_drawings,
     draw_all,
-    encode_png,
     random_colours,
     read_arguments,
     read_table,
@@ -22,6 +21,7 @@ from drawings import (
 )
 
 from cliperase.data.pairs import features_schema, write_split
+from cliperase.data.pictures import as_png
 from cliperase.errors import CliperaseError, end_in_one_line
 
 
@@ -38,7 +38,7 @@ def render_split(table, split, per_class, families, templates, size, seed, plain
         drawing = pool[rng.integers(len(pool))]
         image = render_plain(drawing, size, rng) if plain else render(drawing, *random_colours(rng), size, rng)
         captions = [template.format(name) for template in templates]
-        return {"image": encode_png(image), "captions": captions, "label": label, "source": drawing.source}
+        return {"image": as_png(image), "captions": captions, "label": label, "source": drawing.source}
 
     rows = draw_all(make_row, len(wanted), f"render {split}")
     order = np.random.default_rng([seed, split_number]).permutation(len(rows))

@@ -1,10 +1,15 @@
 """Adding a method, a data set, a model family, an experiment: one file and one line each."""
 
 import importlib
+import subprocess
+import sys
 import textwrap
 
+import numpy as np
 import pytest
 import torch
+from conftest import CLASSES
+from PIL import Image
 
 from cliperase import models
 from cliperase.api import evaluate, unlearn
@@ -126,3 +131,38 @@ def test_a_method(model_folder, data_folder, tmp_path, monkeypatch):
     assert report["validation_before"]["forget_cosine"] - entry["validation"]["forget_cosine"] > 0.1
     with pytest.raises(CliperaseError, match="hinge: margin is 2; give at most 1"):
         unlearn(model_folder, data_folder, {"concept": "apple"}, "hinge", {**settings, "margin": 2})
+
+
+DATA_SET = '''
+"""Pictures in folders, <split>/<class>/…, become the schema: python folders.py SOURCE OUTPUT"""
+import sys
+from pathlib import Path
+from datasets import Dataset
+from cliperase.data.pairs import features_schema, write_split
+from cliperase.data.pictures import resized
+
+source, output = map(Path, sys.argv[1:])
+names = sorted(folder.name for folder in (source / "train").iterdir())
+
+def row(path):
+    picture, name = resized(path, 32, path), path.parent.name
+    return {"image": picture, "captions": [f"a photo of a {name}"], "label": names.index(name), "source": "folders"}
+
+for split in ("train", "validation", "test"):
+    rows = [row(path) for path in sorted((source / split).glob("*/*"))]
+    write_split(Dataset.from_list(rows, features=features_schema(names)), output, split)
+'''
+
+
+def test_a_data_set(model_folder, tmp_path):
+    """Pictures of another size and format, by split and class; a script of a few lines; the call that measures."""
+    for split in ("train", "validation", "test"):
+        for name, colour in CLASSES.items():
+            (tmp_path / "pictures" / split / name).mkdir(parents=True)
+            for number in range(2):
+                pixels = np.full((40, 48, 3), colour, np.uint8) + np.uint8(number)
+                Image.fromarray(pixels).save(tmp_path / "pictures" / split / name / f"{number}.jpg")
+    script, output = tmp_path / "folders.py", tmp_path / "data"
+    script.write_text(DATA_SET)
+    subprocess.run([sys.executable, script, tmp_path / "pictures", output], check=True)
+    assert set(evaluate(model_folder, output, {"concept": "apple"})) >= {"forget_accuracy", "retain_accuracy"}

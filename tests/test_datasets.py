@@ -12,7 +12,6 @@ from datasets import ClassLabel, Dataset, Features, Value
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from safetensors import SafetensorError
 
 from cliperase.data.pairs import features_schema, load_pairs, write_split
 from cliperase.data.rules import forget_mask
@@ -204,29 +203,3 @@ def test_rules_of_the_wrong_kind(training, rule):
 
 def test_a_rule_may_match_nothing_where_that_is_allowed(training):
     assert not forget_mask(training, {"rows": ["none"]}, required=False).any()
-
-
-def test_decoded_pictures_are_kept_and_a_broken_file_of_them_is_made_again(data_folder, tmp_path, monkeypatch):
-    plain = load_pairs(data_folder, "train")
-    monkeypatch.setattr("cliperase.data.pairs.datasets.config.HF_DATASETS_CACHE", tmp_path)
-    monkeypatch.setattr("cliperase.data.pairs.WORTH_A_FILE", 1)
-    assert torch.equal(load_pairs(data_folder, "train").images, plain.images)
-    (kept,) = (tmp_path / "cliperase-images").glob("*.safetensors")
-    with monkeypatch.context() as patch:
-        patch.setattr("cliperase.data.pairs.decode_images", None)  # it is read, not decoded
-        assert torch.equal(load_pairs(data_folder, "train").images, plain.images)
-    kept.write_bytes(kept.read_bytes()[:100])
-    assert torch.equal(load_pairs(data_folder, "train").images, plain.images)
-    assert not torch.equal(load_pairs(data_folder, "test").images, plain.images[:16])
-    assert len(list(kept.parent.iterdir())) == 2
-
-
-def test_where_the_cache_is_full_pictures_are_read_all_the_same(data_folder, tmp_path, monkeypatch):
-    def no_space(tensors, path):
-        raise SafetensorError("I/O error: No space left on device")
-
-    monkeypatch.setattr("cliperase.data.pairs.datasets.config.HF_DATASETS_CACHE", tmp_path)
-    monkeypatch.setattr("cliperase.data.pairs.WORTH_A_FILE", 1)
-    monkeypatch.setattr("cliperase.data.pairs.save_file", no_space)
-    assert len(load_pairs(data_folder, "train")) == 32
-    assert not list(tmp_path.glob("**/*.safetensors"))

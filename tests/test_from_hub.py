@@ -157,7 +157,7 @@ def test_a_broken_picture_is_named_and_nothing_is_written(captioned, tmp_path, c
     write(captioned, "train", rows, features)  # the first is in the test split, and left out
     command = ["--source", str(captioned), "--captions", "caption", "--size", "4", "--output", str(tmp_path / "out")]
     assert main(command) == 2
-    assert "row 2 of 'train' holds no picture (" in capsys.readouterr().err
+    assert "row 2 of 'train' cannot be read (" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -10,7 +10,7 @@ import tarfile
 import pytest
 import torch
 from conftest import CLASSES, write_shard
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cliperase.api import evaluate, unlearn
@@ -120,6 +120,7 @@ def test_broken_samples_are_counted_and_left_out(tmp_path, monkeypatch):
         read(stream, 28)
 
 
+@settings(max_examples=20)
 @given(cut=st.integers(0, 60))
 def test_a_resumed_stream_has_counted_the_same(cut, tmp_path_factory):
     folder = broken_shards(tmp_path_factory.mktemp("broken"))

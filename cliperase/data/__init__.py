@@ -1,5 +1,6 @@
-"""Pictures and captions, from wherever they come, as rows to forget and rows to retain."""
+"""What a user's pictures and captions come as, and what is made of them: a `PairSet`, or a stream.
 
-from cliperase.data.source import TrainingData, load_split, load_training
-
-__all__ = ["TrainingData", "load_split", "load_training"]
+`source.load_split` and `source.load_training` are the way in, whatever the data come as. `pairs` holds the schema and
+the sets in memory, `shards` those that are streamed, `rules` what is to be forgotten of them, `sampling` which rows a
+step draws. Nothing is imported here, because `datasets` and `webdataset` take seconds.
+"""

@@ -1,26 +1,22 @@
-"""One schema for every data set, forget rules, manifests, and the samplers of the training loop.
+"""One schema for every data set, and a split of it in memory, a `PairSet`.
 
 Schema (Hugging Face `datasets` features in parquet, files named `<split>-*.parquet`):
 `image: Image`, `captions: List[str]`, `label: ClassLabel` (where there are classes), `source: str`.
 """
 
-import contextlib
 import hashlib
-import io
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import datasets
 import numpy as np
 import torch
-from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
+from cliperase.cache import kept
+from cliperase.data import pictures
 from cliperase.errors import CliperaseError, reason_of
 from cliperase.files import whole_file
 
-WORTH_A_FILE, TOO_LARGE = 3_000_000, 2_000_000_000  # bytes of a split's decoded pictures
 SHARD_NAME = "{split}-00000-of-00001.parquet"
 
 
@@ -105,11 +101,11 @@ def load_pairs(source, split):
     if missing:
         raise CliperaseError(
             f"data {str(source)!r} lacks the column {sorted(missing)[0]!r} (it has {table.column_names}); "
-            "bring it into the schema of cliperase.datasets first"
+            "bring it into the schema of cliperase.data.pairs first"
         )
     try:
         return decode_pairs(check_columns(table, source))
-    except (OSError, ValueError, Image.DecompressionBombError) as error:  # a picture that is none
+    except ValueError as error:  # a picture that is none
         raise CliperaseError(f"data {str(source)!r}, split {split!r}: a row cannot be read ({error})") from None
 
 
@@ -153,7 +149,7 @@ def decode_pairs(table):
     text_ids = [[number[row[k % len(row)]] for k in range(most)] for row in captions]
     has_labels = "label" in table.column_names
     return PairSet(
-        images=kept_images(encoded, row_hashes),
+        images=decoded_images(encoded, row_hashes),
         texts=texts,
         text_ids=torch.tensor(text_ids),
         labels=torch.tensor(columns["label"].to_pylist()) if has_labels else None,
@@ -163,22 +159,19 @@ def decode_pairs(table):
     )
 
 
-def kept_images(encoded, row_hashes):
-    """`decode_images`, kept beside what `datasets` keeps: every stage and every worker reads the same pictures."""
-    name = hashlib.sha256("".join(row_hashes).encode()).hexdigest()[:24]
-    path = Path(datasets.config.HF_DATASETS_CACHE) / "cliperase-images" / f"{name}.safetensors"
-    with contextlib.suppress(OSError, SafetensorError):  # not there, or not whole
-        return load_file(path)["images"]
-    images = decode_images(encoded)
-    if WORTH_A_FILE <= images.numel() <= TOO_LARGE:
-        with contextlib.suppress(CliperaseError), whole_file(path) as partial:  # a cache that cannot be written
-            save_file({"images": images}, partial)
-    return images
+def decoded_images(encoded, row_hashes):
+    """(N, 3, H, W) uint8 of N picture files; every stage and every worker reads the same ones, so they are kept."""
+    folder = Path(datasets.config.HF_DATASETS_CACHE) / "cliperase-images"
+
+    def compute():
+        return {"images": decode_images(encoded)}
+
+    return kept(folder, f"pictures {pictures.VERSION}", row_hashes, compute)["images"]
 
 
 def decode_images(encoded):
     """Pictures as files of one size -> (N, 3, H, W) uint8."""
-    decoded = [np.asarray(Image.open(io.BytesIO(one)).convert("RGB")) for one in encoded]
+    decoded = [np.asarray(pictures.read_picture(one)) for one in encoded]
     sizes = {array.shape[:2] for array in decoded}
     if len(sizes) > 1:
         raise CliperaseError(f"images of {len(sizes)} sizes, such as {min(sizes)} and {max(sizes)}; make them one size")

@@ -6,30 +6,25 @@ before it validation, and training reads all others.
 """
 
 import hashlib
-import io
 import random
-import re
-import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from webdataset.filters import shuffle
-from webdataset.tariterators import group_by_keys
 
 from cliperase.data.pairs import PairSet
+from cliperase.data.pictures import UnreadablePicture, pixels_of, read_picture
 from cliperase.data.rules import caption_pattern
+from cliperase.data.tars import samples_of
 from cliperase.errors import CliperaseError
 from cliperase.parallel import gather_objects, processes, share
 
 PICTURES, CAPTION = ("jpg", "jpeg", "png", "webp"), "txt"
 WAITING = 500  # samples of a lane, still encoded, that the next one is drawn from
 MOST_FORGET, MOST_RETAIN = 5000, 2000  # rows that are held in memory, for training to forget and to validate
-END = 1024  # empty bytes
-ABOUT_THE_SHARD = r"__[^/]*__($|/)"  # names that webdataset keeps for what is no sample
 FEWEST = 1000  # of fewer samples as many may be broken as of these
 
 
@@ -49,48 +44,6 @@ def shards_of(folder, split):
     if split not in parts:
         raise CliperaseError(f"split {split!r} of the shards in {folder} unknown; choose one of {', '.join(parts)}")
     return parts[split]
-
-
-def samples_of(shards):
-    """The samples of shards, in order: each a dict of bytes by suffix, with `__key__` and `__url__`."""
-    for shard in shards:
-        try:
-            check_end(shard)
-            yield from group_by_keys(members_of(shard))
-        except (OSError, tarfile.TarError, EOFError, ValueError) as error:
-            reason = next((one for one in error.args if isinstance(one, str)), type(error).__name__)
-            raise unreadable(shard, reason.split(" @ ")[0]) from None
-
-
-def members_of(shard):
-    """The files of a shard, in order, as webdataset groups them to samples.
-
-    tarfile takes a damaged header for the end, without a word; behind the true end there is nothing but empty blocks.
-    """
-    with tarfile.open(shard, "r:") as tar:
-        for member in tar:
-            tar.members = []  # else it keeps all of them
-            if member.isfile() and not re.match(ABOUT_THE_SHARD, member.name):
-                yield {"fname": member.name, "data": tar.extractfile(member).read(), "__url__": str(shard)}
-        tar.fileobj.seek(tar.offset)
-        while rest := tar.fileobj.read(2**20):
-            if any(rest):
-                raise tarfile.ReadError(f"it is damaged at byte {tar.offset}")
-
-
-def check_end(shard):
-    """tarfile takes a file that is cut between two members for a whole one; a whole one ends in two empty blocks.
-
-    They also tell a plain tar from a compressed one, which is not read.
-    """
-    with open(shard, "rb") as file:
-        file.seek(max(0, shard.stat().st_size - END))
-        if file.read() != bytes(END):
-            raise tarfile.ReadError("it is cut off, or compressed")
-
-
-def unreadable(shard, reason):
-    return CliperaseError(f"shard {shard} cannot be read to its end ({reason}); fetch it again or take it away")
 
 
 class Decoder:
@@ -113,11 +66,9 @@ class Decoder:
     def picture(self, sample):
         """(3, size, size) uint8, the middle square, or None, counted as broken."""
         try:
-            image = Image.open(io.BytesIO(encoded_picture(sample))).convert("RGB")
-            pixels = np.asarray(ImageOps.fit(image, (self.size, self.size), Image.BICUBIC))
-        except Exception:  # every image format has exceptions of its own
+            return pixels_of(read_picture(encoded_picture(sample), self.size))
+        except UnreadablePicture:
             return self.give_up(sample, "no picture that can be decoded")
-        return torch.from_numpy(pixels.copy()).permute(2, 0, 1)
 
     def give_up(self, sample, lacks):
         self.broken += 1
@@ -134,7 +85,7 @@ def encoded_picture(sample):
     for suffix in PICTURES:
         if suffix in sample:
             return sample[suffix]
-    raise ValueError("no picture")
+    raise UnreadablePicture("no picture")
 
 
 def collect(shards, pattern, decoder, most_matching, most_others):

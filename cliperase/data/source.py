@@ -1,46 +1,96 @@
-"""Where rows come from: a data set that memory holds, or shards that are streamed. Callers need not know which."""
+"""What a source of pairs is: parquet files of the schema, in a folder or on the hub, or a folder of shards.
 
-from collections.abc import Callable
+Only this module asks. What it gives has the same form for both.
+"""
+
 from dataclasses import dataclass
 
 import torch
 
 from cliperase.data.pairs import PairSet, load_pairs
 from cliperase.data.rules import forget_mask
-from cliperase.data.shards import Stream, is_sharded, load_forget, load_shards
+from cliperase.data.shards import MOST_FORGET, Stream, is_sharded, load_forget, load_shards
 from cliperase.errors import CliperaseError
 
 
 @dataclass(frozen=True)
-class TrainingData:
-    """What a run trains on. `rows()` counts both sets for the report."""
+class Training:
+    """The rows that a run learns from: `forget`, held in memory, and `retain`, held in memory or streamed.
+
+    `pairs` and `mask` (N,) bool: all rows, and which of them are to be forgotten; None where they are streamed.
+    """
 
     forget: PairSet
     retain: PairSet | Stream
-    rows: Callable
+    pairs: PairSet | None = None
+    mask: torch.Tensor | None = None
+
+    @classmethod
+    def of(cls, pairs, mask):
+        """Those of a set in memory."""
+        return cls(pairs.select(mask), pairs.select(~mask), pairs, mask)
+
+    @property
+    def streamed(self):
+        return self.pairs is None
+
+    @property
+    def rows(self):
+        """How many rows there are of each kind, for the report. With several processes all of them ask together."""
+        if self.streamed:
+            return {"forget": len(self.forget), "retain": "streamed", "broken": self.retain.broken()}
+        return {"forget": len(self.forget), "retain": len(self.retain)}
 
 
 def load_split(source, split, rule, image_size, broken_percent=100.0):
-    """(`PairSet`, forget mask (N,) bool) of a split that is measured; of shards as many samples may be broken."""
-    if is_sharded(source):
+    """(`PairSet`, (N,) bool: the rows that `rule` forgets) of a split that is measured.
+
+    `rule`: None forgets nothing; shards need one, because they are held in memory by what it matches. `image_size`:
+    pixels a side, to which the pictures of shards are cut. `broken_percent` of the samples may be unreadable.
+    """
+    return open_source(source).load_split(split, rule, image_size, broken_percent)
+
+
+def load_training(source, rule, image_size, settings, most_forget=MOST_FORGET):
+    """The `Training` rows under `rule`. `settings`: `TrainSettings`. Of shards at most `most_forget` rows are held."""
+    return open_source(source).load_training(rule, image_size, settings, most_forget)
+
+
+def open_source(source):
+    return Shards(source) if is_sharded(source) else Tables(source)
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Parquet files of the schema: `source` is their folder, or a name on the hub."""
+
+    source: str
+
+    def load_split(self, split, rule, image_size, broken_percent):
+        pairs = load_pairs(self.source, split)
+        return pairs, torch.zeros(len(pairs), dtype=torch.bool) if rule is None else forget_mask(pairs, rule)
+
+    def load_training(self, rule, image_size, settings, most_forget):
+        pairs = load_pairs(self.source, "train")
+        return Training.of(pairs, forget_mask(pairs, rule))
+
+
+@dataclass(frozen=True)
+class Shards:
+    """Tar files of samples in the folder `source`."""
+
+    source: str
+
+    def load_split(self, split, rule, image_size, broken_percent):
         if rule is None:
-            raise CliperaseError(f"shards in {source} are measured by a rule; give --forget CONCEPT or --rule '{{…}}'")
-        return load_shards(source, split, rule, image_size, broken_percent)
-    pairs = load_pairs(source, split)
-    return pairs, torch.zeros(len(pairs), dtype=torch.bool) if rule is None else forget_mask(pairs, rule)
+            raise CliperaseError(
+                f"shards in {self.source} are measured by a rule; give --forget CONCEPT or --rule '{{…}}'"
+            )
+        return load_shards(self.source, split, rule, image_size, broken_percent)
 
-
-def load_training(source, rule, image_size, settings):
-    """The `TrainingData` of a run; `settings` are its `TrainSettings`."""
-    if is_sharded(source):
-        forget = load_forget(source, rule, image_size, settings.broken_percent)
+    def load_training(self, rule, image_size, settings, most_forget):
+        forget = load_forget(self.source, rule, image_size, settings.broken_percent, most_forget)
         retain = Stream(
-            source, rule, image_size, settings.retain_batch, settings.seed, settings.lanes, settings.broken_percent
+            self.source, rule, image_size, settings.retain_batch, settings.seed, settings.lanes, settings.broken_percent
         )
-        return TrainingData(
-            forget, retain, lambda: {"forget": len(forget), "retain": "streamed", "broken": retain.broken()}
-        )
-    pairs = load_pairs(source, "train")
-    mask = forget_mask(pairs, rule)
-    forget, retain = pairs.select(mask), pairs.select(~mask)
-    return TrainingData(forget, retain, lambda: {"forget": len(forget), "retain": len(retain)})
+        return Training(forget, retain)
