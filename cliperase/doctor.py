@@ -109,12 +109,12 @@ class Examination:
         recipe, size = self.recipe, self.model.image_size if self.model else SMALL
         allowed = recipe.training.broken_percent if recipe else 100.0
         if is_sharded(self.data):
-            found = f"{len(shards_of(self.data, 'train'))} training shards"
+            found = f"{len(shards_of(self.data, 'train'))} training shards; to forget"
         else:
             self.training = load_training(self.data, self.rule, size, recipe and recipe.training)
-            found = f"{self.training.mask.sum()} of {len(self.training.mask)} training rows"
+            found = f"to forget {self.training.mask.sum()} of {len(self.training.mask)} training rows and"
         self.validation, self.forgotten = load_split(self.data, "validation", self.rule, size, allowed)
-        return f"{self.data}: to forget {found}, {self.forgotten.sum()} of {len(self.validation)} validation rows"
+        return f"{self.data}: {found} {self.forgotten.sum()} of {len(self.validation)} validation rows"
 
     def first_rows(self):
         """(forget, retain): rows enough for the steps that are measured."""
