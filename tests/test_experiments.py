@@ -141,7 +141,7 @@ def test_no_draw_of_ratios_holds_a_concept_of_the_search():
 def test_absent_classes_are_neither_forgotten_nor_kept_nor_selected_on(data_folder, model_folder, monkeypatch):
     seen = []
 
-    monkeypatch.setattr("paper.runs.Unlearning.carry_out", seen.append)
+    monkeypatch.setattr("paper.runs.Unlearning.carry_out", lambda run: seen.append(run))
     bench = Bench.load(ABOUT, data_folder, model_folder, ("validation",))
     run = Run("retention", "CLIPErase", "apple", {"concept": "apple"}, 0, "CLIPErase", training=SMALL, absent=["plum"])
     bench.unlearn(run)
@@ -161,6 +161,7 @@ def test_absent_classes_are_neither_forgotten_nor_kept_nor_selected_on(data_fold
 
 
 def test_features_are_kept_by_content(data_folder, model_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("cliperase.cache.LEAST", 0)
     monkeypatch.setattr("paper.runs.FEATURES", tmp_path)
     first = Bench.load(ABOUT, data_folder, model_folder, ("validation",)).training_features
     (kept,) = tmp_path.iterdir()
