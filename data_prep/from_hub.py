@@ -16,10 +16,11 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+from options import add_decoding, decoding_of
 
 from cliperase.cli import quiet_libraries
 from cliperase.data.pairs import read_table, write_split
-from cliperase.data.pictures import resized
+from cliperase.data.pictures import PLAIN, resized
 from cliperase.errors import CliperaseError
 from cliperase.metrics.tasks import PROMPT
 
@@ -128,19 +129,19 @@ def hold_out(table, count, seed):
     return table.select(sorted(order[count:])), table.select(sorted(order[:count]))
 
 
-def resized_rows(table, split, size):
+def resized_rows(table, split, size, decoding):
     """The split, each picture cut to its middle square and made `size` pixels wide; one that is none is named."""
 
     def one(row):
-        return {"image": resized(row["image"]["bytes"], size, row[ROW])}
+        return {"image": resized(row["image"]["bytes"], size, row[ROW], decoding)}
 
     return table.map(one, desc=f"resize {split}")
 
 
-def convert(source, output, label=None, captions=None, validation=0, seed=0, size=0, local=None):
+def convert(source, output, label=None, captions=None, validation=0, seed=0, size=0, local=None, decoding=PLAIN):
     """Write train, validation and test of the schema to `output`. Without `validation` the source has that split.
 
-    `size`: pixels a side, where the pictures are not to stay as they are.
+    `size`: pixels a side, where the pictures are not to stay as they are; `decoding`: how they then become RGB.
     """
     if bool(label) == bool(captions):
         raise CliperaseError("give --label, a column of classes, or --captions, a column of captions")
@@ -155,7 +156,7 @@ def convert(source, output, label=None, captions=None, validation=0, seed=0, siz
         splits["train"], splits["validation"] = hold_out(splits["train"], validation, seed)
     splits = without_leaks(splits)
     if size:  # all of them before the first is written
-        splits = {split: resized_rows(table, split, size) for split, table in splits.items()}
+        splits = {split: resized_rows(table, split, size, decoding) for split, table in splits.items()}
     for split, table in splits.items():
         table = table.remove_columns(ROW).cast_column("image", datasets.Image())
         write_split(table, Path(output), split)
@@ -174,9 +175,12 @@ def main(arguments=None):
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--size", type=int, default=0, help="pixels a side, if the pictures are to be made smaller")
     parser.add_argument("--local", help="folder with the data sets of the hub, each in a folder of its last name")
+    add_decoding(parser)
     quiet_libraries()
     try:
-        convert(**vars(parser.parse_args(arguments)))
+        given = vars(parser.parse_args(arguments))
+        decoding = decoding_of(given)
+        convert(**given, decoding=decoding)
     except CliperaseError as error:
         print(f"from_hub: {error}", file=sys.stderr)
         return 2

@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 
 import datasets
+from options import add_decoding, decoding_of
 from tqdm import tqdm
 
 from cliperase.data.pairs import SHARD_NAME, features_schema, write_split
@@ -52,10 +53,10 @@ def check_images(rows, folder):
         raise CliperaseError(f"{folder} lacks {len(missing)} of {count} images, the first is {missing[0]}; add them")
 
 
-def read_rows(rows, folder, size):
+def read_rows(rows, folder, size, decoding):
     """One split as rows of the schema."""
     for name, captions in tqdm(rows, desc="read"):
-        picture = resized(folder / name, size, f"image {folder / name}")
+        picture = resized(folder / name, size, f"image {folder / name}", decoding)
         yield {"image": picture, "captions": captions, "source": folder.name}
 
 
@@ -65,13 +66,15 @@ def main(arguments=None):
     parser.add_argument("--images", type=Path, required=True, help="folder of images")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--size", type=int, default=224, help="pixels a side")
+    add_decoding(parser)
     given = parser.parse_args(arguments)
+    decoding = decoding_of(vars(given))
     if given.size < 1:
         raise CliperaseError(f"--size {given.size}: give pixels a side")
     check_writable(given.output / SHARD_NAME)
     rows = read_captions(given.captions)
     check_images(rows, given.images)
-    found = {split: list(read_rows(listed, given.images, given.size)) for split, listed in rows.items()}
+    found = {split: list(read_rows(listed, given.images, given.size, decoding)) for split, listed in rows.items()}
     for split, listed in found.items():
         write_split(datasets.Dataset.from_list(listed, features=features_schema()), given.output, split)
         print(f"{split}: {len(listed)} rows")

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from cliperase.cache import kept
-from cliperase.data import pictures
+from cliperase.data.pictures import PLAIN, VERSION, read_picture
 from cliperase.errors import CliperaseError, reason_of
 from cliperase.files import whole_file
 
@@ -67,6 +67,13 @@ class PairSet:
             sources=[self.sources[i] for i in pick],
         )
 
+    def fingerprint(self):
+        """Equal for equal pictures, captions and labels, in equal order, whatever files they came from."""
+        digest = hashlib.sha256(repr([self.row_hashes, self.texts, self.class_names]).encode())
+        for tensor in (self.images, self.text_ids, *([] if self.labels is None else [self.labels])):
+            digest.update(tensor.contiguous().numpy())
+        return digest.hexdigest()
+
     def texts_used(self, column=0):
         """The distinct captions that stand in one caption column, sorted by first appearance in `texts`."""
         return [self.texts[i] for i in self.text_ids[:, column].unique().tolist()]
@@ -94,8 +101,11 @@ def read_table(source, split):
         ) from None
 
 
-def load_pairs(source, split):
-    """One split as a `PairSet`. `source` is a local folder or a hub name; both hold the schema above."""
+def load_pairs(source, split, decoding=PLAIN):
+    """One split as a `PairSet`. `source` is a local folder or a hub name; both hold the schema above.
+
+    `decoding`: how its pictures become RGB.
+    """
     table = read_table(source, split)
     missing = {"image", "captions"} - set(table.column_names)
     if missing:
@@ -104,7 +114,7 @@ def load_pairs(source, split):
             "bring it into the schema of cliperase.data.pairs first"
         )
     try:
-        return decode_pairs(check_columns(table, source))
+        return decode_pairs(check_columns(table, source), decoding)
     except ValueError as error:  # a picture that is none
         raise CliperaseError(f"data {str(source)!r}, split {split!r}: a row cannot be read ({error})") from None
 
@@ -134,7 +144,7 @@ def check_columns(table, source):
     return table
 
 
-def decode_pairs(table):
+def decode_pairs(table, decoding=PLAIN):
     """A `datasets.Dataset` of the schema -> `PairSet`."""
     columns = table.with_format("arrow")[:]  # whole columns: row by row, `datasets` takes longer than the decoding
     encoded = [row["bytes"] for row in columns["image"].to_pylist()]
@@ -149,7 +159,7 @@ def decode_pairs(table):
     text_ids = [[number[row[k % len(row)]] for k in range(most)] for row in captions]
     has_labels = "label" in table.column_names
     return PairSet(
-        images=decoded_images(encoded, row_hashes),
+        images=decoded_images(encoded, row_hashes, decoding),
         texts=texts,
         text_ids=torch.tensor(text_ids),
         labels=torch.tensor(columns["label"].to_pylist()) if has_labels else None,
@@ -159,19 +169,19 @@ def decode_pairs(table):
     )
 
 
-def decoded_images(encoded, row_hashes):
+def decoded_images(encoded, row_hashes, decoding):
     """(N, 3, H, W) uint8 of N picture files; every stage and every worker reads the same ones, so they are kept."""
     folder = Path(datasets.config.HF_DATASETS_CACHE) / "cliperase-images"
 
     def compute():
-        return {"images": decode_images(encoded)}
+        return {"images": decode_images(encoded, decoding)}
 
-    return kept(folder, f"pictures {pictures.VERSION}", row_hashes, compute)["images"]
+    return kept(folder, f"pictures {VERSION} {decoding}", row_hashes, compute)["images"]
 
 
-def decode_images(encoded):
+def decode_images(encoded, decoding):
     """Pictures as files of one size -> (N, 3, H, W) uint8."""
-    decoded = [np.asarray(pictures.read_picture(one)) for one in encoded]
+    decoded = [np.asarray(read_picture(one, decoding=decoding)) for one in encoded]
     sizes = {array.shape[:2] for array in decoded}
     if len(sizes) > 1:
         raise CliperaseError(f"images of {len(sizes)} sizes, such as {min(sizes)} and {max(sizes)}; make them one size")
