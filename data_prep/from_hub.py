@@ -72,9 +72,13 @@ def class_captions(table, source, label):
     if not isinstance(feature, datasets.ClassLabel):
         raise CliperaseError(f"column {label!r} of {source!r} is {feature}, not a ClassLabel with names")
     names, labels = [one.replace("_", " ") for one in feature.names], table[label][:]
-    nameless = next((row for row, i in enumerate(labels) if i is None or i < 0), None)  # -1 is "no label" there
+    known = range(len(names))
+    nameless = next((row for row, i in enumerate(labels) if i not in known), None)  # None, -1, or beyond the last
     if nameless is not None:
-        raise CliperaseError(f"row {nameless} of {source!r} has no class in {label!r}; leave it out")
+        raise CliperaseError(
+            f"{table[ROW][nameless]} of {source!r} has {labels[nameless]} in {label!r}, which is none of its "
+            f"{len(names)} classes; leave it out"
+        )
     return names, [[template.format(names[i]) for template in TEMPLATES] for i in labels]
 
 

@@ -14,7 +14,8 @@ import torch
 
 from cliperase.cache import kept
 from cliperase.data.pictures import PLAIN, VERSION, read_picture
-from cliperase.errors import CliperaseError, reason_of
+from cliperase.data.tables import place_of, read_table
+from cliperase.errors import CliperaseError
 from cliperase.files import whole_file
 
 SHARD_NAME = "{split}-00000-of-00001.parquet"
@@ -84,23 +85,6 @@ class PairSet:
         return replace(self, texts=texts, text_ids=text_ids[:, None], labels=None, row_hashes=unknown, sources=unknown)
 
 
-def read_table(source, split):
-    """One split as a `datasets.Dataset` with the columns it has. `source` is a local folder or a hub name."""
-    try:
-        return datasets.load_dataset(
-            str(source),
-            data_files={split: f"**/{split}-*.parquet"},
-            split=split,
-            verification_mode="no_checks",
-        )
-    except Exception as error:  # datasets raises many kinds: missing, offline, truncated, not parquet
-        reason = reason_of(error.__cause__ or error)
-        raise CliperaseError(
-            f"data {str(source)!r}, split {split!r} cannot be read ({reason}); "
-            "name a folder or hub data set with whole <split>-*.parquet files"
-        ) from None
-
-
 def load_pairs(source, split, decoding=PLAIN):
     """One split as a `PairSet`. `source` is a local folder or a hub name; both hold the schema above.
 
@@ -114,34 +98,47 @@ def load_pairs(source, split, decoding=PLAIN):
             "bring it into the schema of cliperase.data.pairs first"
         )
     try:
-        return decode_pairs(check_columns(table, source), decoding)
+        check_columns(table, source, split)
+        return decode_pairs(table, decoding)
     except ValueError as error:  # a picture that is none
         raise CliperaseError(f"data {str(source)!r}, split {split!r}: a row cannot be read ({error})") from None
 
 
-def check_columns(table, source):
+def check_columns(table, source, split):
     """Columns of the right kind, at least one row, at least one caption a row, no gaps; else what to mend."""
     said, captions = f"data {str(source)!r}", table.features["captions"]
     if not isinstance(captions, datasets.List) or captions.feature.dtype != "string":
         raise CliperaseError(f"{said}: captions are {captions}, not lists of strings; write [caption] for a single one")
     if not isinstance(table.features["image"], datasets.Image):
         raise CliperaseError(f"{said}: image is {table.features['image']}, not an Image; cast it")
-    if "label" in table.column_names and not isinstance(table.features["label"], datasets.ClassLabel):
-        raise CliperaseError(f"{said}: label is {table.features['label']}, not a ClassLabel with names; cast it")
+    if "label" in table.column_names:
+        check_labels(table, source, split)
     if not len(table):
         raise CliperaseError(f"{said}: the split holds no row")
-    for name in ("image", "label", "source"):
-        column = table.data.column(name) if name in table.column_names else None
-        if column is not None and column.null_count:
-            raise CliperaseError(f"{said}: row {column.is_null().to_pylist().index(True)} has no {name}; leave it out")
-    labels = table["label"][:] if "label" in table.column_names else []
-    if min(labels, default=0) < 0:  # how `datasets` marks a row without a class
-        raise CliperaseError(f"{said}: row {labels.index(min(labels))} has no class but {min(labels)}; leave it out")
+    column = table.data.column("image")
+    if column.null_count:
+        row = column.is_null().to_pylist().index(True)
+        raise CliperaseError(f"{place_of(source, split, row)} has no image; leave it out")
     captions = table.select_columns("captions").with_format("arrow")[:]["captions"].to_pylist()
     empty = next((i for i, row in enumerate(captions) if not row or None in row), None)
     if empty is not None:
-        raise CliperaseError(f"{said}: row {empty} has no caption; leave it out or write one")
-    return table
+        raise CliperaseError(f"{place_of(source, split, empty)} has no caption; leave it out or write one")
+
+
+def check_labels(table, source, split):
+    """Every row has the number of a class."""
+    feature = table.features["label"]
+    if not isinstance(feature, datasets.ClassLabel):
+        raise CliperaseError(f"data {str(source)!r}: label is {feature}, not a ClassLabel with names; cast it")
+    for row, label in enumerate(table["label"][:]):
+        if label is None:
+            raise CliperaseError(f"{place_of(source, split, row)} has no label; leave it out")
+        if not 0 <= label < len(feature.names):  # -1 is how `datasets` marks a row without a class
+            count = len(feature.names)
+            raise CliperaseError(
+                f"{place_of(source, split, row)} has the label {label}, and the {count} classes are 0 to {count - 1}; "
+                "correct it or leave the row out"
+            )
 
 
 def decode_pairs(table, decoding=PLAIN):
@@ -165,8 +162,14 @@ def decode_pairs(table, decoding=PLAIN):
         labels=torch.tensor(columns["label"].to_pylist()) if has_labels else None,
         class_names=table.features["label"].names if has_labels else [],
         row_hashes=row_hashes,
-        sources=columns["source"].to_pylist() if "source" in table.column_names else [""] * len(table),
+        sources=sources_of(table),
     )
+
+
+def sources_of(table):
+    """The column `source`, which a row may leave empty: nothing but tables and messages reads it."""
+    column = table["source"][:] if "source" in table.column_names else [None] * len(table)
+    return ["" if source is None else str(source) for source in column]
 
 
 def decoded_images(encoded, row_hashes, decoding):
