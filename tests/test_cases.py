@@ -420,3 +420,72 @@ def test_large_lists_and_strings_are_lists_and_strings(listed, text, tmp_path):
     pairs = load_pairs(tmp_path, "train")
     assert pairs.texts == ["a cat", "a dog"]
     assert pairs.sources == ["polars"]
+
+
+# --- rows that are broken
+
+
+def test_a_broken_picture_is_one_line_with_its_place(caplog):
+    for name, why in (("broken_zero_bytes", "the file is empty"), ("broken_truncated", "image file is truncated")):
+        place = rf"split 'train', row 17 \(train-00000-of-00001\.parquet\): its picture cannot be decoded \({why}"
+        with pytest.raises(CliperaseError, match=f"{place}.*1 of 40 rows are broken: mend them") as error:
+            load_pairs(case(name), "train")
+        assert "\n" not in str(error.value)
+        assert "0x" not in str(error.value)
+        pairs = load_pairs(case(name), "train", broken_percent=2.5)
+        assert len(pairs) == 39
+        assert "row 17" in caplog.text
+        assert "1 of 40 rows are left out" in caplog.text
+        caplog.clear()
+
+
+@pytest.mark.parametrize("name", ["broken_zero_bytes", "broken_truncated"])
+@pytest.mark.parametrize("size", ["0", "16"])
+def test_the_converter_writes_no_broken_picture_on(name, size, tmp_path, capsys):
+    command = ["--source", str(case(name)), "--label", "label", "--size", size, "--output", str(tmp_path / "out")]
+    assert from_hub.main(command) == 2
+    error = capsys.readouterr().err
+    assert "split 'train', row 17 (train-00000-of-00001.parquet): its picture cannot be decoded" in error
+    assert len(error.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+    assert from_hub.main([*command, "--broken-percent", "3"]) == 0
+    assert len(load_pairs(tmp_path / "out", "train")) == 39
+
+
+def write_rows(folder, rows, split="train"):
+    """Rows {"image": bytes, None or a path, "captions": a list}."""
+    full = [
+        {"image": one["image"] if isinstance(one["image"], dict | None) else {"bytes": one["image"], "path": None},
+         "captions": one["captions"], "source": ""}
+        for one in rows
+    ]  # fmt: skip
+    write_split(datasets.Dataset.from_list(full, features=features_schema()), folder, split)
+    return folder
+
+
+BROKEN = {
+    "a text file": ({"image": b"<html>404</html>", "captions": ["a"]}, "no known format of pictures"),
+    "half a PNG": ({"image": saved(Image.effect_noise((32, 32), 80))[:300], "captions": ["a"]}, "truncated|broken"),
+    "no picture": ({"image": None, "captions": ["a"]}, "it has no image"),
+    "a blank caption": ({"image": saved(Image.new("RGB", (32, 32))), "captions": ["a", " \u00a0\n"]}, "a blank one"),
+    "no caption": ({"image": saved(Image.new("RGB", (32, 32))), "captions": []}, "it has no caption"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_few_broken_rows_are_left_out_and_said_and_more_are_an_error(kind, tmp_path, caplog):
+    row, why = BROKEN[kind]
+    whole = [{"image": saved(Image.new("RGB", (32, 32), (n, 0, 0))), "captions": [f"number {n}"]} for n in range(199)]
+    folder = write_rows(tmp_path, [*whole[:120], row, *whole[120:]])
+    pairs = load_pairs(folder, "train")
+    assert pairs.images[:, 0, 0, 0].tolist() == list(range(199))
+    assert [pairs.texts[i] for i in pairs.text_ids[:, 0]] == [f"number {n}" for n in range(199)]
+    assert "row 120 " in caplog.text
+    with pytest.raises(CliperaseError, match=f"row 120 .*({why})"):
+        load_pairs(folder, "train", broken_percent=0.4)
+
+
+def test_a_split_of_broken_rows_alone_is_an_error_whatever_is_allowed(tmp_path):
+    folder = write_rows(tmp_path, [{"image": b"", "captions": ["a"]}] * 3)
+    with pytest.raises(CliperaseError, match="3 of 3 rows are broken"):
+        load_pairs(folder, "train", broken_percent=100)

@@ -185,11 +185,11 @@ def test_pictures_that_are_none_or_of_several_sizes(tmp_path):
     with pytest.raises(CliperaseError, match="2 sizes"):
         load_pairs(written(sizes, rows, features_schema()), "train")
     rows = [{"image": {"bytes": b"no picture", "path": None}, "captions": ["a"], "source": ""}]
-    with pytest.raises(CliperaseError, match="cannot be read"):
+    with pytest.raises(CliperaseError, match=r"row 0 .*: its picture cannot be decoded \(no known format"):
         load_pairs(written(broken, rows, features_schema()), "train")
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "there.png")
     rows = [{"image": {"bytes": None, "path": str(tmp_path / "there.png")}, "captions": ["a"], "source": ""}]
-    with pytest.raises(CliperaseError, match="row 0 holds the path of a picture, not the picture"):
+    with pytest.raises(CliperaseError, match=r"row 0 .*holds the path of a picture, not the picture"):
         load_pairs(written(broken, rows, features_schema()), "train")
 
 

@@ -129,11 +129,3 @@ def as_png(picture):
     encoded = io.BytesIO()
     (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(encoded, "PNG")
     return {"bytes": encoded.getvalue(), "path": None}
-
-
-def resized(file, size, name, decoding=PLAIN):
-    """The middle square of a picture file as an image of the schema, `size` pixels a side. `name` is for the error."""
-    try:
-        return as_png(read_picture(file, size, decoding))
-    except UnreadablePicture as error:
-        raise CliperaseError(f"{name} cannot be read ({error}); copy it again or leave it out") from None

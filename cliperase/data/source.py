@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from cliperase.data.limits import BROKEN_PERCENT
 from cliperase.data.pairs import PairSet, load_pairs
 from cliperase.data.pictures import PLAIN, Decoding
 from cliperase.data.rules import forget_mask
@@ -43,11 +44,11 @@ class Training:
         return {"forget": len(self.forget), "retain": len(self.retain)}
 
 
-def load_split(source, split, rule, image_size, broken_percent=100.0, decoding=PLAIN):
+def load_split(source, split, rule, image_size, broken_percent=BROKEN_PERCENT, decoding=PLAIN):
     """(`PairSet`, (N,) bool: the rows that `rule` forgets) of a split that is measured.
 
     `rule`: None forgets nothing; shards need one, because they are held in memory by what it matches. `image_size`:
-    pixels a side, to which the pictures of shards are cut. `broken_percent` of the samples may be unreadable.
+    pixels a side, to which the pictures of shards are cut. `broken_percent` of the rows may be unreadable.
     `decoding`: how pictures become RGB.
     """
     return open_source(source, decoding).load_split(split, rule, image_size, broken_percent)
@@ -70,11 +71,11 @@ class Tables:
     decoding: Decoding
 
     def load_split(self, split, rule, image_size, broken_percent):
-        pairs = load_pairs(self.source, split, self.decoding)
+        pairs = load_pairs(self.source, split, self.decoding, broken_percent)
         return pairs, torch.zeros(len(pairs), dtype=torch.bool) if rule is None else forget_mask(pairs, rule)
 
     def load_training(self, rule, image_size, settings, most_forget):
-        pairs = load_pairs(self.source, "train", self.decoding)
+        pairs = load_pairs(self.source, "train", self.decoding, settings.broken_percent)
         return Training.of(pairs, forget_mask(pairs, rule))
 
 
