@@ -4,8 +4,9 @@
     python data_prep/from_hub.py --source path/to/flickr8k --captions caption --output data/flickr8k
 
 With `--label` the captions are made from the class names by the templates; with `--captions` they are the data
-set's own. `--local FOLDER` takes a data set of the hub from the folder of its last name in FOLDER. A training image
-that also stands in another split, or twice, is left out: CIFAR-100 has a few of both.
+set's own. `--local FOLDER` takes a data set of the hub from the folder of its last name in FOLDER. Rows of one caption
+each that show the same image become one. Else a training image that also stands in another split, or twice, is left
+out: CIFAR-100 has a few of both.
 """
 
 import argparse
@@ -21,9 +22,10 @@ from converting import add_reading, decoding_of, read_all
 
 from cliperase.cli import quiet_libraries
 from cliperase.data.limits import BROKEN_PERCENT, leave_out
-from cliperase.data.pairs import NO_CAPTION, is_captioned, write_split
+from cliperase.data.pairs import NO_CAPTION, is_captioned, one_row_a_picture, write_split
 from cliperase.data.pictures import PLAIN
 from cliperase.data.tables import place_of, read_table
+from cliperase.data.words import check_classes
 from cliperase.errors import CliperaseError
 from cliperase.metrics.tasks import PROMPT
 
@@ -75,7 +77,21 @@ def with_captions(table, source, label=None, captions=None, broken_percent=BROKE
     kept = kept.select_columns(["image", "captions", *(["label"] if label else []), "source", ROW])
     blank = {row: NO_CAPTION for row, texts in enumerate(said) if not is_captioned(texts)}
     leave_out(blank, len(kept), broken_percent, partial(place, kept, source))
-    return kept.select([row for row in range(len(kept)) if row not in blank]) if blank else kept
+    kept = kept.select([row for row in range(len(kept)) if row not in blank]) if blank else kept
+    return kept if label else together(kept, source)
+
+
+def together(table, source):
+    """The rows, those of one picture made one with all their captions: a caption a row is a common layout."""
+    said = table["captions"][:]
+    rows = one_row_a_picture(range(len(table)), digests(table, source), said)
+    if len(rows) == len(table):
+        return table
+    print(f"{len(table)} rows show {len(rows)} pictures; each becomes one row with all its captions")
+    feature = table.features["captions"]
+    merged = table.select(rows).remove_columns("captions")
+    merged = merged.add_column("captions", [said[row] for row in rows], feature=feature)
+    return merged.select_columns(table.column_names)
 
 
 def class_captions(table, source, label):
@@ -84,6 +100,7 @@ def class_captions(table, source, label):
     if not isinstance(feature, datasets.ClassLabel):
         raise CliperaseError(f"column {label!r} of {source!r} is {feature}, not a ClassLabel with names")
     names, labels = [one.replace("_", " ") for one in feature.names], table[label][:]
+    check_classes(names, f"column {label!r} of {source!r}")
     known = range(len(names))
     nameless = next((row for row, i in enumerate(labels) if i not in known), None)  # None, -1, or beyond the last
     if nameless is not None:

@@ -19,6 +19,7 @@ from cliperase.cache import kept
 from cliperase.data.limits import BROKEN_PERCENT, leave_out
 from cliperase.data.pictures import PLAIN, VERSION, UnreadablePicture, read_picture
 from cliperase.data.tables import place_of, read_table
+from cliperase.data.words import check_classes
 from cliperase.errors import CliperaseError
 from cliperase.files import whole_file
 
@@ -124,6 +125,7 @@ def check_labels(table, source, split):
     feature = table.features["label"]
     if not isinstance(feature, datasets.ClassLabel):
         raise CliperaseError(f"data {str(source)!r}: label is {feature}, not a ClassLabel with names; cast it")
+    check_classes(feature.names, f"data {str(source)!r}")
     for row, label in enumerate(table["label"][:]):
         if label is None:
             raise CliperaseError(f"{place_of(source, split, row)} has no label; leave it out")
@@ -145,11 +147,13 @@ def decode_pairs(table, decoding=PLAIN, broken_percent=BROKEN_PERCENT, place="ro
     problems = map(problem_of, pictures, captions, readable.tolist(), repeat(decoding))
     reasons = {row: problem for row, problem in enumerate(problems) if problem}
     leave_out(reasons, len(table), broken_percent, place)
+    has_labels, sources = "label" in table.column_names, sources_of(table)
     rows = [row for row in range(len(table)) if row not in reasons]
-    if reasons:
+    if not has_labels:
+        rows = one_row_a_picture(rows, row_hashes, captions)
+    if len(rows) < len(images):
         images = images[readable.cumsum(0)[rows] - 1]
     texts, text_ids = number_texts([captions[row] for row in rows])
-    has_labels, sources = "label" in table.column_names, sources_of(table)
     return PairSet(
         images=images,
         texts=texts,
@@ -176,6 +180,20 @@ def problem_of(picture, captions, readable, decoding):
     except UnreadablePicture as error:
         return f"its picture cannot be decoded ({error})"
     return None
+
+
+def one_row_a_picture(rows, row_hashes, captions):
+    """The first of the `rows` that show each picture; it gets the captions of the others, in place.
+
+    A caption a row, the picture repeated, is a common layout. Rows that have several captions stay as they are.
+    """
+    first = {}
+    if any(len(captions[row]) > 1 for row in rows):
+        return rows
+    for row in rows:
+        start = first.setdefault(row_hashes[row], row)
+        captions[start] = list(dict.fromkeys(captions[start] + captions[row]))
+    return list(first.values())
 
 
 def is_captioned(captions):

@@ -24,6 +24,12 @@ class ImageTextModel(nn.Module):
         """List of T strings -> (T, D), L2-normalised."""
         raise TypeError("an adapter defines encode_text")
 
+    def text_rows(self, texts):
+        """(T, L) of T strings: equal rows are one text to the model, however the strings differ. Adapters that cut or
+        clean texts give their tokens; by default only equal strings are one text."""
+        number = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+        return torch.tensor([[number[text]] for text in texts])
+
     def multiply_text_head(self, matrix):
         """Fold (D, D) into the last linear map of the text tower: text features t (before norm) become t @ matrix."""
         raise TypeError("an adapter defines multiply_text_head")
