@@ -54,8 +54,8 @@ class LiveFeatures:
 
 
 def fingerprint(model, pairs):
-    """Equal for equal weights, preprocessing, rows and captions, whatever files they came from."""
-    digest = hashlib.sha256("\n".join([*pairs.row_hashes, *pairs.texts]).encode())
+    """Equal for equal weights, preprocessing, rows and captions. `pairs`: a `PairSet` or a `Stream`."""
+    digest = hashlib.sha256(pairs.fingerprint().encode())
     for name, tensor in [*model.state_dict().items(), *model.named_buffers()]:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

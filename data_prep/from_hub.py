@@ -4,26 +4,32 @@
     python data_prep/from_hub.py --source path/to/flickr8k --captions caption --output data/flickr8k
 
 With `--label` the captions are made from the class names by the templates; with `--captions` they are the data
-set's own. `--local FOLDER` takes a data set of the hub from the folder of its last name in FOLDER. A training image
-that also stands in another split, or twice, is left out: CIFAR-100 has a few of both.
+set's own. `--local FOLDER` takes a data set of the hub from the folder of its last name in FOLDER. Rows of one caption
+each that show the same image become one. Else a training image that also stands in another split, or twice, is left
+out: CIFAR-100 has a few of both.
 """
 
 import argparse
 import hashlib
 import re
 import sys
+from functools import partial
 from pathlib import Path
 
 import datasets
 import numpy as np
+from converting import add_reading, decoding_of, read_all
 
 from cliperase.cli import quiet_libraries
-from cliperase.data.pairs import read_table, write_split
-from cliperase.data.pictures import resized
+from cliperase.data.limits import BROKEN_PERCENT, leave_out
+from cliperase.data.pairs import NO_CAPTION, is_captioned, one_row_a_picture, write_split
+from cliperase.data.pictures import PLAIN
+from cliperase.data.tables import place_of, read_table
+from cliperase.data.words import check_classes
 from cliperase.errors import CliperaseError
 from cliperase.metrics.tasks import PROMPT
 
-ROW = "row of the source"  # a column that messages name it by, until the split is written
+ROW = "row of the source"  # a column, "<split> <row>", that messages name it by until the split is written
 TEMPLATES = (PROMPT, "{}", "a drawing of a {}")  # the first is what evaluation asks with
 
 
@@ -46,11 +52,17 @@ def read_split(source, split):
     if len(pictures) != 1:
         raise CliperaseError(f"{source!r} has {len(pictures)} columns of images in {table.column_names}; it needs one")
     renamed = table if pictures[0] == "image" else table.rename_column(pictures[0], "image")
-    names = [f"row {number} of {split!r}" for number in range(len(renamed))]  # which stay when rows are left out
+    names = [f"{split} {number}" for number in range(len(renamed))]  # which stay when rows are left out
     return renamed.cast_column("image", datasets.Image(decode=False)).add_column(ROW, names)
 
 
-def with_captions(table, source, label=None, captions=None):
+def place(table, source, row):
+    """Where a row stood in the source, for a message."""
+    split, number = table[ROW][row].split()
+    return place_of(source, split, int(number))
+
+
+def with_captions(table, source, label=None, captions=None, broken_percent=BROKEN_PERCENT):
     """The columns of the schema, and `ROW`; captions from class names, or the data set's own (see `own_captions`)."""
     if label:
         names, said = class_captions(table, source, label)
@@ -62,7 +74,24 @@ def with_captions(table, source, label=None, captions=None):
         kept = kept.cast_column("label", datasets.ClassLabel(names=names))
     kept = kept.add_column("captions", said, feature=datasets.List(datasets.Value("string")))
     kept = kept.add_column("source", [Path(source).name] * len(kept), feature=datasets.Value("string"))
-    return kept.select_columns(["image", "captions", *(["label"] if label else []), "source", ROW])
+    kept = kept.select_columns(["image", "captions", *(["label"] if label else []), "source", ROW])
+    blank = {row: NO_CAPTION for row, texts in enumerate(said) if not is_captioned(texts)}
+    leave_out(blank, len(kept), broken_percent, partial(place, kept, source))
+    kept = kept.select([row for row in range(len(kept)) if row not in blank]) if blank else kept
+    return kept if label else together(kept, source)
+
+
+def together(table, source):
+    """The rows, those of one picture made one with all their captions: a caption a row is a common layout."""
+    said = table["captions"][:]
+    rows = one_row_a_picture(range(len(table)), digests(table, source), said)
+    if len(rows) == len(table):
+        return table
+    print(f"{len(table)} rows show {len(rows)} pictures; each becomes one row with all its captions")
+    feature = table.features["captions"]
+    merged = table.select(rows).remove_columns("captions")
+    merged = merged.add_column("captions", [said[row] for row in rows], feature=feature)
+    return merged.select_columns(table.column_names)
 
 
 def class_captions(table, source, label):
@@ -71,9 +100,14 @@ def class_captions(table, source, label):
     if not isinstance(feature, datasets.ClassLabel):
         raise CliperaseError(f"column {label!r} of {source!r} is {feature}, not a ClassLabel with names")
     names, labels = [one.replace("_", " ") for one in feature.names], table[label][:]
-    nameless = next((row for row, i in enumerate(labels) if i is None or i < 0), None)  # -1 is "no label" there
+    check_classes(names, f"column {label!r} of {source!r}")
+    known = range(len(names))
+    nameless = next((row for row, i in enumerate(labels) if i not in known), None)  # None, -1, or beyond the last
     if nameless is not None:
-        raise CliperaseError(f"row {nameless} of {source!r} has no class in {label!r}; leave it out")
+        raise CliperaseError(
+            f"{place(table, source, nameless)} has {labels[nameless]} in {label!r}, which is none of its {len(names)} "
+            "classes; leave it out"
+        )
     return names, [[template.format(names[i]) for template in TEMPLATES] for i in labels]
 
 
@@ -86,8 +120,8 @@ def own_captions(table, source, name):
         rows = table[known_column(table, source, name)][:]
     said = [list(row) if isinstance(row, (list, tuple)) else [row] for row in rows]
     for number, row in enumerate(said):
-        if not row or not all(isinstance(text, str) for text in row):
-            raise CliperaseError(f"row {number} of {source!r} has no caption in {name!r}, or one that is no text")
+        if not all(isinstance(text, str | None) for text in row):
+            raise CliperaseError(f"{place(table, source, number)} has a caption in {name!r} that is no text")
     return said
 
 
@@ -97,20 +131,20 @@ def known_column(table, source, name):
     return name
 
 
-def digests(table):
+def digests(table, source):
     rows = table.with_format("arrow")[:]["image"].to_pylist()
     gap = next((number for number, row in enumerate(rows) if row is None or row["bytes"] is None), None)
     if gap is not None:
-        raise CliperaseError(f"{table[ROW][gap]} holds no picture, or only its path; embed the files")
+        raise CliperaseError(f"{place(table, source, gap)} holds no picture, or only its path; embed the files")
     return [hashlib.sha256(row["bytes"]).hexdigest() for row in rows]
 
 
-def without_leaks(splits):
+def without_leaks(splits, source):
     """{split: Dataset} without training and validation rows whose image is seen before, the test split first."""
     seen, clean = set(), {}
     for split in ("test", "validation", "train"):
         keep = []
-        for i, digest in enumerate(digests(splits[split])):
+        for i, digest in enumerate(digests(splits[split], source)):
             if split == "test" or digest not in seen:
                 keep.append(i)
             seen.add(digest)
@@ -128,19 +162,26 @@ def hold_out(table, count, seed):
     return table.select(sorted(order[count:])), table.select(sorted(order[:count]))
 
 
-def resized_rows(table, split, size):
-    """The split, each picture cut to its middle square and made `size` pixels wide; one that is none is named."""
+def readable_rows(table, source, size, decoding, broken_percent):
+    """The rows whose picture can be decoded; with a `size`, cut to its middle square and made so many pixels wide."""
+    files = [row["bytes"] for row in table.with_format("arrow")[:]["image"].to_pylist()]
+    squares, reasons = read_all(files, size, decoding)
+    leave_out(reasons, len(table), broken_percent, partial(place, table, source))
+    kept = table.select([row for row in range(len(table)) if row not in reasons]) if reasons else table
+    if not size:
+        return kept
+    resized = kept.remove_columns("image").add_column("image", squares, feature=kept.features["image"])
+    return resized.select_columns(kept.column_names)
 
-    def one(row):
-        return {"image": resized(row["image"]["bytes"], size, row[ROW])}
 
-    return table.map(one, desc=f"resize {split}")
-
-
-def convert(source, output, label=None, captions=None, validation=0, seed=0, size=0, local=None):
+def convert(
+    source, output, label=None, captions=None, validation=0, seed=0, size=0, local=None, decoding=PLAIN,
+    broken_percent=BROKEN_PERCENT,
+):  # fmt: skip
     """Write train, validation and test of the schema to `output`. Without `validation` the source has that split.
 
-    `size`: pixels a side, where the pictures are not to stay as they are.
+    `size`: pixels a side, where the pictures are not to stay as they are; `decoding`: how they then become RGB. So many
+    per cent of a split's rows may be broken; they are left out.
     """
     if bool(label) == bool(captions):
         raise CliperaseError("give --label, a column of classes, or --captions, a column of captions")
@@ -150,12 +191,14 @@ def convert(source, output, label=None, captions=None, validation=0, seed=0, siz
     if Path(source).resolve() == Path(output).resolve():
         raise CliperaseError(f"{str(output)!r} is the source itself; name another folder")
     names = ("train", "test") if validation else ("train", "validation", "test")
-    splits = {split: with_captions(read_split(source, split), source, label, captions) for split in names}
+    splits = {
+        split: with_captions(read_split(source, split), source, label, captions, broken_percent) for split in names
+    }
     if validation:
         splits["train"], splits["validation"] = hold_out(splits["train"], validation, seed)
-    splits = without_leaks(splits)
-    if size:  # all of them before the first is written
-        splits = {split: resized_rows(table, split, size) for split, table in splits.items()}
+    splits = without_leaks(splits, source)
+    # all of them before the first is written
+    splits = {split: readable_rows(table, source, size, decoding, broken_percent) for split, table in splits.items()}
     for split, table in splits.items():
         table = table.remove_columns(ROW).cast_column("image", datasets.Image())
         write_split(table, Path(output), split)
@@ -174,9 +217,12 @@ def main(arguments=None):
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--size", type=int, default=0, help="pixels a side, if the pictures are to be made smaller")
     parser.add_argument("--local", help="folder with the data sets of the hub, each in a folder of its last name")
+    add_reading(parser)
     quiet_libraries()
     try:
-        convert(**vars(parser.parse_args(arguments)))
+        given = vars(parser.parse_args(arguments))
+        decoding = decoding_of(given)
+        convert(**given, decoding=decoding)
     except CliperaseError as error:
         print(f"from_hub: {error}", file=sys.stderr)
         return 2

@@ -10,10 +10,10 @@ import json
 from pathlib import Path
 
 import datasets
-from tqdm import tqdm
+from converting import add_reading, decoding_of, read_all
 
-from cliperase.data.pairs import SHARD_NAME, features_schema, write_split
-from cliperase.data.pictures import resized
+from cliperase.data.limits import leave_out
+from cliperase.data.pairs import SHARD_NAME, features_schema, is_captioned, write_split
 from cliperase.errors import CliperaseError, end_in_one_line, reason_of
 from cliperase.files import check_writable
 
@@ -23,7 +23,7 @@ SPLITS = {"train": "train", "restval": "train", "val": "validation", "test": "te
 def read_captions(path):
     """{split: [(file name, captions)]} of the JSON."""
     try:
-        listed = json.loads(Path(path).read_text())["images"]
+        listed = json.loads(Path(path).read_text(encoding="utf-8"))["images"]
         found = [
             (SPLITS[one["split"]], one["filename"], [said["raw"] for said in one["sentences"]], one.get("filepath", ""))
             for one in listed
@@ -35,8 +35,8 @@ def read_captions(path):
         ) from None
     rows = {split: [] for split in ("train", "validation", "test")}
     for split, name, captions, folder in found:
-        if not captions:
-            raise CliperaseError(f"captions {path}: image {name!r} has none; leave it out or write one")
+        if not is_captioned(captions):
+            raise CliperaseError(f"captions {path}: image {name!r} has none, or a blank one; leave it out or write one")
         rows[split].append((Path(folder) / name, captions))
     empty = [split for split, listed in rows.items() if not listed]
     if empty:
@@ -52,11 +52,16 @@ def check_images(rows, folder):
         raise CliperaseError(f"{folder} lacks {len(missing)} of {count} images, the first is {missing[0]}; add them")
 
 
-def read_rows(rows, folder, size):
+def read_rows(rows, folder, size, decoding, broken_percent):
     """One split as rows of the schema."""
-    for name, captions in tqdm(rows, desc="read"):
-        picture = resized(folder / name, size, f"image {folder / name}")
-        yield {"image": picture, "captions": captions, "source": folder.name}
+    paths = [folder / name for name, _ in rows]
+    pictures, reasons = read_all(paths, size, decoding)
+    leave_out(reasons, len(rows), broken_percent, lambda row: f"image {paths[row]}")
+    captions = [captions for row, (_, captions) in enumerate(rows) if row not in reasons]
+    return [
+        {"image": picture, "captions": said, "source": folder.name}
+        for picture, said in zip(pictures, captions, strict=True)
+    ]
 
 
 def main(arguments=None):
@@ -65,13 +70,16 @@ def main(arguments=None):
     parser.add_argument("--images", type=Path, required=True, help="folder of images")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--size", type=int, default=224, help="pixels a side")
+    add_reading(parser)
     given = parser.parse_args(arguments)
+    decoding = decoding_of(vars(given))
     if given.size < 1:
         raise CliperaseError(f"--size {given.size}: give pixels a side")
     check_writable(given.output / SHARD_NAME)
     rows = read_captions(given.captions)
     check_images(rows, given.images)
-    found = {split: list(read_rows(listed, given.images, given.size)) for split, listed in rows.items()}
+    how = (given.images, given.size, decoding, given.broken_percent)
+    found = {split: read_rows(listed, *how) for split, listed in rows.items()}
     for split, listed in found.items():
         write_split(datasets.Dataset.from_list(listed, features=features_schema()), given.output, split)
         print(f"{split}: {len(listed)} rows")

@@ -139,13 +139,13 @@ import sys
 from pathlib import Path
 from datasets import Dataset
 from cliperase.data.pairs import features_schema, write_split
-from cliperase.data.pictures import resized
+from cliperase.data.pictures import as_png, read_picture
 
 source, output = map(Path, sys.argv[1:])
 names = sorted(folder.name for folder in (source / "train").iterdir())
 
 def row(path):
-    picture, name = resized(path, 32, path), path.parent.name
+    picture, name = as_png(read_picture(path, 32)), path.parent.name
     return {"image": picture, "captions": [f"a photo of a {name}"], "label": names.index(name), "source": "folders"}
 
 for split in ("train", "validation", "test"):

@@ -155,19 +155,19 @@ def test_columns_of_the_wrong_kind_are_named(tmp_path):
     cases = [
         ({"captions": "a photo"}, {"image": image, "captions": text}, "not lists of strings"),
         ({"captions": ["a"], "label": 3}, {"image": image, "captions": texts, "label": Value("int64")}, "ClassLabel"),
-        ({"captions": []}, {"image": image, "captions": texts}, "row 0 has no caption"),
-        ({"captions": ["a", None]}, {"image": image, "captions": texts}, "row 0 has no caption"),
-        ({"captions": ["a"], "image": None}, {"image": image, "captions": texts}, "row 0 has no image"),
+        ({"captions": []}, {"image": image, "captions": texts}, "row 0 .* has no caption"),
+        ({"captions": ["a", None]}, {"image": image, "captions": texts}, "row 0 .* has no caption"),
+        ({"captions": ["a"], "image": None}, {"image": image, "captions": texts}, "row 0 .* has no image"),
         ({"captions": ["a"], "image": b"x"}, {"image": Value("binary"), "captions": texts}, "image is .* not an Image"),
         (
             {"captions": ["a"], "label": None},
             {"image": image, "captions": texts, "label": ClassLabel(names=["a"])},
-            "row 0 has no label",
+            "row 0 .* has no label",
         ),
         (
             {"captions": ["a"], "label": -1},
             {"image": image, "captions": texts, "label": ClassLabel(names=["a"])},
-            "row 0 has no class but -1",
+            "row 0 .* has the label -1",
         ),
     ]
     for number, (row, features, message) in enumerate(cases):
@@ -185,11 +185,11 @@ def test_pictures_that_are_none_or_of_several_sizes(tmp_path):
     with pytest.raises(CliperaseError, match="2 sizes"):
         load_pairs(written(sizes, rows, features_schema()), "train")
     rows = [{"image": {"bytes": b"no picture", "path": None}, "captions": ["a"], "source": ""}]
-    with pytest.raises(CliperaseError, match="cannot be read"):
+    with pytest.raises(CliperaseError, match=r"row 0 .*: its picture cannot be decoded \(no known format"):
         load_pairs(written(broken, rows, features_schema()), "train")
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "there.png")
     rows = [{"image": {"bytes": None, "path": str(tmp_path / "there.png")}, "captions": ["a"], "source": ""}]
-    with pytest.raises(CliperaseError, match="row 0 holds the path of a picture, not the picture"):
+    with pytest.raises(CliperaseError, match=r"row 0 .*holds the path of a picture, not the picture"):
         load_pairs(written(broken, rows, features_schema()), "train")
 
 

@@ -58,7 +58,7 @@ def test_missing_images_are_counted_and_the_first_is_named(source):
 def test_a_truncated_image_is_named(source, number):
     path = source / "images" / f"{number}.png"
     path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(CliperaseError, match=rf"{number}\.png cannot be read"):
+    with pytest.raises(CliperaseError, match=rf"{number}\.png: its picture cannot be decoded"):
         call(source)
     assert not list((source / "out").glob("*.parquet"))
 
@@ -72,9 +72,10 @@ def test_another_layout_is_refused(source, text):
         call(source)
 
 
-def test_an_image_without_a_caption_is_named(source):
+@pytest.mark.parametrize("sentences", [[], [{"raw": "a"}, {"raw": " \n"}]])
+def test_an_image_without_a_caption_is_named(sentences, source):
     listed = json.loads((source / "captions.json").read_text())
-    listed["images"][3]["sentences"] = []
+    listed["images"][3]["sentences"] = sentences
     (source / "captions.json").write_text(json.dumps(listed))
     with pytest.raises(CliperaseError, match=r"image '3\.png' has none"):
         call(source)

@@ -4,8 +4,11 @@ Schema (Hugging Face `datasets` features in parquet, files named `<split>-*.parq
 `image: Image`, `captions: List[str]`, `label: ClassLabel` (where there are classes), `source: str`.
 """
 
+import contextlib
 import hashlib
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import repeat
 from pathlib import Path
 
 import datasets
@@ -13,10 +16,14 @@ import numpy as np
 import torch
 
 from cliperase.cache import kept
-from cliperase.data import pictures
-from cliperase.errors import CliperaseError, reason_of
+from cliperase.data.limits import BROKEN_PERCENT, leave_out
+from cliperase.data.pictures import PLAIN, VERSION, UnreadablePicture, read_picture
+from cliperase.data.tables import place_of, read_table
+from cliperase.data.words import check_classes
+from cliperase.errors import CliperaseError
 from cliperase.files import whole_file
 
+NO_CAPTION = "it has no caption, or a blank one"
 SHARD_NAME = "{split}-00000-of-00001.parquet"
 
 
@@ -30,8 +37,8 @@ def features_schema(class_names=None):
 
 def write_split(rows, folder, split):
     """Write a `datasets.Dataset` of the schema as one parquet shard, whole or not at all."""
-    with whole_file(folder / SHARD_NAME.format(split=split)) as partial:
-        rows.to_parquet(partial)
+    with whole_file(folder / SHARD_NAME.format(split=split)) as path:
+        rows.to_parquet(path)
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,13 @@ class PairSet:
             sources=[self.sources[i] for i in pick],
         )
 
+    def fingerprint(self):
+        """Equal for equal pictures, captions and labels, in equal order, whatever files they came from."""
+        digest = hashlib.sha256(repr([self.row_hashes, self.texts, self.class_names]).encode())
+        for tensor in (self.images, self.text_ids, *([] if self.labels is None else [self.labels])):
+            digest.update(tensor.contiguous().numpy())
+        return digest.hexdigest()
+
     def texts_used(self, column=0):
         """The distinct captions that stand in one caption column, sorted by first appearance in `texts`."""
         return [self.texts[i] for i in self.text_ids[:, column].unique().tolist()]
@@ -77,25 +91,11 @@ class PairSet:
         return replace(self, texts=texts, text_ids=text_ids[:, None], labels=None, row_hashes=unknown, sources=unknown)
 
 
-def read_table(source, split):
-    """One split as a `datasets.Dataset` with the columns it has. `source` is a local folder or a hub name."""
-    try:
-        return datasets.load_dataset(
-            str(source),
-            data_files={split: f"**/{split}-*.parquet"},
-            split=split,
-            verification_mode="no_checks",
-        )
-    except Exception as error:  # datasets raises many kinds: missing, offline, truncated, not parquet
-        reason = reason_of(error.__cause__ or error)
-        raise CliperaseError(
-            f"data {str(source)!r}, split {split!r} cannot be read ({reason}); "
-            "name a folder or hub data set with whole <split>-*.parquet files"
-        ) from None
+def load_pairs(source, split, decoding=PLAIN, broken_percent=BROKEN_PERCENT):
+    """One split as a `PairSet`. `source` is a local folder or a hub name; both hold the schema above.
 
-
-def load_pairs(source, split):
-    """One split as a `PairSet`. `source` is a local folder or a hub name; both hold the schema above."""
+    `decoding`: how its pictures become RGB. `broken_percent` of the rows may be unreadable; they are left out.
+    """
     table = read_table(source, split)
     missing = {"image", "captions"} - set(table.column_names)
     if missing:
@@ -103,76 +103,139 @@ def load_pairs(source, split):
             f"data {str(source)!r} lacks the column {sorted(missing)[0]!r} (it has {table.column_names}); "
             "bring it into the schema of cliperase.data.pairs first"
         )
-    try:
-        return decode_pairs(check_columns(table, source))
-    except ValueError as error:  # a picture that is none
-        raise CliperaseError(f"data {str(source)!r}, split {split!r}: a row cannot be read ({error})") from None
+    check_columns(table, source, split)
+    return decode_pairs(table, decoding, broken_percent, partial(place_of, source, split))
 
 
-def check_columns(table, source):
-    """Columns of the right kind, at least one row, at least one caption a row, no gaps; else what to mend."""
+def check_columns(table, source, split):
+    """Columns of the right kind, at least one row, every label that of a class; else what to mend."""
     said, captions = f"data {str(source)!r}", table.features["captions"]
     if not isinstance(captions, datasets.List) or captions.feature.dtype != "string":
         raise CliperaseError(f"{said}: captions are {captions}, not lists of strings; write [caption] for a single one")
     if not isinstance(table.features["image"], datasets.Image):
         raise CliperaseError(f"{said}: image is {table.features['image']}, not an Image; cast it")
-    if "label" in table.column_names and not isinstance(table.features["label"], datasets.ClassLabel):
-        raise CliperaseError(f"{said}: label is {table.features['label']}, not a ClassLabel with names; cast it")
+    if "label" in table.column_names:
+        check_labels(table, source, split)
     if not len(table):
         raise CliperaseError(f"{said}: the split holds no row")
-    for name in ("image", "label", "source"):
-        column = table.data.column(name) if name in table.column_names else None
-        if column is not None and column.null_count:
-            raise CliperaseError(f"{said}: row {column.is_null().to_pylist().index(True)} has no {name}; leave it out")
-    labels = table["label"][:] if "label" in table.column_names else []
-    if min(labels, default=0) < 0:  # how `datasets` marks a row without a class
-        raise CliperaseError(f"{said}: row {labels.index(min(labels))} has no class but {min(labels)}; leave it out")
-    captions = table.select_columns("captions").with_format("arrow")[:]["captions"].to_pylist()
-    empty = next((i for i, row in enumerate(captions) if not row or None in row), None)
-    if empty is not None:
-        raise CliperaseError(f"{said}: row {empty} has no caption; leave it out or write one")
-    return table
 
 
-def decode_pairs(table):
-    """A `datasets.Dataset` of the schema -> `PairSet`."""
+def check_labels(table, source, split):
+    """Every row has the number of a class."""
+    feature = table.features["label"]
+    if not isinstance(feature, datasets.ClassLabel):
+        raise CliperaseError(f"data {str(source)!r}: label is {feature}, not a ClassLabel with names; cast it")
+    check_classes(feature.names, f"data {str(source)!r}")
+    for row, label in enumerate(table["label"][:]):
+        if label is None:
+            raise CliperaseError(f"{place_of(source, split, row)} has no label; leave it out")
+        if not 0 <= label < len(feature.names):  # -1 is how `datasets` marks a row without a class
+            count = len(feature.names)
+            raise CliperaseError(
+                f"{place_of(source, split, row)} has the label {label}, and the {count} classes are 0 to {count - 1}; "
+                "correct it or leave the row out"
+            )
+
+
+def decode_pairs(table, decoding=PLAIN, broken_percent=BROKEN_PERCENT, place="row {}".format):
+    """A `datasets.Dataset` of the schema -> `PairSet` of the rows that can be read. `place`: see `leave_out`."""
     columns = table.with_format("arrow")[:]  # whole columns: row by row, `datasets` takes longer than the decoding
-    encoded = [row["bytes"] for row in columns["image"].to_pylist()]
-    if None in encoded:
-        raise ValueError(f"row {encoded.index(None)} holds the path of a picture, not the picture; embed the files")
+    pictures, captions = columns["image"].to_pylist(), columns["captions"].to_pylist()
+    encoded = [(picture or {}).get("bytes") or b"" for picture in pictures]
     row_hashes = [hashlib.sha256(one).hexdigest()[:12] for one in encoded]
-    captions = columns["captions"].to_pylist()
-    most = max(len(row) for row in captions)
-    texts = sorted({text for row in captions for text in row})
-    number = {text: i for i, text in enumerate(texts)}
-    # rows with fewer captions repeat theirs, so that the table is rectangular
-    text_ids = [[number[row[k % len(row)]] for k in range(most)] for row in captions]
-    has_labels = "label" in table.column_names
+    images, readable = decoded_images(encoded, row_hashes, decoding)
+    problems = map(problem_of, pictures, captions, readable.tolist(), repeat(decoding))
+    reasons = {row: problem for row, problem in enumerate(problems) if problem}
+    leave_out(reasons, len(table), broken_percent, place)
+    has_labels, sources = "label" in table.column_names, sources_of(table)
+    rows = [row for row in range(len(table)) if row not in reasons]
+    if not has_labels:
+        rows = one_row_a_picture(rows, row_hashes, captions)
+    if len(rows) < len(images):
+        images = images[readable.cumsum(0)[rows] - 1]
+    texts, text_ids = number_texts([captions[row] for row in rows])
     return PairSet(
-        images=decoded_images(encoded, row_hashes),
+        images=images,
         texts=texts,
-        text_ids=torch.tensor(text_ids),
-        labels=torch.tensor(columns["label"].to_pylist()) if has_labels else None,
+        text_ids=text_ids,
+        labels=torch.tensor(table["label"][:])[rows] if has_labels else None,
         class_names=table.features["label"].names if has_labels else [],
-        row_hashes=row_hashes,
-        sources=columns["source"].to_pylist() if "source" in table.column_names else [""] * len(table),
+        row_hashes=[row_hashes[row] for row in rows],
+        sources=[sources[row] for row in rows],
     )
 
 
-def decoded_images(encoded, row_hashes):
-    """(N, 3, H, W) uint8 of N picture files; every stage and every worker reads the same ones, so they are kept."""
+def problem_of(picture, captions, readable, decoding):
+    """Why a row cannot be used, or None."""
+    if not is_captioned(captions):
+        return NO_CAPTION
+    if readable:
+        return None
+    if picture is None:
+        return "it has no image"
+    if picture["bytes"] is None:
+        return "it holds the path of a picture, not the picture; embed the files"
+    try:
+        read_picture(picture["bytes"], decoding=decoding)
+    except UnreadablePicture as error:
+        return f"its picture cannot be decoded ({error})"
+    return None
+
+
+def one_row_a_picture(rows, row_hashes, captions):
+    """The first of the `rows` that show each picture; it gets the captions of the others, in place.
+
+    A caption a row, the picture repeated, is a common layout. Rows that have several captions stay as they are.
+    """
+    first = {}
+    if any(len(captions[row]) > 1 for row in rows):
+        return rows
+    for row in rows:
+        start = first.setdefault(row_hashes[row], row)
+        captions[start] = list(dict.fromkeys(captions[start] + captions[row]))
+    return list(first.values())
+
+
+def is_captioned(captions):
+    """Whether a row has captions, and none of them is missing or blank: every model takes blanks for one text."""
+    return bool(captions) and all(caption and caption.strip() for caption in captions)
+
+
+def number_texts(captions):
+    """The captions of N rows -> the distinct ones, sorted, and (N, K) long, the captions of each row as numbers."""
+    texts = sorted({text for row in captions for text in row})
+    number, most = {text: i for i, text in enumerate(texts)}, max(map(len, captions))
+    # rows with fewer captions repeat theirs, so that the table is rectangular
+    return texts, torch.tensor([[number[row[k % len(row)]] for k in range(most)] for row in captions])
+
+
+def sources_of(table):
+    """The column `source`, which a row may leave empty: nothing but tables and messages reads it."""
+    column = table["source"][:] if "source" in table.column_names else [None] * len(table)
+    return ["" if source is None else str(source) for source in column]
+
+
+def decoded_images(encoded, row_hashes, decoding):
+    """N picture files -> the M that can be read, (M, 3, H, W) uint8, and which they are, (N,) bool.
+
+    Every stage and every worker reads the same ones, so they are kept.
+    """
     folder = Path(datasets.config.HF_DATASETS_CACHE) / "cliperase-images"
+    tensors = kept(
+        folder, f"decoded pictures {VERSION} {decoding}", row_hashes, lambda: decode_images(encoded, decoding)
+    )
+    return tensors["images"], tensors["readable"]
 
-    def compute():
-        return {"images": decode_images(encoded)}
 
-    return kept(folder, f"pictures {pictures.VERSION}", row_hashes, compute)["images"]
-
-
-def decode_images(encoded):
-    """Pictures as files of one size -> (N, 3, H, W) uint8."""
-    decoded = [np.asarray(pictures.read_picture(one)) for one in encoded]
+def decode_images(encoded, decoding):
+    """Picture files of one size -> {"images": …, "readable": …} of `decoded_images`."""
+    decoded, readable = [], torch.zeros(len(encoded), dtype=torch.bool)
+    for row, one in enumerate(encoded):
+        with contextlib.suppress(UnreadablePicture):
+            decoded.append(np.asarray(read_picture(one, decoding=decoding)))
+            readable[row] = True
     sizes = {array.shape[:2] for array in decoded}
     if len(sizes) > 1:
         raise CliperaseError(f"images of {len(sizes)} sizes, such as {min(sizes)} and {max(sizes)}; make them one size")
-    return torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2).contiguous()
+    stacked = np.stack(decoded) if decoded else np.zeros((0, 1, 1, 3), np.uint8)
+    return {"images": torch.from_numpy(stacked).permute(0, 3, 1, 2).contiguous(), "readable": readable}

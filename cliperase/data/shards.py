@@ -16,7 +16,7 @@ import torch
 from webdataset.filters import shuffle
 
 from cliperase.data.pairs import PairSet
-from cliperase.data.pictures import UnreadablePicture, pixels_of, read_picture
+from cliperase.data.pictures import PLAIN, UnreadablePicture, pixels_of, read_picture
 from cliperase.data.rules import caption_pattern
 from cliperase.data.tars import samples_of
 from cliperase.errors import CliperaseError
@@ -52,8 +52,9 @@ class Decoder:
     `read`, `broken`: the counts to go on from.
     """
 
-    def __init__(self, size, broken_percent, read=0, broken=0):
-        self.size, self.broken_percent, self.read, self.broken = size, broken_percent, read, broken
+    def __init__(self, size, broken_percent, decoding=PLAIN, read=0, broken=0):
+        self.size, self.broken_percent, self.decoding = size, broken_percent, decoding
+        self.read, self.broken = read, broken
 
     def caption(self, sample):
         """The caption of a sample, which is looked at first, or None, counted as broken."""
@@ -66,7 +67,7 @@ class Decoder:
     def picture(self, sample):
         """(3, size, size) uint8, the middle square, or None, counted as broken."""
         try:
-            return pixels_of(read_picture(encoded_picture(sample), self.size))
+            return pixels_of(read_picture(encoded_picture(sample), self.size, self.decoding))
         except UnreadablePicture:
             return self.give_up(sample, "no picture that can be decoded")
 
@@ -121,15 +122,15 @@ def collect(shards, pattern, decoder, most_matching, most_others):
     return pairs, torch.tensor([matches for _, _, matches, _ in rows])
 
 
-def load_shards(folder, split, rule, size, broken_percent=1.0):
+def load_shards(folder, split, rule, size, broken_percent=1.0, decoding=PLAIN):
     """(`PairSet`, forget mask) of a split that is measured: at most so many rows of each kind as memory holds."""
-    decoder = Decoder(size, broken_percent)
+    decoder = Decoder(size, broken_percent, decoding)
     return collect(shards_of(folder, split), caption_pattern(rule), decoder, MOST_FORGET, MOST_RETAIN)
 
 
-def load_forget(folder, rule, size, broken_percent=1.0, most=MOST_FORGET):
+def load_forget(folder, rule, size, broken_percent=1.0, most=MOST_FORGET, decoding=PLAIN):
     """The `PairSet` to forget: the first `most` matches in the training shards, read until there are so many."""
-    decoder = Decoder(size, broken_percent)
+    decoder = Decoder(size, broken_percent, decoding)
     return collect(shards_of(folder, "train"), caption_pattern(rule), decoder, most, 0)[0]
 
 
@@ -141,11 +142,9 @@ class Stream:
     many processes there are. While a step is computed, threads decode the next one's pictures.
     """
 
-    texts = ()  # not known before they are read
-
-    def __init__(self, folder, rule, size, batch_size, seed=0, lanes=8, broken_percent=1.0):
+    def __init__(self, folder, rule, size, batch_size, seed=0, lanes=8, broken_percent=1.0, decoding=PLAIN):
         self.shards, self.pattern, self.seed = shards_of(folder, "train"), caption_pattern(rule), seed
-        self.size, self.broken_percent = size, broken_percent
+        self.size, self.broken_percent, self.decoding = size, broken_percent, decoding
         for held, what in ((len(self.shards) >= lanes, f"{len(self.shards)} training shards, one for each at least"),
                            (batch_size % lanes == 0, f"a retain_batch of {batch_size}, which they must divide"),
                            (lanes % processes() == 0, f"{processes()} processes, which must divide them")):  # fmt: skip
@@ -154,9 +153,13 @@ class Stream:
         self.lanes = lanes
         self.numbers = range(lanes)[share(lanes)]  # of the lanes that this process reads
         self.each = batch_size // lanes
-        self.row_hashes = [shard.name for shard in self.shards]
         self.pool, self.asked = ThreadPoolExecutor(len(self.numbers)), []
         self.seek(None)
+
+    def fingerprint(self):
+        """Equal for shards of equal names and sizes, and rows that are chosen and cut in the same way."""
+        shards = [(shard.name, shard.stat().st_size) for shard in self.shards]
+        return repr([shards, self.pattern, self.size, self.decoding])
 
     def seek(self, position):
         """Go on from what `tell` gave, None the beginning."""
@@ -178,7 +181,7 @@ class Stream:
 
     def read(self, number, epoch, skip, read, broken):
         """(picture, caption, position behind it) of one lane, without end."""
-        decoder = Decoder(self.size, self.broken_percent, read, broken)
+        decoder = Decoder(self.size, self.broken_percent, self.decoding, read, broken)
         while True:
             order = np.random.default_rng([self.seed, epoch]).permutation(len(self.shards))[number :: self.lanes]
             draws = random.Random(f"{self.seed} {epoch} {number}")

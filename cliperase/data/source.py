@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
+from cliperase.data.limits import BROKEN_PERCENT
 from cliperase.data.pairs import PairSet, load_pairs
+from cliperase.data.pictures import PLAIN, Decoding
 from cliperase.data.rules import forget_mask
 from cliperase.data.shards import MOST_FORGET, Stream, is_sharded, load_forget, load_shards
 from cliperase.errors import CliperaseError
@@ -42,22 +44,23 @@ class Training:
         return {"forget": len(self.forget), "retain": len(self.retain)}
 
 
-def load_split(source, split, rule, image_size, broken_percent=100.0):
+def load_split(source, split, rule, image_size, broken_percent=BROKEN_PERCENT, decoding=PLAIN):
     """(`PairSet`, (N,) bool: the rows that `rule` forgets) of a split that is measured.
 
     `rule`: None forgets nothing; shards need one, because they are held in memory by what it matches. `image_size`:
-    pixels a side, to which the pictures of shards are cut. `broken_percent` of the samples may be unreadable.
+    pixels a side, to which the pictures of shards are cut. `broken_percent` of the rows may be unreadable.
+    `decoding`: how pictures become RGB.
     """
-    return open_source(source).load_split(split, rule, image_size, broken_percent)
+    return open_source(source, decoding).load_split(split, rule, image_size, broken_percent)
 
 
-def load_training(source, rule, image_size, settings, most_forget=MOST_FORGET):
+def load_training(source, rule, image_size, settings, most_forget=MOST_FORGET, decoding=PLAIN):
     """The `Training` rows under `rule`. `settings`: `TrainSettings`. Of shards at most `most_forget` rows are held."""
-    return open_source(source).load_training(rule, image_size, settings, most_forget)
+    return open_source(source, decoding).load_training(rule, image_size, settings, most_forget)
 
 
-def open_source(source):
-    return Shards(source) if is_sharded(source) else Tables(source)
+def open_source(source, decoding=PLAIN):
+    return (Shards if is_sharded(source) else Tables)(source, decoding)
 
 
 @dataclass(frozen=True)
@@ -65,13 +68,14 @@ class Tables:
     """Parquet files of the schema: `source` is their folder, or a name on the hub."""
 
     source: str
+    decoding: Decoding
 
     def load_split(self, split, rule, image_size, broken_percent):
-        pairs = load_pairs(self.source, split)
+        pairs = load_pairs(self.source, split, self.decoding, broken_percent)
         return pairs, torch.zeros(len(pairs), dtype=torch.bool) if rule is None else forget_mask(pairs, rule)
 
     def load_training(self, rule, image_size, settings, most_forget):
-        pairs = load_pairs(self.source, "train")
+        pairs = load_pairs(self.source, "train", self.decoding, settings.broken_percent)
         return Training.of(pairs, forget_mask(pairs, rule))
 
 
@@ -80,17 +84,17 @@ class Shards:
     """Tar files of samples in the folder `source`."""
 
     source: str
+    decoding: Decoding
 
     def load_split(self, split, rule, image_size, broken_percent):
         if rule is None:
             raise CliperaseError(
                 f"shards in {self.source} are measured by a rule; give --forget CONCEPT or --rule '{{…}}'"
             )
-        return load_shards(self.source, split, rule, image_size, broken_percent)
+        return load_shards(self.source, split, rule, image_size, broken_percent, self.decoding)
 
     def load_training(self, rule, image_size, settings, most_forget):
-        forget = load_forget(self.source, rule, image_size, settings.broken_percent, most_forget)
-        retain = Stream(
-            self.source, rule, image_size, settings.retain_batch, settings.seed, settings.lanes, settings.broken_percent
-        )
-        return Training(forget, retain)
+        broken = settings.broken_percent
+        forget = load_forget(self.source, rule, image_size, broken, most_forget, self.decoding)
+        how = (settings.retain_batch, settings.seed, settings.lanes, broken, self.decoding)
+        return Training(forget, Stream(self.source, rule, image_size, *how))

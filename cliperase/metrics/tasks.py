@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from cliperase.metrics.encode import encode_images, encode_texts
+from cliperase.errors import CliperaseError
+from cliperase.metrics.encode import encode_images, encode_texts, number_texts
 from cliperase.metrics.scores import matching_accuracy, retrieval_recall, zero_shot_accuracy
 
 PROMPT = "a photo of a {}"
@@ -46,9 +47,11 @@ def harmonic_mean(forget, retain):
 
 
 def task_of(pairs):
+    """By what a split is judged. A picture counts as one of several captions if most of the split's are."""
     if pairs.class_names:
         return ZERO_SHOT
-    return MATCHING if pairs.text_ids.shape[1] == 1 else RETRIEVAL
+    several = (pairs.text_ids != pairs.text_ids[:, :1]).any(dim=1)
+    return RETRIEVAL if several.double().mean() >= 0.5 else MATCHING
 
 
 def zero_shot_metrics(model, pairs, forgotten, watched=None):
@@ -58,8 +61,9 @@ def zero_shot_metrics(model, pairs, forgotten, watched=None):
     the forgotten classes' prompts to the retain images, which should stay where it was. `watched` {name:
     class names} adds `<name>_accuracy`, the accuracy on images of these classes.
     """
-    class_features = encode_texts(model, [PROMPT.format(name) for name in pairs.class_names])
-    image_features = encode_images(model, pairs.images)
+    prompts = [PROMPT.format(name) for name in pairs.class_names]
+    check_prompts(model, prompts)
+    class_features, image_features = encode_texts(model, prompts), encode_images(model, pairs.images)
 
     def accuracy(rows):
         return zero_shot_accuracy(image_features[rows], class_features, pairs.labels[rows])
@@ -81,14 +85,26 @@ def zero_shot_metrics(model, pairs, forgotten, watched=None):
     return metrics
 
 
+def check_prompts(model, prompts):
+    """The model can tell the prompts apart."""
+    first = {}
+    for prompt, number in zip(prompts, number_texts(model, prompts).tolist(), strict=True):
+        if number in first:
+            raise CliperaseError(
+                f"the model reads {first[number]!r} and {prompt!r} as one text; merge the classes or rename one"
+            )
+        first[number] = prompt
+
+
 def matching_metrics(model, pairs, forgotten):
     """Matching accuracy of forget and retain rows, 16-way and in the whole split, each direction and their mean."""
     image, text = encode_images(model, pairs.images), encode_texts(model, pairs.texts)
     ids = pairs.text_ids[:, 0]
+    same = number_texts(model, pairs.texts)[ids]
     metrics = pair_cosines(image, text, pairs.text_ids, forgotten)
     for group, rows in groups(forgotten):
         for label, ways in ((str(WAYS), WAYS), ("all", None)):
-            found = matching_accuracy(image, text[ids], ids, rows, ways)
+            found = matching_accuracy(image, text[ids], same, rows, ways)
             metrics |= {f"{group}_{way}_accuracy@{label}": value for way, value in found.items()}
             metrics[f"{group}_matching_accuracy@{label}"] = sum(found.values()) / len(found)
     return metrics
@@ -97,13 +113,24 @@ def matching_metrics(model, pairs, forgotten):
 def retrieval_metrics(model, pairs, forgotten):
     """R@1, 5 and 10 of forget and retain queries over the whole split, text to image and image to text."""
     image, text = encode_images(model, pairs.images), encode_texts(model, pairs.texts)
-    owner = torch.arange(len(pairs)).repeat_interleave(pairs.text_ids.shape[1])
+    first, picture = distinct_pictures(pairs)
+    owner = picture.repeat_interleave(pairs.text_ids.shape[1])
     captions = text[pairs.text_ids.flatten()]
     metrics = pair_cosines(image, text, pairs.text_ids, forgotten)
     for group, rows in groups(forgotten):
-        found = retrieval_recall(image, captions, owner, rows)
+        queries = torch.zeros(len(first), dtype=torch.bool).index_fill(0, picture[rows], True)
+        found = retrieval_recall(image[first], captions, owner, queries)
         metrics |= {f"{group}_{name}": value for name, value in found.items()}
     return metrics
+
+
+def distinct_pictures(pairs):
+    """(P,) the first row of each picture, (N,) the number of each row's picture: one may stand in several rows."""
+    first = {}
+    for row, row_hash in enumerate(pairs.row_hashes):
+        first.setdefault(row_hash, row)
+    number = {row_hash: i for i, row_hash in enumerate(first)}
+    return torch.tensor(list(first.values())), torch.tensor([number[one] for one in pairs.row_hashes])
 
 
 def groups(forgotten):

@@ -59,6 +59,14 @@ class ImageTextModel(nn.Module, ABC):
     def encode_text(self, texts: list[str]) -> Tensor:
         """T strings -> (T, D), L2-normalised."""
 
+    def text_rows(self, texts: list[str]) -> Tensor:
+        """(T, L) of T strings: equal rows are one text to the model, however the strings differ.
+
+        An adapter that cuts or cleans texts gives their tokens; default: only equal strings are one text.
+        """
+        number = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+        return torch.tensor([[number[text]] for text in texts])
+
     @property
     @abstractmethod
     def logit_scale(self) -> Tensor:

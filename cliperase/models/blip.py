@@ -68,6 +68,9 @@ class BLIP(ImageTextModel):
         settings = {"padding": "max_length", "truncation": True, "max_length": length, "return_tensors": "pt"}
         return self.words(list(texts), **settings).input_ids
 
+    def text_rows(self, texts):
+        return self.tokenizer(texts)
+
     def read(self, texts):
         """T strings -> token numbers and mask (T, longest), without the padding that none of them needs."""
         tokens = self.tokenizer(texts).to(self.device)

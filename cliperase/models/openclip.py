@@ -87,6 +87,9 @@ class OpenCLIP(ImageTextModel):
             return model.encode_text(tokens, normalize=True)
         return self.encode_tokens(tokens[:, : tokens.argmax(dim=1).max() + 1])
 
+    def text_rows(self, texts):
+        return self.tokenizer(texts)
+
     def encode_tokens(self, tokens):
         """Encode without the padding: attention is causal and the end token, the largest, is what is pooled,
         so nothing behind the longest text's end can matter; with short prompts it is most of the work."""
