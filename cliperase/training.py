@@ -5,6 +5,7 @@ import torch
 from cliperase.batch import Batch, Pairs
 from cliperase.data.pairs import PairSet
 from cliperase.data.sampling import Drawn, Rows, mirror_and_shift
+from cliperase.devices import send
 from cliperase.errors import CliperaseError
 from cliperase.features import fingerprint
 from cliperase.loop import Training
@@ -24,6 +25,7 @@ class PairTraining(Training):
         if settings.update_norm_statistics and processes() > 1:
             raise CliperaseError("update_norm_statistics needs the whole batch in one process; run it without torchrun")
         self.method, self.original = method, original
+        self.original_scale = model.logit_scale.new_tensor(original.logit_scale) if original else None
         self.sets = [pairs for pairs in (retain, forget) if pairs is not None]
         self.sources = self.open_sources(retain, forget)
         self.started_from = None
@@ -84,7 +86,7 @@ class PairTraining(Training):
 
     def together(self, images):
         """Images of several sources, which may lie on several devices, as one batch."""
-        return torch.cat([one.to(self.model.device) for one in images])
+        return torch.cat([send(one, self.model.device) for one in images])
 
     def encode_image(self, images):
         with self.precision():
@@ -135,18 +137,18 @@ class PairTraining(Training):
         number = {text: i for i, text in enumerate(texts)}
         pairs, start = {"forget": None, "original_forget": None, "original_retain": None}, 0
         for r in rows:
-            ids = torch.tensor([number[text] for text in r.captions], device=text_features.device)
+            ids = send(torch.tensor([number[text] for text in r.captions]), text_features.device)
             pairs[r.name] = Pairs(image_features[start : start + len(ids)], text_features[ids], ids)
             if self.original:  # looked up, not computed
                 with self.precision():
                     image, text = map(in_full, self.original.of(r.name).lookup(r))
-                pairs[f"original_{r.name}"] = Pairs(image.to(ids.device), text.to(ids.device), ids)
+                pairs[f"original_{r.name}"] = Pairs(send(image, ids.device), send(text, ids.device), ids)
             start += len(ids)
         scale = self.model.logit_scale
         return Batch(
             **pairs,
             logit_scale=scale,
-            original_logit_scale=scale.new_tensor(self.original.logit_scale) if self.original else scale.detach(),
+            original_logit_scale=scale.detach() if self.original_scale is None else self.original_scale,
             step=step,
             steps=self.settings.steps,
             generator=self.generator,

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
+from cliperase.devices import send
 from cliperase.errors import CliperaseError, reason_of
 from cliperase.metrics.scores import draw_rivals
 from cliperase.metrics.tasks import PROMPT, WAYS
@@ -73,10 +74,10 @@ class BLIP(ImageTextModel):
 
     def read(self, texts):
         """T strings -> token numbers and mask (T, longest), without the padding that none of them needs."""
-        tokens = self.tokenizer(texts).to(self.device)
+        tokens = self.tokenizer(texts)
         mask = (tokens != self.words.pad_token_id).long()
-        longest = mask.sum(dim=1).max()
-        return tokens[:, :longest], mask[:, :longest]
+        longest = mask.sum(dim=1).max()  # found on the host, because to ask a GPU is to wait for it
+        return send(tokens[:, :longest], self.device), send(mask[:, :longest], self.device)
 
     @property
     def logit_scale(self):

@@ -11,6 +11,7 @@ from open_clip.transformer import TextTransformer, VisionTransformer
 from safetensors.torch import save_file
 from torch import nn
 
+from cliperase.devices import send
 from cliperase.errors import CliperaseError, reason_of
 from cliperase.files import whole_file
 from cliperase.models.base import ImageTextModel, PatchAttention, Tokens, read_json
@@ -80,12 +81,12 @@ class OpenCLIP(ImageTextModel):
         return self.model.encode_image(self.pixels(images), normalize=True)
 
     def encode_text(self, texts):
-        tokens = self.tokenizer(texts).to(self.device)
-        model = self.model
+        tokens, model = self.tokenizer(texts), self.model
         plain = isinstance(model, open_clip.CLIP) and model.text_pool_type == "argmax" and model.attn_mask is not None
         if not plain:  # pooled or masked otherwise: the padding may matter
-            return model.encode_text(tokens, normalize=True)
-        return self.encode_tokens(tokens[:, : tokens.argmax(dim=1).max() + 1])
+            return model.encode_text(send(tokens, self.device), normalize=True)
+        length = tokens.argmax(dim=1).max() + 1  # found on the host, because to ask a GPU is to wait for it
+        return self.encode_tokens(send(tokens[:, :length], self.device))
 
     def text_rows(self, texts):
         return self.tokenizer(texts)
