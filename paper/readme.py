@@ -5,7 +5,8 @@ from pathlib import Path
 
 import nbformat
 
-from paper.tables import experiment_rows, in_order, lead, runs_of, score, summarise
+from paper.statistics import in_order, lead, runs_of, score, summarise
+from paper.tables import experiment_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "metrics" / "icons" / "results.csv"
