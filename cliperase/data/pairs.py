@@ -23,6 +23,7 @@ from cliperase.data.words import check_classes
 from cliperase.errors import CliperaseError
 from cliperase.files import whole_file
 
+WORTH_A_FILE = 3_000_000  # bytes of decoded pictures
 NO_CAPTION = "it has no caption, or a blank one"
 SHARD_NAME = "{split}-00000-of-00001.parquet"
 
@@ -220,10 +221,11 @@ def decoded_images(encoded, row_hashes, decoding):
 
     Every stage and every worker reads the same ones, so they are kept.
     """
-    folder = Path(datasets.config.HF_DATASETS_CACHE) / "cliperase-images"
-    tensors = kept(
-        folder, f"decoded pictures {VERSION} {decoding}", row_hashes, lambda: decode_images(encoded, decoding)
+    folder, kind = (
+        Path(datasets.config.HF_DATASETS_CACHE) / "cliperase-images",
+        f"decoded pictures {VERSION} {decoding}",
     )
+    tensors = kept(folder, kind, row_hashes, lambda: decode_images(encoded, decoding), least=WORTH_A_FILE)
     return tensors["images"], tensors["readable"]
 
 
