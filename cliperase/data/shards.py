@@ -7,6 +7,7 @@ before it validation, and training reads all others.
 
 import hashlib
 import random
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -15,9 +16,10 @@ import numpy as np
 import torch
 from webdataset.filters import shuffle
 
+from cliperase.data.limits import log
 from cliperase.data.pairs import PairSet
 from cliperase.data.pictures import PLAIN, UnreadablePicture, pixels_of, read_picture
-from cliperase.data.rules import caption_pattern
+from cliperase.data.rules import caption_pattern, told
 from cliperase.data.tars import samples_of
 from cliperase.errors import CliperaseError
 from cliperase.parallel import gather_objects, processes, share
@@ -91,23 +93,30 @@ def encoded_picture(sample):
 
 def collect(shards, pattern, decoder, most_matching, most_others):
     """(`PairSet`, (N,) bool): the first samples whose captions match `pattern`, and the first that do not."""
-    left, rows = {True: most_matching, False: most_others}, []
+    left, rows, near = {True: most_matching, False: most_others}, [], Counter()
     for sample in samples_of(shards):
         if not any(left.values()):
             break
         caption = decoder.caption(sample)
-        matches = caption is not None and bool(pattern.search(caption))
-        if caption is None or not left[matches]:
+        if caption is None:
+            continue
+        matches = pattern.search(caption)
+        if not matches:
+            near.update(pattern.near(caption))
+        if not left[matches]:
             continue
         picture = decoder.picture(sample)
         if picture is not None:
             left[matches] -= 1
             rows.append((picture, caption, matches, sample))
+    note = told(near, decoder.read) if near else ""
     if len({matches for _, _, matches, _ in rows}) < bool(most_matching) + bool(most_others):
         raise CliperaseError(
-            f"{Path(shards[0]).parent}: {pattern.pattern!r} matches none or all of the captions in {shards[0].name} "
-            f"to {shards[-1].name}; choose another rule or give more shards"
+            f"{Path(shards[0]).parent}: {pattern} matches none or all of the captions in {shards[0].name} to "
+            f"{shards[-1].name}; choose another rule or give more shards{note and '; '}{note}"
         )
+    if note and not most_others:
+        log.warning("%s: %s", pattern, note)
     texts = sorted({caption for _, caption, _, _ in rows})
     number = {text: i for i, text in enumerate(texts)}
     pairs = PairSet(
@@ -159,7 +168,7 @@ class Stream:
     def fingerprint(self):
         """Equal for shards of equal names and sizes, and rows that are chosen and cut in the same way."""
         shards = [(shard.name, shard.stat().st_size) for shard in self.shards]
-        return repr([shards, self.pattern, self.size, self.decoding])
+        return repr([shards, repr(self.pattern), self.size, self.decoding])
 
     def seek(self, position):
         """Go on from what `tell` gave, None the beginning."""
