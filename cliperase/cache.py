@@ -12,7 +12,7 @@ from cliperase.errors import CliperaseError
 from cliperase.files import whole_file
 
 VERSION = 1  # of these files
-LEAST, MOST = 3_000_000, 2_000_000_000  # bytes of tensors that are worth a file, and that a disk is asked to take
+MOST = 2_000_000_000  # bytes of tensors that a disk is asked to take
 
 # Why not joblib.Memory: loading 25,000×3×32×32 uint8 (77 MB) and 25,000×128 float32 (13 MB) takes, disk not counted,
 #   joblib                    22 ms and 3.3 ms, a copy of its own in every process
@@ -21,18 +21,19 @@ LEAST, MOST = 3_000_000, 2_000_000_000  # bytes of tensors that are worth a file
 # joblib checks nothing, so that a flipped bit gives other results without a word, and it unpickles, which runs code.
 
 
-def kept(folder, kind, parts, compute):
+def kept(folder, kind, parts, compute, least=0):
     """The tensors {name: tensor} that `compute()` gives, kept in `folder` and memory-mapped from there.
 
-    `kind`: what they are and the version of how they are made; `parts`: strings, all that they follow from. A file
-    that is not whole is made again. A cache that cannot be written is no error. The folder may be deleted at any time.
+    `kind`: what they are and the version of how they are made; `parts`: strings, all that they follow from; `least`:
+    bytes that are worth a file. A file that is not whole is made again. A cache that cannot be written is no error. The
+    folder may be deleted at any time.
     """
     name = hashlib.sha256("\n".join([str(VERSION), kind, *parts]).encode()).hexdigest()[:32]
     path = Path(folder) / f"{name}.safetensors"
     tensors = read(path)
     if tensors is None:
         tensors = compute()
-        if LEAST <= sum(tensor.nbytes for tensor in tensors.values()) <= MOST:
+        if least <= sum(tensor.nbytes for tensor in tensors.values()) <= MOST:
             with contextlib.suppress(CliperaseError), whole_file(path) as partial:
                 save_file(tensors, partial, {"sha256": digest(tensors)})
     return tensors

@@ -23,7 +23,7 @@ SPLITS = {"train": "train", "restval": "train", "val": "validation", "test": "te
 def read_captions(path):
     """{split: [(file name, captions)]} of the JSON."""
     try:
-        listed = json.loads(Path(path).read_text(encoding="utf-8"))["images"]
+        listed = json.loads(Path(path).read_text(encoding="utf-8-sig"))["images"]
         found = [
             (SPLITS[one["split"]], one["filename"], [said["raw"] for said in one["sentences"]], one.get("filepath", ""))
             for one in listed

@@ -16,11 +16,6 @@ from cliperase.features import Features
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor([[True], [False]]), "c": torch.zeros(0, 4)}
 
 
-@pytest.fixture(autouse=True)
-def small_files(monkeypatch):
-    monkeypatch.setattr(cache, "LEAST", 1)
-
-
 def never():
     raise AssertionError("it is read, not computed")
 
@@ -66,10 +61,9 @@ def test_a_file_that_is_cut_off_is_computed_again(part, tmp_path_factory):
 
 
 def test_what_is_too_small_or_too_large_is_not_kept(tmp_path, monkeypatch):
-    for name, limit in (("LEAST", 1000), ("MOST", 10)):
-        with monkeypatch.context() as patch:
-            patch.setattr(cache, name, limit)
-            assert not keep(tmp_path)
+    assert_same(kept(tmp_path, "test 1", [], lambda: TENSORS, least=1000))
+    monkeypatch.setattr(cache, "MOST", 10)
+    assert not keep(tmp_path)
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
@@ -92,6 +86,7 @@ def test_a_read_tensor_is_mapped_and_may_be_written_without_changing_the_file(tm
 
 def test_decoded_pictures_and_features_are_kept(data_folder, model, tmp_path, monkeypatch):
     monkeypatch.setattr("cliperase.data.pairs.datasets.config.HF_DATASETS_CACHE", tmp_path)
+    monkeypatch.setattr("cliperase.data.pairs.WORTH_A_FILE", 1)
     pairs = load_pairs(data_folder, "train")
     features = Features.kept(model, pairs, tmp_path / "features")
     with monkeypatch.context() as patch:

@@ -172,7 +172,7 @@ def test_what_cannot_be_streamed_is_said(shards, tmp_path):
     for about, said in (({"lanes": 9}, "8 training shards"), ({"lanes": 3}, "retain_batch of 8")):
         with pytest.raises(CliperaseError, match=said):
             Stream(shards, RULE, 8, 8, **about)
-    with pytest.raises(CliperaseError, match="take concept, a word, or caption_pattern"):
+    with pytest.raises(CliperaseError, match="captions alone take concept, a word, concepts, or"):
         Stream(shards, {"classes": ["apple"]}, 8, 8)
     with pytest.raises(CliperaseError, match="matches none or all"):
         load_forget(shards, {"concept": "zebra"}, 8)

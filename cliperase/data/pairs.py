@@ -23,6 +23,7 @@ from cliperase.data.words import check_classes
 from cliperase.errors import CliperaseError
 from cliperase.files import whole_file
 
+WORTH_A_FILE = 3_000_000  # bytes of decoded pictures
 NO_CAPTION = "it has no caption, or a blank one"
 SHARD_NAME = "{split}-00000-of-00001.parquet"
 
@@ -142,7 +143,7 @@ def decode_pairs(table, decoding=PLAIN, broken_percent=BROKEN_PERCENT, place="ro
     columns = table.with_format("arrow")[:]  # whole columns: row by row, `datasets` takes longer than the decoding
     pictures, captions = columns["image"].to_pylist(), columns["captions"].to_pylist()
     encoded = [(picture or {}).get("bytes") or b"" for picture in pictures]
-    row_hashes = [hashlib.sha256(one).hexdigest()[:12] for one in encoded]
+    row_hashes = [row_hash(one) for one in encoded]
     images, readable = decoded_images(encoded, row_hashes, decoding)
     problems = map(problem_of, pictures, captions, readable.tolist(), repeat(decoding))
     reasons = {row: problem for row, problem in enumerate(problems) if problem}
@@ -163,6 +164,17 @@ def decode_pairs(table, decoding=PLAIN, broken_percent=BROKEN_PERCENT, place="ro
         row_hashes=[row_hashes[row] for row in rows],
         sources=[sources[row] for row in rows],
     )
+
+
+def row_hash(encoded):
+    """What a row is known by: a digest of its picture file."""
+    return hashlib.sha256(encoded or b"").hexdigest()[:12]
+
+
+def hashes_of(table):
+    """The row hashes of a `datasets.Dataset` of the schema, a set; nothing is decoded."""
+    pictures = table.with_format("arrow")[:]["image"].to_pylist()
+    return {row_hash(picture["bytes"]) for picture in pictures if picture}
 
 
 def problem_of(picture, captions, readable, decoding):
@@ -220,10 +232,11 @@ def decoded_images(encoded, row_hashes, decoding):
 
     Every stage and every worker reads the same ones, so they are kept.
     """
-    folder = Path(datasets.config.HF_DATASETS_CACHE) / "cliperase-images"
-    tensors = kept(
-        folder, f"decoded pictures {VERSION} {decoding}", row_hashes, lambda: decode_images(encoded, decoding)
+    folder, kind = (
+        Path(datasets.config.HF_DATASETS_CACHE) / "cliperase-images",
+        f"decoded pictures {VERSION} {decoding}",
     )
+    tensors = kept(folder, kind, row_hashes, lambda: decode_images(encoded, decoding), least=WORTH_A_FILE)
     return tensors["images"], tensors["readable"]
 
 

@@ -1,71 +1,204 @@
 """Forget rules: which rows of a data set are to be forgotten."""
 
+import difflib
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 
+from cliperase.data.words import find_word, plurals, searchable
 from cliperase.errors import CliperaseError
 
-RULES = ("concept", "classes", "caption_pattern", "rows")
+LISTS, TEXTS = ("concepts", "classes", "rows"), ("concept", "caption_pattern")  # kinds of rules, by their value
+OPTIONS = ("plural", "case")  # of rules on words
+MOST_SAID = 5  # words in a message
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What is to be forgotten, one of these kinds with its `values`:
+
+    `concept`, `concepts`: class names, or where there are no classes words of any caption; `classes`: class names;
+    `caption_pattern`: a regular expression searched in all captions; `rows`: row hashes. An image is forgotten if any
+    of its captions matches. Of words `plural` takes English plurals along, and `case` minds upper and lower case.
+    """
+
+    kind: str
+    values: tuple
+    plural: bool = False
+    case: bool = False
+
+    @classmethod
+    def of(cls, rule):
+        """From a mapping such as {"concept": "apple", "plural": True}."""
+        kinds = [kind for kind in (*TEXTS, *LISTS) if isinstance(rule, Mapping) and kind in rule]
+        if len(kinds) != 1 or set(rule) - {*kinds, *OPTIONS}:
+            raise CliperaseError(
+                f"forget rule {rule!r}: give one of {', '.join((*TEXTS, *LISTS))} with its value, "
+                f"and where you like {' and '.join(OPTIONS)} for words"
+            )
+        kind, value = kinds[0], rule[kinds[0]]
+        expected = list if kind in LISTS else str
+        if not isinstance(value, expected) or (expected is list and not all(isinstance(one, str) for one in value)):
+            wanted = "a list of strings, in quotes where they are digits" if expected is list else "text"
+            raise CliperaseError(f"forget rule {kind}: {value!r}; give {wanted}")
+        options = {name: rule[name] for name in OPTIONS if name in rule}
+        if options and kind not in ("concept", "concepts"):
+            raise CliperaseError(f"forget rule {rule!r}: {' and '.join(options)} go with concept or concepts only")
+        if not all(isinstance(option, bool) for option in options.values()):
+            raise CliperaseError(f"forget rule {rule!r}: give true or false for {' and '.join(options)}")
+        if kind not in LISTS:
+            value = [value]
+        if any(not one.strip() for one in value):
+            raise CliperaseError(f"forget rule {rule!r} holds a blank text; take it out")
+        return cls(kind, tuple(value), **options)
+
+    def __str__(self):
+        values = f"[{said_in_short(map(repr, self.values))}]" if self.kind in LISTS else repr(self.values[0])
+        return f"forget rule {self.kind}: {values}"
 
 
 def forget_mask(pairs, rule, required=True):
-    """(N,) bool, true where `rule` says forget. A rule is a mapping with one key:
+    """(N,) bool, true where `rule`, a mapping or a `Rule`, says forget.
 
-    `concept`: a class name, or where there are no classes a word of any caption; `classes`: class names;
-    `caption_pattern`: a regular expression searched in all captions (an image is forgotten if any
-    matches); `rows`: row hashes. The rule must leave some rows, and if `required` match some.
+    The rule must leave some rows, and if `required` match some.
     """
-    if not isinstance(rule, Mapping) or len(rule) != 1 or next(iter(rule)) not in RULES:
-        raise CliperaseError(f"forget rule {rule!r}: give one of {', '.join(RULES)} with its value")
-    ((kind, value),) = rule.items()
-    expected = list if kind in ("rows", "classes") else str
-    if not isinstance(value, expected) or (expected is list and not all(isinstance(one, str) for one in value)):
-        wanted = "a list of strings, in quotes where they are digits" if expected is list else "text"
-        raise CliperaseError(f"forget rule {kind}: {value!r}; give {wanted}")
-    if kind == "rows":
-        wanted = set(value)
+    rule = rule if isinstance(rule, Rule) else Rule.of(rule)
+    if rule.kind == "rows":
+        wanted = set(rule.values)
         mask = torch.tensor([row in wanted for row in pairs.row_hashes])
-    elif kind == "classes" or (kind == "concept" and pairs.class_names):
-        mask = class_mask(pairs, [value] if kind == "concept" else value)
+    elif rule.kind == "classes" or (rule.kind != "caption_pattern" and pairs.class_names):
+        mask = class_mask(pairs, rule.values)
     else:
-        mask = match_captions(pairs, rule)
+        search = caption_pattern(rule).search
+        mask = torch.tensor([search(text) for text in pairs.texts])[pairs.text_ids].any(dim=1)
     if required and not mask.any():
-        raise CliperaseError(f"forget rule {kind}: {value!r} matches no row of {len(pairs)}; nothing to forget")
+        said = "".join(f"; {note}" for note in near_misses(pairs, rule))
+        raise CliperaseError(f"{rule} matches no row of {len(pairs)}; nothing to forget{said}")
     if mask.all():
-        raise CliperaseError(f"forget rule {kind}: {value!r} matches all {len(pairs)} rows; nothing to retain")
+        raise CliperaseError(f"{rule} matches all {len(pairs)} rows; nothing to retain")
     return mask
-
-
-def class_mask(pairs, names):
-    """(N,) bool, true for rows of the named classes."""
-    unknown = [name for name in names if name not in pairs.class_names]
-    if unknown:
-        known = ", ".join(pairs.class_names[:6])
-        raise CliperaseError(f"concept {unknown[0]!r} matches no row; classes are {known}, … by exact name")
-    wanted = torch.tensor([pairs.class_names.index(name) for name in names])
-    return torch.isin(pairs.labels, wanted)
-
-
-def caption_pattern(rule):
-    """The regular expression of a rule on captions: `caption_pattern`, or `concept`, a word."""
-    kind, pattern = next(iter(rule.items())) if isinstance(rule, Mapping) and len(rule) == 1 else (None, None)
-    if kind not in ("concept", "caption_pattern") or not isinstance(pattern, str):
-        raise CliperaseError(f"forget rule {rule!r}: captions alone take concept, a word, or caption_pattern")
-    try:
-        return re.compile(rf"\b{re.escape(pattern)}\b" if kind == "concept" else pattern, re.IGNORECASE)
-    except re.error as error:
-        raise CliperaseError(f"caption_pattern {pattern!r} is no regular expression ({error})") from None
-
-
-def match_captions(pairs, rule):
-    compiled = caption_pattern(rule)
-    hits = torch.tensor([bool(compiled.search(text)) for text in pairs.texts])
-    return hits[pairs.text_ids].any(dim=1)
 
 
 def split_pairs(pairs, rule):
     """(forget set, retain set) of one split."""
     mask = forget_mask(pairs, rule)
     return pairs.select(mask), pairs.select(~mask)
+
+
+def class_mask(pairs, names):
+    """(N,) bool, true for rows of the named classes."""
+    if not pairs.class_names:
+        raise CliperaseError(f"classes {list(names)}: the data have none; give a concept, a word of the captions")
+    known = {searchable(name, case=True): number for number, name in enumerate(pairs.class_names)}
+    for name in names:
+        if searchable(name, case=True) not in known:
+            near = nearest(name, pairs.class_names)
+            classes = f"the nearest are {near}" if near else f"classes are {said_in_short(pairs.class_names)}"
+            raise CliperaseError(f"concept {name!r} matches no row; {classes}, by exact name")
+    wanted = torch.tensor([known[searchable(name, case=True)] for name in names], dtype=torch.long)
+    return torch.isin(pairs.labels, wanted)
+
+
+class Words:
+    """Words that are looked for in captions."""
+
+    def __init__(self, rule):
+        self.rule = rule
+        words = [searchable(word, rule.case) for word in rule.values]
+        self.words = [form for word in words for form in (plurals(word) if rule.plural else [word])]
+
+    def __repr__(self):
+        return f"{self.rule}{' with plurals' * self.rule.plural}{' in this case' * self.rule.case}"
+
+    def search(self, caption):
+        """Whether a caption holds one of them."""
+        text = searchable(caption, self.rule.case)
+        return any(find_word(text, word)[0] for word in self.words)
+
+    def near(self, caption):
+        """The words of a caption that hold one of them as a part, or in another case."""
+        text = searchable(caption)
+        parts = {part for word in self.words for part in find_word(text, searchable(word))[1]}
+        same = {word for word in self.words if self.rule.case and find_word(text, searchable(word))[0]}
+        return parts | same
+
+
+class Expression:
+    """A regular expression that is searched in captions, whatever their case."""
+
+    def __init__(self, rule):
+        try:
+            self.compiled = re.compile(unicodedata.normalize("NFC", rule.values[0]), re.IGNORECASE)
+        except re.error as error:
+            raise CliperaseError(f"caption_pattern {rule.values[0]!r} is no regular expression ({error})") from None
+
+    def __repr__(self):
+        return f"forget rule caption_pattern: {self.compiled.pattern!r}"
+
+    def search(self, caption):
+        return bool(self.compiled.search(unicodedata.normalize("NFC", caption)))
+
+    def near(self, caption):
+        return set()
+
+
+def caption_pattern(rule):
+    """What a rule on captions looks for: `Words` or an `Expression`, with `search(caption)` and `near(caption)`."""
+    rule = rule if isinstance(rule, Rule) else Rule.of(rule)
+    if rule.kind == "caption_pattern":
+        return Expression(rule)
+    if rule.kind in ("concept", "concepts"):
+        return Words(rule)
+    raise CliperaseError(f"{rule}: captions alone take concept, a word, concepts, or caption_pattern")
+
+
+def near_misses(pairs, rule):
+    """What a rule nearly matched and did not, as sentences: captions or classes that hold its word as a part, and if it
+    matches nothing the nearest words there are."""
+    rule = rule if isinstance(rule, Rule) else Rule.of(rule)
+    if rule.kind in ("rows", "caption_pattern"):
+        return []
+    looked_for = Words(rule)
+    if pairs.class_names or rule.kind == "classes":
+        kept = [name for name in pairs.class_names if name not in rule.values]
+        held = [name for name in kept if looked_for.search(name) or looked_for.near(name)]
+        return [f"classes that hold the word and are kept: {said_in_short(held)}"] if held else []
+    texts = [pairs.texts[i] for i in pairs.text_ids.unique().tolist()]
+    counts = count_near(looked_for, texts)
+    if counts:
+        return [told(counts, len(texts))]
+    if any(looked_for.search(text) for text in texts):
+        return []
+    words = sorted({word for text in texts for word in searchable(text).split()})
+    near = [nearest(word, words) for word in rule.values]
+    return [f"the nearest words of the captions are {', '.join(near)}"] if any(near) else []
+
+
+def count_near(looked_for, texts):
+    """How many of the texts that do not match hold each word that comes near: a Counter."""
+    return Counter(word for text in texts if not looked_for.search(text) for word in looked_for.near(text))
+
+
+def told(counts, total):
+    words = said_in_short([f"{word} ({count})" for word, count in counts.most_common()])
+    return (
+        f"{counts.total()} of {total} captions hold the word only within another or in another case, and are kept: "
+        f"{words}"
+    )
+
+
+def nearest(word, words):
+    """The words that look most like one, said in short."""
+    folded = {searchable(one): one for one in words}
+    found = difflib.get_close_matches(searchable(word), list(folded), MOST_SAID)
+    holding = [one for one in folded if searchable(word) in one]
+    return said_in_short([repr(folded[one]) for one in dict.fromkeys([*found, *holding])])
+
+
+def said_in_short(words):
+    words = list(words)
+    return ", ".join(map(str, words[:MOST_SAID])) + (", …" if len(words) > MOST_SAID else "")

@@ -1,12 +1,12 @@
 """Data sets too large for memory: shards of image-text pairs, streamed and never unpacked.
 
 Such a data set is a folder of tar files as img2dataset writes them for webdataset: `00000.tar` and so on, in each a
-picture (`jpg`, `png`, `webp`) and a caption (`txt`) under one key. The last shard by name is the test split, the one
-before it validation, and training reads all others.
+picture (`jpg`, `png`, `webp`) and a caption (`txt`) under one key, next to each other. The last shard by name is the
+test split, the one before it validation, and training reads all others.
 """
 
-import hashlib
 import random
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from webdataset.filters import shuffle
 
-from cliperase.data.pairs import PairSet
+from cliperase.data.limits import log
+from cliperase.data.pairs import PairSet, number_texts, one_row_a_picture, row_hash
 from cliperase.data.pictures import PLAIN, UnreadablePicture, pixels_of, read_picture
-from cliperase.data.rules import caption_pattern
-from cliperase.data.tars import samples_of
+from cliperase.data.rules import caption_pattern, told
+from cliperase.data.tars import CAPTION, PICTURES, samples_of
 from cliperase.errors import CliperaseError
 from cliperase.parallel import gather_objects, processes, share
 
-PICTURES, CAPTION = ("jpg", "jpeg", "png", "webp"), "txt"
 WAITING = 500  # samples of a lane, still encoded, that the next one is drawn from
 MOST_FORGET, MOST_RETAIN = 5000, 2000  # rows that are held in memory, for training to forget and to validate
 FEWEST = 1000  # of fewer samples as many may be broken as of these
@@ -54,31 +54,41 @@ class Decoder:
 
     def __init__(self, size, broken_percent, decoding=PLAIN, read=0, broken=0):
         self.size, self.broken_percent, self.decoding = size, broken_percent, decoding
-        self.read, self.broken = read, broken
+        self.read, self.broken, self.first = read, broken, ""
 
     def caption(self, sample):
         """The caption of a sample, which is looked at first, or None, counted as broken."""
         self.read += 1
         try:
-            return sample[CAPTION].decode()
-        except (KeyError, UnicodeDecodeError):
+            caption = sample[CAPTION].decode()
+        except KeyError:
             return self.give_up(sample, "no caption")
+        except UnicodeDecodeError:
+            return self.give_up(sample, "a caption that is not UTF-8")
+        return caption if caption.strip() else self.give_up(sample, "a blank caption")
 
     def picture(self, sample):
         """(3, size, size) uint8, the middle square, or None, counted as broken."""
         try:
             return pixels_of(read_picture(encoded_picture(sample), self.size, self.decoding))
-        except UnreadablePicture:
-            return self.give_up(sample, "no picture that can be decoded")
+        except UnreadablePicture as error:
+            return self.give_up(sample, f"no picture that can be decoded ({error})")
 
-    def give_up(self, sample, lacks):
+    def give_up(self, sample, has):
         self.broken += 1
+        where = f"{Path(sample['__url__']).name}, key {sample['__key__']}: it has {has}"
+        self.first = self.first or where
         if self.broken > self.broken_percent / 100 * max(self.read, FEWEST):
-            where = f"{Path(sample['__url__']).name}, key {sample['__key__']}"
             raise CliperaseError(
-                f"{self.broken} of {self.read} samples are broken, the last is {where}: {lacks}; mend "
-                f"the shards, or allow more than broken_percent={self.broken_percent}"
+                f"{self.broken} of {self.read} samples are broken, the last is {where}; mend the shards, or allow more "
+                f"than broken_percent={self.broken_percent:g}"
             )
+
+    def tell(self):
+        """Say what was left out."""
+        if self.broken:
+            told = (self.broken, self.read, self.first)
+            log.warning("%d of %d samples are left out as broken, the first is %s", *told)
 
 
 def encoded_picture(sample):
@@ -91,35 +101,54 @@ def encoded_picture(sample):
 
 def collect(shards, pattern, decoder, most_matching, most_others):
     """(`PairSet`, (N,) bool): the first samples whose captions match `pattern`, and the first that do not."""
-    left, rows = {True: most_matching, False: most_others}, []
+    left, rows, near = {True: most_matching, False: most_others}, [], Counter()
     for sample in samples_of(shards):
         if not any(left.values()):
             break
         caption = decoder.caption(sample)
-        matches = caption is not None and bool(pattern.search(caption))
-        if caption is None or not left[matches]:
+        if caption is None:
+            continue
+        matches = pattern.search(caption)
+        if not matches:
+            near.update(pattern.near(caption))
+        if not left[matches]:
             continue
         picture = decoder.picture(sample)
         if picture is not None:
             left[matches] -= 1
             rows.append((picture, caption, matches, sample))
+    note = told(near, decoder.read) if near else ""
     if len({matches for _, _, matches, _ in rows}) < bool(most_matching) + bool(most_others):
         raise CliperaseError(
-            f"{Path(shards[0]).parent}: {pattern.pattern!r} matches none or all of the captions in {shards[0].name} "
-            f"to {shards[-1].name}; choose another rule or give more shards"
+            f"{Path(shards[0]).parent}: {pattern} matches none or all of the captions in {shards[0].name} to "
+            f"{shards[-1].name}; choose another rule or give more shards{note and '; '}{note}"
         )
-    texts = sorted({caption for _, caption, _, _ in rows})
-    number = {text: i for i, text in enumerate(texts)}
+    if note and not most_others:
+        log.warning("%s: %s", pattern, note)
+    decoder.tell()
+    return pair_set(rows)
+
+
+def pair_set(rows):
+    """(`PairSet`, (N,) bool: which rows match) of samples as rows (picture, caption, whether it matches, sample).
+
+    Samples of one picture become one row with all their captions, which matches if one of them does.
+    """
+    images, captions, matches, samples = (list(column) for column in zip(*rows, strict=True))
+    hashes, captions = [row_hash(encoded_picture(sample)) for sample in samples], [[one] for one in captions]
+    matching = {one for one, match in zip(hashes, matches, strict=True) if match}
+    first = one_row_a_picture(range(len(rows)), hashes, captions)
+    texts, text_ids = number_texts([captions[row] for row in first])
     pairs = PairSet(
-        images=torch.stack([picture for picture, _, _, _ in rows]),
+        images=torch.stack([images[row] for row in first]),
         texts=texts,
-        text_ids=torch.tensor([[number[caption]] for _, caption, _, _ in rows]),
+        text_ids=text_ids,
         labels=None,
         class_names=[],
-        row_hashes=[hashlib.sha256(encoded_picture(sample)).hexdigest()[:12] for _, _, _, sample in rows],
-        sources=[f"{Path(sample['__url__']).name}/{sample['__key__']}" for _, _, _, sample in rows],
+        row_hashes=[hashes[row] for row in first],
+        sources=[f"{Path(samples[row]['__url__']).name}/{samples[row]['__key__']}" for row in first],
     )
-    return pairs, torch.tensor([matches for _, _, matches, _ in rows])
+    return pairs, torch.tensor([hashes[row] in matching for row in first])
 
 
 def load_shards(folder, split, rule, size, broken_percent=1.0, decoding=PLAIN):
@@ -159,7 +188,7 @@ class Stream:
     def fingerprint(self):
         """Equal for shards of equal names and sizes, and rows that are chosen and cut in the same way."""
         shards = [(shard.name, shard.stat().st_size) for shard in self.shards]
-        return repr([shards, self.pattern, self.size, self.decoding])
+        return repr([shards, repr(self.pattern), self.size, self.decoding])
 
     def seek(self, position):
         """Go on from what `tell` gave, None the beginning."""

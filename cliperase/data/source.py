@@ -3,15 +3,17 @@
 Only this module asks. What it gives has the same form for both.
 """
 
+import contextlib
 from dataclasses import dataclass
 
 import torch
 
-from cliperase.data.limits import BROKEN_PERCENT
-from cliperase.data.pairs import PairSet, load_pairs
+from cliperase.data.limits import BROKEN_PERCENT, log
+from cliperase.data.pairs import PairSet, hashes_of, load_pairs
 from cliperase.data.pictures import PLAIN, Decoding
-from cliperase.data.rules import forget_mask
+from cliperase.data.rules import Rule, forget_mask, near_misses
 from cliperase.data.shards import MOST_FORGET, Stream, is_sharded, load_forget, load_shards
+from cliperase.data.tables import read_table, splits_of
 from cliperase.errors import CliperaseError
 
 
@@ -72,11 +74,34 @@ class Tables:
 
     def load_split(self, split, rule, image_size, broken_percent):
         pairs = load_pairs(self.source, split, self.decoding, broken_percent)
-        return pairs, torch.zeros(len(pairs), dtype=torch.bool) if rule is None else forget_mask(pairs, rule)
+        if rule is None:
+            return pairs, torch.zeros(len(pairs), dtype=torch.bool)
+        rule = self.known(rule)
+        # the rows of a list may all be training rows; then what is measured here is retention
+        return pairs, forget_mask(pairs, rule, required=rule.kind != "rows")
 
     def load_training(self, rule, image_size, settings, most_forget):
+        rule = self.known(rule)
         pairs = load_pairs(self.source, "train", self.decoding, settings.broken_percent)
-        return Training.of(pairs, forget_mask(pairs, rule))
+        mask = forget_mask(pairs, rule)
+        for note in near_misses(pairs, rule):
+            log.warning("%s: %s", rule, note)
+        return Training.of(pairs, mask)
+
+    def known(self, rule):
+        """The `Rule`; rows that it lists stand in some split."""
+        rule = Rule.of(rule)
+        unknown = set(rule.values) if rule.kind == "rows" else set()
+        for split in splits_of(self.source) if unknown else ():
+            with contextlib.suppress(CliperaseError):  # a split that the hub has not
+                unknown -= hashes_of(read_table(self.source, split))
+        if unknown:
+            first = next(one for one in rule.values if one in unknown)
+            raise CliperaseError(
+                f"{len(unknown)} of the {len(set(rule.values))} row hashes of the forget rule are of no row in "
+                f"{self.source}, the first is {first!r}; correct them or take them out"
+            )
+        return rule
 
 
 @dataclass(frozen=True)

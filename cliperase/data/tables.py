@@ -61,6 +61,13 @@ def files_of(folder, split):
     return found
 
 
+def splits_of(source):
+    """The splits that there are files of; of a data set on the hub the usual ones, whether it has them or not."""
+    if not Path(source).is_dir():
+        return ["train", "validation", "test"]
+    return sorted({re.sub(rf"({NUMBERED})?\.parquet", "", path.name) for path in Path(source).rglob("*.parquet")})
+
+
 def check_numbers(folder, split, paths):
     """Several files are one split if they are numbered, each number once and none missing."""
     numbers = [re.fullmatch(rf"{re.escape(split)}{NUMBERED}\.parquet", path.name) for path in paths]

@@ -27,12 +27,17 @@ class Task:
     retain: str
 
     def validate(self, model, pairs, forgotten):
-        """The metrics with `score`, which selects checkpoints and settings, and `remaining`, what must fall."""
+        """The metrics with `score`, which selects checkpoints and settings, and `remaining`, what must fall, which is
+        not there where nothing is forgotten."""
         metrics = self.measure(model, pairs, forgotten)
-        return {**metrics, "score": self.score(metrics), "remaining": metrics[self.forget]}
+        remaining = {"remaining": metrics[self.forget]} if self.forget in metrics else {}
+        return {**metrics, "score": self.score(metrics), **remaining}
 
     def score(self, metrics):
-        """Harmonic mean of 100 - what must fall and what must stay, in percent: low when either fails."""
+        """Harmonic mean of 100 - what must fall and what must stay, in percent: low when either fails. What must stay
+        alone, where nothing is forgotten: the rows to forget may all be training rows."""
+        if self.forget not in metrics:
+            return metrics[self.retain]
         return float(harmonic_mean(metrics[self.forget], metrics[self.retain]))
 
     def quality(self, model, pairs):

@@ -1,0 +1,88 @@
+"""What is a sample of a shard, what is broken, and that it is said."""
+
+import tarfile
+
+import pytest
+from conftest import write_shard
+from inputs import SHAPE, sample, saved
+from PIL import Image
+
+from cliperase.data.shards import Decoder
+from cliperase.data.source import load_split
+from cliperase.data.tars import samples_of
+from cliperase.errors import CliperaseError
+
+
+@pytest.mark.parametrize(
+    ("names", "keys"),
+    [
+        (["a.b.c.jpg", "a.b.c.txt", "a.b.d.jpg", "a.b.d.txt"], ["a.b.c", "a.b.d"]),
+        (["x/1.0.png", "x/1.0.txt", "x.y/1.0.png", "x.y/1.0.txt"], ["x/1.0", "x.y/1.0"]),
+        (["./1.JPG", "./1.TXT", "._1.jpg", ".hidden.txt", "README", "./2.jpeg", "./2.txt"], ["./1", "./2"]),
+        (["1.jpg", "1.json", "1.txt", "2.txt", "2.json", "2.webp"], ["1", "2"]),
+    ],
+)
+def test_a_sample_is_what_shares_its_name(names, keys, tmp_path):
+    files = {name: SHAPE if name.lower().endswith(("jpg", "png", "jpeg", "webp")) else b"apple" for name in names}
+    (tmp_path / "0.tar").write_bytes(sample(files))
+    found = list(samples_of([tmp_path / "0.tar"]))
+    assert [one["__key__"] for one in found] == keys
+    decoder = Decoder(8, 1.0)
+    assert all(decoder.caption(one) == "apple" and decoder.picture(one) is not None for one in found)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["1.jpg", "2.jpg", "1.txt", "2.txt"],
+        ["1.txt", "2.txt", "2.jpg", "1.jpg"],
+        ["1.jpg", "1.txt", "2.jpg", "3.jpg", "3.txt", "2.txt"],
+    ],
+)
+def test_files_in_any_other_order_are_an_error(names, tmp_path):
+    (tmp_path / "0.tar").write_bytes(sample({name: SHAPE if name.endswith("jpg") else b"a" for name in names}))
+    with pytest.raises(CliperaseError, match=r"0\.tar: the files of sample '[12]' do not follow one another"):
+        list(samples_of([tmp_path / "0.tar"]))
+
+
+def test_a_half_sample_is_broken_and_named(tmp_path, caplog):
+    files = {"1.jpg": SHAPE, "1.txt": b"apple", "2.jpg": SHAPE, "3.txt": b"apple", "4.jpg": b"", "4.txt": b"a"}
+    files |= {"5.jpg": saved(Image.new("RGB", (8, 8))), "5.txt": b"lamp", "6.jpg": SHAPE, "6.txt": b"\xff\xfe"}
+    for number in range(3):
+        (tmp_path / f"{number}.tar").write_bytes(sample(files))
+    _, forgotten = load_split(tmp_path, "test", {"concept": "apple"}, 8)
+    assert forgotten.tolist() == [True, False]
+    assert "4 of 6 samples are left out as broken, the first is 2.tar, key 2: it has no caption" in caplog.text
+    with pytest.raises(CliperaseError, match=r"1 of 2 samples are broken, the last is 2.tar, key 2: it has no caption"):
+        load_split(tmp_path, "test", {"concept": "apple"}, 8, broken_percent=0.05)
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_unreadable_samples_are_limited_in_every_split(split, tmp_path):
+    for shard in range(3):
+        write_shard(tmp_path / f"{shard}.tar", range(200), broken=range(40, 200))
+    with pytest.raises(CliperaseError, match=r"11 of \d+ samples are broken, the last is \d\.tar, key 0000000"):
+        load_split(tmp_path, split, {"concept": "apple"}, 8)
+
+
+def test_samples_of_one_picture_are_one_row(tmp_path):
+    texts = ["an apple", "red fruit", "a lamp"]
+    files = {}
+    for number, text in enumerate(texts):
+        files |= {
+            f"{number}.png": SHAPE if number < 2 else saved(Image.new("RGB", (8, 8))),
+            f"{number}.txt": text.encode(),
+        }
+    for shard in range(3):
+        (tmp_path / f"{shard}.tar").write_bytes(sample(files))
+    pairs, forgotten = load_split(tmp_path, "test", {"concept": "apple"}, 8)
+    assert forgotten.tolist() == [True, False]
+    assert {pairs.texts[i] for i in pairs.text_ids[0].tolist()} == set(texts[:2])
+
+
+def test_a_file_of_a_shard_may_not_be_larger_than_memory(tmp_path):
+    member = tarfile.TarInfo("1.jpg")
+    member.size = 40 * 2**30
+    (tmp_path / "0.tar").write_bytes(member.tobuf() + bytes(2048))
+    with pytest.raises(CliperaseError, match=r"1\.jpg has 42949672960 bytes, more than 268435456"):
+        list(samples_of([tmp_path / "0.tar"]))
