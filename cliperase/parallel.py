@@ -20,9 +20,7 @@ def join_processes():
         if torch.cuda.is_available():
             rank, cards = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
             if rank >= cards:
-                raise CliperaseError(
-                    f"torchrun started process {rank + 1} on {cards} GPUs; give --nproc-per-node={cards}"
-                )
+                raise CliperaseError(f"process {rank + 1} of torchrun has no GPU; give --nproc-per-node={cards}")
             torch.cuda.set_device(rank)
         dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
 

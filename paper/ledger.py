@@ -22,7 +22,7 @@ OF_STATEMENT = {True: "same direction", False: "differs", None: "not distinguish
 
 def all_cells():
     """Every published cell."""
-    return yaml.safe_load(in_root("figures/paper_reference.yaml").read_text())["cells"]
+    return read_params(in_root("figures/paper_reference.yaml"))["cells"]
 
 
 def paper_cells(experiment):
