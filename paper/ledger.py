@@ -4,6 +4,7 @@ import math
 
 import pandas as pd
 
+from cliperase.settings import read_params
 from paper.statistics import change_from_original, paired_change, summarise
 from paper.tables import experiment_rows, in_root, with_wilson
 
