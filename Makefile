@@ -6,7 +6,9 @@ STAMP := $(ENVIRONMENT)/.cliperase-installed
 export PATH := $(BIN):$(PATH)
 # icons need no network; for another profile, DATA is the folder with its data sets, else they come from the hub
 PROFILE ?= icons
-FOLDER := $(if $(filter icons,$(PROFILE)),,profiles/$(PROFILE)/)
+# stages beside notebooks and manifests that nothing else needs
+MORE_icons := contact_sheet
+MORE_paper := shards
 export DATA
 ifeq ($(PROFILE),icons)
 export HF_HUB_OFFLINE := 1
@@ -27,12 +29,14 @@ export PYTHONWARNINGS := ignore::SyntaxWarning
 
 .PHONY: reproduce quick test tune setup bench
 
+# the README is made of two profiles: `-s` makes it from what there is of both
 reproduce: setup
-	dvc repro $(FOLDER)dvc.yaml
+	dvc repro --glob 'notebook*@$(PROFILE)-*' 'manifest@$(PROFILE)*' $(MORE_$(PROFILE))
+	dvc repro -s readme
 	@echo; echo "Notebooks: notebooks/    Tables and figures: figures/    Every number: metrics/$(PROFILE)/results.csv"
 
 quick: setup
-	dvc repro pretrain retrain@apple
+	dvc repro pretrain@icons retrain@icons-apple
 	python -m paper.quick
 	@echo; echo "First notebook (one concept, one seed): artifacts/quick/main_results.ipynb"
 
@@ -47,7 +51,7 @@ test: setup
 	CLIPERASE_COMPARE=1 pytest $(TOGETHER) --nbval notebooks -p no:cacheprovider
 
 tune: setup
-	dvc repro $(FOLDER)tuning/dvc.yaml
+	dvc repro --glob 'choices@$(PROFILE)' 'guidance@$(PROFILE)'
 
 bench: setup
 	python -m benchmarks.step_time

@@ -1,50 +1,18 @@
 """`cliperase …`: make one's own model forget, and measure it. A thin layer over `cliperase.api`."""
 
 import argparse
-import atexit
-import gc
 import json
-import os
 import sys
 from pathlib import Path
 
 from cliperase.errors import CliperaseError
+from cliperase.program import carry_out
 from cliperase.settings import parse_yaml, read_params, section
 
 
 def main(arguments=None):
     """The command line of the library; its exit code."""
     return carry_out(parse(arguments), "cliperase")
-
-
-def carry_out(parsed, program):
-    """Run a parsed command: bad input is one line on standard error and exit code 2."""
-    spare_the_collector()
-    quiet_libraries()
-    try:
-        parsed.run(parsed)
-    except CliperaseError as error:
-        print(f"{program}: {error}", file=sys.stderr)
-        return 2
-    except ModuleNotFoundError as error:  # of an extra: BLIP, diffusion
-        print(f"{program}: package {error.name} is not installed; run `pip install {error.name}`", file=sys.stderr)
-        return 2
-    return 0
-
-
-def spare_the_collector():
-    """Libraries make a million objects that live to the end: to look through them takes seconds, at exit once more."""
-    gc.set_threshold(100_000)
-    atexit.register(gc.freeze)
-
-
-def quiet_libraries():
-    """An error is one line of ours, not that line below a library's log of the same; workers inherit it."""
-    os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
-    import datasets
-
-    datasets.disable_progress_bars()
-    datasets.utils.logging.set_verbosity(datasets.utils.logging.CRITICAL)
 
 
 def parse(arguments):

@@ -253,7 +253,7 @@ def read_arguments(description):
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--set", required=True)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    parser.add_argument("--params", type=Path, default=Path("paper/profiles/icons.yaml"))
     arguments = parser.parse_args()
     try:
         settings = yaml.safe_load(arguments.params.read_text())["data"]

@@ -20,7 +20,6 @@ import datasets
 import numpy as np
 from converting import add_reading, decoding_of, read_all
 
-from cliperase.cli import quiet_libraries
 from cliperase.data.limits import BROKEN_PERCENT, leave_out
 from cliperase.data.pairs import NO_CAPTION, is_captioned, one_row_a_picture, write_split
 from cliperase.data.pictures import PLAIN
@@ -28,6 +27,7 @@ from cliperase.data.tables import place_of, read_table
 from cliperase.data.words import check_classes
 from cliperase.errors import CliperaseError
 from cliperase.metrics.tasks import PROMPT
+from cliperase.program import quiet_libraries
 
 ROW = "row of the source"  # a column, "<split> <row>", that messages name it by until the split is written
 TEMPLATES = (PROMPT, "{}", "a drawing of a {}")  # the first is what evaluation asks with

@@ -49,7 +49,7 @@ def narrowed(table, classes=None, drawings="all"):
     """The table with only these classes, and with only the `first` drawing that a family has of each."""
     for name in classes or ():
         if name not in table["classes"]:
-            raise CliperaseError(f"params.yaml: no class {name!r} in icons.yaml")
+            raise CliperaseError(f"data.sets: no class {name!r} in icons.yaml")
     most = 1 if drawings == "first" else None
     chosen = {name: table["classes"][name] for name in classes or table["classes"]}
     kept = {name: {family: names[:most] for family, names in found.items()} for name, found in chosen.items()}
@@ -60,7 +60,7 @@ def one_of(settings, name, options):
     """The setting of a set; the first option where it has none."""
     found = settings.get(name, options[0])
     if found not in options:
-        raise CliperaseError(f"params.yaml: {name} is {found!r}; choose {' or '.join(options)}")
+        raise CliperaseError(f"data.sets: {name} is {found!r}; choose {' or '.join(options)}")
     return found
 
 

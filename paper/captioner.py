@@ -29,7 +29,7 @@ from cliperase.losses import kl_divergence
 from cliperase.memory import reset_peak
 from cliperase.metrics.tasks import PROMPT, harmonic_mean
 from cliperase.models.base import pick_device
-from cliperase.settings import LoopSettings, checked, section
+from cliperase.settings import LoopSettings, checked
 from paper.hybrid_blip import caption_logits, caption_loss, load_captioner, token_loss
 from paper.pretraining import LossTraining, fix_threads
 from paper.results import COLUMNS, rows_of
@@ -158,28 +158,28 @@ def unlearn_captioner(captioner, training, validation, concept, row, settings, c
     return student, history.validation["score"], history.best_step
 
 
-def run_captioning(params, data, source):
+def run_captioning(settings, profile, data, source):
     """The table of the captioner `source`, a folder or `blip:<hub name>`.
+
+    `settings`: the experiment, a `paper.plans.captioning.Captioning`.
 
     Every row has the same number of candidates; the one with the best score on validation images of the search
     concepts is run on the reported ones, with every seed.
     """
-    needed = ("concepts", "search_concepts", "search_seed", "validation_images", "loop", "candidates")
-    settings = section(params, "captioning", needed)
-    unknown = [row for row in settings["candidates"] if row not in ROWS]
+    unknown = [row for row in settings.candidates if row not in ROWS]
     if unknown:
         raise CliperaseError(f"captioning has no row {unknown[0]!r}; it has {', '.join(ROWS)}")
-    if set(settings["concepts"]) & set(settings["search_concepts"]):
-        raise CliperaseError(f"search concepts {settings['search_concepts']} overlap the reported; choose others")
+    if set(settings.concepts) & set(settings.search_concepts):
+        raise CliperaseError(f"search concepts {settings.search_concepts} overlap the reported; choose others")
     fix_threads()
     captioner = load_captioner(source, pick_device())
     training, test = load_pairs(data, "train"), load_pairs(data, "test")
     if not training.class_names:
         raise CliperaseError(f"data {str(data)!r} has no classes; captions are judged by the class they name")
     validation = load_pairs(data, "validation")
-    fewer = thinned(validation, settings["validation_images"])
-    about = {key: params[key] for key in ("profile", "provenance")}
-    about |= {"experiment": "captioning", "dataset": Path(data).name, "model": section(params, "blip")["model_name"]}
+    fewer = thinned(validation, settings.validation_images)
+    about = {"profile": profile.profile, "provenance": profile.provenance, "experiment": "captioning"}
+    about |= {"dataset": Path(data).name, "model": settings.model_name or profile.model}
     rows = []
 
     def record(method, concept, seed, split, metrics, seconds=0.0):
@@ -187,21 +187,21 @@ def run_captioning(params, data, source):
         rows.extend(rows_of({**about, **which}, metrics, seconds))
 
     before = names_in(captions_of(captioner, test.images), test.class_names)
-    for concept in settings["concepts"]:
-        record("original", concept, params["pretrain"]["seed"], "test", caption_metrics(before, test, concept))
-    for row, candidates in settings["candidates"].items():
+    for concept in settings.concepts:
+        record("original", concept, profile.pretrain["seed"], "test", caption_metrics(before, test, concept))
+    for row, candidates in settings.candidates.items():
         scores = []
         for number, candidate in enumerate(candidates):
             found = [
                 unlearn_captioner(captioner, training, fewer, concept, row,
-                                  settings["loop"] | candidate | {"seed": settings["search_seed"]})[1]
-                for concept in settings["search_concepts"]
+                                  settings.loop | candidate | {"seed": settings.search_seed})[1]
+                for concept in settings.search_concepts
             ]  # fmt: skip
             scores.append(sum(found) / len(found))
-            record(f"{row} {number}", "search", settings["search_seed"], "validation", {"selection_score": scores[-1]})
-        chosen = settings["loop"] | candidates[scores.index(max(scores))]
-        for concept in settings["concepts"]:
-            for seed in params["seeds"]:
+            record(f"{row} {number}", "search", settings.search_seed, "validation", {"selection_score": scores[-1]})
+        chosen = settings.loop | candidates[scores.index(max(scores))]
+        for concept in settings.concepts:
+            for seed in profile.seeds:
                 reset_peak()
                 start = time.perf_counter()
                 model, score, step = unlearn_captioner(

@@ -14,30 +14,30 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from cliperase.errors import CliperaseError, end_in_one_line
+from cliperase.errors import end_in_one_line
 from cliperase.metrics.tasks import MATCHING, RETRIEVAL, ZERO_SHOT
-from cliperase.settings import parse_yaml, read_params
+from cliperase.settings import parse_yaml
+from paper.params import read_profile
 from paper.results import read_results, write_table
+from paper.search import searches_of
 from paper.tables import publish_table
 
 TASKS = {"main": ZERO_SHOT, "pairs": MATCHING, "retrieval": RETRIEVAL, "blip": ZERO_SHOT}
-LISTS = {"main": "search", "pairs": "captions", "retrieval": "captions", "blip": "blip"}  # names of their files
 
 
 def summarise_search(table, search, task):
     """One line per candidate: settings, validation means over the search concepts, and whether it is chosen.
 
-    `table`: tidy results, `method` is `<row> <number>`. `search`: its list, `candidates` {row: [settings]} and the
-    `standard_error` of a score. `task` names the metrics.
+    `table`: tidy results, `method` is `<row> <number>`. `search`: the `Search`. `task` names the metrics.
     """
     metrics = ["selection_score", task.forget, task.retain, "forget_cosine", "unrelated_cosine"]
     means = table.pivot_table(index="method", columns="metric", values="value")[metrics]
     lines = [
         {"method": row, "candidate": number, "settings": one_line(settings), **means.loc[f"{row} {number}"]}
-        for row, listed in sorted(search["candidates"].items())
+        for row, listed in sorted(search.candidates.items())
         for number, settings in enumerate(listed)
     ]
-    error = search["standard_error"]
+    error = search.standard_error
     groups = [choose(group, error) for _, group in pd.DataFrame(lines).groupby("method", sort=False)]
     return pd.concat(groups, ignore_index=True)
 
@@ -64,30 +64,19 @@ def one_line(settings):
     return yaml.safe_dump(settings, default_flow_style=True, width=1000).strip()
 
 
-def read_search(folder, candidates):
-    return pd.concat([read_results(folder / f"{row}.csv") for row in sorted(candidates)], ignore_index=True)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--profile", choices=("icons", "cifar"), default="icons")
-    parser.add_argument("--searches", nargs="+", help="these only, such as main; else all that the profile has")
+    parser.add_argument("--profile", default="icons")
+    parser.add_argument("--parts", required=True, type=Path, help="folder with the table of each searched experiment")
+    parser.add_argument("--output", required=True, type=Path)
+    parser.add_argument("--publish-to", required=True, type=Path)
     arguments = parser.parse_args()
-    profile, home, figures = arguments.profile, Path("."), Path("figures")
-    if profile != "icons":
-        home, figures = Path("profiles") / profile, figures / profile
-    params = read_params(home / "params.yaml")
-    tables, found = [], {}
-    known = ("main", *params["captions"], *(["blip"] if "blip" in params else []))
-    for task in arguments.searches or known:
-        if task not in known:
-            raise CliperaseError(f"the profile {profile} has no search {task!r}; choose among {', '.join(known)}")
-        search = read_params(home / "tuning" / f"{LISTS[task]}.yaml")
-        tables.append(read_search(Path("artifacts") / profile / "tuning" / task, search["candidates"]))
-        found[task] = summarise_search(tables[-1], search, TASKS[task])
-    name = "tuning" if "main" in found else f"tuning_{'_'.join(found)}"
-    write_table(pd.concat(tables, ignore_index=True), Path("metrics") / profile / f"{name}.csv")
-    publish(found, figures, {"split": "validation", "provenance": params["provenance"]})
+    profile = read_profile(arguments.profile)
+    searches = {name: one for one in searches_of(profile.profile).values() for name in one.experiments}
+    tables = {name: read_results(arguments.parts / f"{name}.csv") for name in TASKS if name in searches}
+    summaries = {name: summarise_search(table, searches[name], TASKS[name]) for name, table in tables.items()}
+    write_table(pd.concat(tables.values(), ignore_index=True), arguments.output)
+    publish(summaries, arguments.publish_to, {"split": "validation", "provenance": profile.provenance})
 
 
 def publish(found, folder, said):

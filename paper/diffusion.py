@@ -24,8 +24,7 @@ from cliperase.metrics.tasks import PROMPT
 from cliperase.models import load_model
 from cliperase.models.base import pick_device
 from cliperase.models.text_encoder import check_tokenizer, to_transformers
-from cliperase.settings import Settings, checked, section
-from paper.experiments import configured
+from cliperase.unlearning import Recipe
 from paper.pretraining import fix_threads
 from paper.results import COLUMNS, REFERENCES, rows_of
 from paper.runs import Bench, Run
@@ -158,22 +157,21 @@ def create_detector(source, concepts, threshold=0.5):
     return ZeroShotDetector(load_model(source, pick_device()), concepts)
 
 
-def run_diffusion(params, data, model_folder, source, detector, pictures=()):
-    """(sample grids for the picture, rows for the table): every row of the section `diffusion`, every seed.
+def run_diffusion(settings, profile, data, model_folder):
+    """(rows for the table, sample grids for the picture): every row of the experiment, every seed.
 
-    A grid (C, `shown`, H, W, 3) holds the first pictures of each concept, the seeds in turn.
-    `data` and `model_folder`: what is unlearned; `source`: the pipeline; `detector`: see `create_detector`;
-    `pictures`: data sets on whose test split the detector itself is measured.
+    A grid (C, `shown`, H, W, 3) holds the first pictures of each concept, the seeds in turn. `settings`: the
+    experiment, a `paper.plans.diffusion.Diffusion`. `data` and `model_folder`: what is unlearned.
     """
-    settings = check_settings(section(params, "diffusion"), params)
-    params = {**params, "model": settings.get("model_name", params["model"])}
+    check_settings(settings, profile)
     fix_threads()
-    pipeline, concepts = load_pipeline(source), settings["concepts"]
-    detect = create_detector(detector, concepts, settings["threshold"])
-    bench = Bench.load(params, data, model_folder, ("validation",))
-    prompts = [settings["prompt"].format(name) for name in concepts]
-    sampling = {name: settings[name] for name in ("images", "steps", "guidance")} | {"batch_size": settings["batch"]}
-    rows, grids = detector_rows(detect, concepts, pictures, bench.about), {}
+    pipeline, concepts = load_pipeline(settings.pipeline), settings.concepts
+    detect = create_detector(settings.detector, concepts, settings.threshold)
+    bench = Bench.load(settings.place(profile, data, model_folder, ("validation",)))
+    prompts = [settings.prompt.format(name) for name in concepts]
+    sampling = {name: getattr(settings, name) for name in ("images", "steps", "guidance")}
+    sampling["batch_size"] = settings.batch
+    rows, grids = detector_rows(detect, concepts, settings.measured_on, bench.about), {}
 
     def record(method, forgotten, seed, seconds=0.0):
         found = generate(pipeline, prompts, seed=seed, **sampling)
@@ -183,14 +181,14 @@ def run_diffusion(params, data, model_folder, source, detector, pictures=()):
             about |= {"seed": str(seed), "split": SPLIT}
             rows.extend(rows_of(about, rate_metrics(rates, concepts, concept), seconds))
         name = method if method == "original" else f"{method}/{forgotten[0]}"
-        grids.setdefault(name, []).append(found[:, : settings["shown"]].permute(0, 1, 3, 4, 2))
+        grids.setdefault(name, []).append(found[:, : settings.shown].permute(0, 1, 3, 4, 2))
 
-    for seed in params["seeds"]:
+    for seed in profile.seeds:
         swap_text_encoder(pipeline, bench.model)
-        record("original", settings["forgotten"], seed)
-        for row in settings["rows"]:
-            for concept in settings["forgotten"]:
-                run = Run("diffusion", row, concept, {"concept": concept}, seed, **configured(params, row))
+        record("original", settings.forgotten, seed)
+        for row in settings.methods:
+            for concept in settings.forgotten:
+                run = Run("diffusion", row, concept, {"concept": concept}, seed, **settings.configured(profile, row))
                 reset_peak()
                 start = time.perf_counter()
                 model, _ = bench.unlearn(run)
@@ -198,45 +196,22 @@ def run_diffusion(params, data, model_folder, source, detector, pictures=()):
                 swap_text_encoder(pipeline, model)
                 record(row, [concept], seed, seconds)
     in_turn = {name: torch.stack(of_seeds, dim=2).flatten(1, 2) for name, of_seeds in grids.items()}
-    return {name: grid[:, : settings["shown"]].numpy() for name, grid in in_turn.items()}, pd.DataFrame(rows)[COLUMNS]
+    return pd.DataFrame(rows)[COLUMNS], {name: grid[:, : settings.shown].numpy() for name, grid in in_turn.items()}
 
 
-class DiffusionSettings(Settings):
-    """What is generated and counted. Settings that only other stages read are not here."""
-
-    concepts: list[str] = Field(min_length=1)
-    forgotten: list[str] = Field(min_length=1)
-    rows: list[str] = Field(min_length=1)
-    prompt: str
-    images: int = Field(ge=1)
-    steps: int = Field(ge=1)
-    guidance: float
-    batch: int = Field(ge=1)
-    threshold: float = Field(ge=0, le=1)
-    shown: int = Field(ge=1)
-
-    @model_validator(mode="after")
-    def names_agree(self):
-        absent = [name for name in self.forgotten if name not in self.concepts]
-        if absent:
-            raise ValueError(f"{absent[0]!r} is forgotten but not among the concepts; add it to them")
-        references = [row for row in self.rows if row in REFERENCES]
-        if references:
-            raise ValueError(f"row {references[0]!r} is no method; the original is drawn in any case")
-        if self.prompt.count("{}") != 1:
-            raise ValueError(f"prompt is {self.prompt!r}; write {{}} where the concept goes")
-        return self
-
-
-def check_settings(settings, params):
-    """The section `diffusion`, if generating will not fail on it after an hour."""
-    own = {name: value for name, value in settings.items() if name in DiffusionSettings.model_fields}
-    found = checked(DiffusionSettings, own, "section 'diffusion' of the parameters")
-    if not params.get("seeds"):
-        raise CliperaseError("the parameters have no 'seeds'; add a list of at least one")
-    for row in found.rows:
-        configured(params, row)
-    return settings
+def check_settings(settings, profile):
+    """Generating should not fail on a setting after an hour."""
+    said = "experiments.diffusion"
+    absent = [name for name in settings.forgotten if name not in settings.concepts]
+    if absent:
+        raise CliperaseError(f"{said}: {absent[0]!r} is forgotten but not among the concepts; add it to them")
+    if not settings.methods:
+        raise CliperaseError(f"{said} has no methods; add a row")
+    for row in settings.methods:
+        if row in REFERENCES:
+            raise CliperaseError(f"{said}: row {row!r} is no method; the original is drawn in any case")
+        configured = settings.configured(profile, row)
+        Recipe.of(configured["method"], configured["settings"], seed=0)
 
 
 def detection_rates(detect, pictures):

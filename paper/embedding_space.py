@@ -12,13 +12,11 @@ import torch
 
 from cliperase.errors import CliperaseError
 from cliperase.features import Features
-from cliperase.files import whole_file
 from cliperase.metrics.encode import encode_images, encode_texts
 from cliperase.metrics.tasks import PROMPT
-from paper.experiments import configured
 from paper.relevance import relevance, to_unit
 from paper.results import COLUMNS, rows_of
-from paper.runs import Bench, Run
+from paper.runs import Run, open_bench
 
 SPLIT = "test"
 NEIGHBOURS = 10  # of an image, whose classes make its cluster purity
@@ -26,14 +24,16 @@ PROJECTION_SEED = 0
 STATES = ("original", "CLIPErase")  # before and after, in this order along the first axis of every array
 
 
-def run_embedding_space(params, data, model_folder):
-    """(arrays for the pictures, rows for the table) of one forgetting, before and after."""
-    settings = params["embedding"]
-    bench, pair, seconds = before_and_after(params, data, model_folder)
+def run_embedding_space(settings, profile, data, model_folder):
+    """(rows for the table, arrays for the pictures) of one forgetting, before and after.
+
+    `settings`: the experiment, a `paper.plans.embedding.Embedding`.
+    """
+    bench, pair, seconds = before_and_after(settings, profile, data, model_folder)
     pairs = bench.splits[SPLIT]
-    forgotten = class_index(pairs, settings["concept"])
+    forgotten = class_index(pairs, settings.concept)
     features = [prompt_features(model, pairs) for model in pair]
-    sampled = sample(pairs.labels, forgotten, settings["images_per_class"], settings["forgotten_images"])
+    sampled = sample(pairs.labels, forgotten, settings.images_per_class, settings.forgotten_images)
     shown = heatmap_rows(pairs, settings)
     maps = [own_relevance(model, pairs, torch.cat([sampled, shown])) for model in pair]
     arrays = {
@@ -46,19 +46,18 @@ def run_embedding_space(params, data, model_folder):
     for method, after, raw in zip(STATES, features, maps, strict=True):
         metrics = space_metrics(features[0], after, pairs.labels, forgotten)
         metrics |= relevance_metrics(maps[0][: len(sampled)], raw[: len(sampled)], pairs.labels[sampled], forgotten)
-        seed = params["pretrain"]["seed"] if method == "original" else params["seeds"][0]
-        about = {"experiment": "embedding", "method": method, "concept": settings["concept"], "seed": str(seed)}
+        seed = profile.pretrain["seed"] if method == "original" else profile.seeds[0]
+        about = {"experiment": "embedding", "method": method, "concept": settings.concept, "seed": str(seed)}
         about |= {**bench.about, "split": SPLIT}
         rows += rows_of(about, metrics, 0.0 if method == "original" else seconds)
-    return arrays, pd.DataFrame(rows)[COLUMNS]
+    return pd.DataFrame(rows)[COLUMNS], arrays
 
 
-def before_and_after(params, data, model_folder):
+def before_and_after(settings, profile, data, model_folder):
     """(bench, (original, unlearned model), seconds): the one place that unlearns."""
-    torch.set_num_threads(1)  # as in `bench.run_all`: the same model on every machine
-    concept, seed = params["embedding"]["concept"], params["seeds"][0]
-    run = Run("embedding", "CLIPErase", concept, {"concept": concept}, seed, **configured(params, "CLIPErase"))
-    bench = Bench.load(params, data, model_folder, ("validation", SPLIT))
+    rule, configured = {"concept": settings.concept}, settings.configured(profile, "CLIPErase")
+    run = Run("embedding", "CLIPErase", settings.concept, rule, profile.seeds[0], **configured)
+    bench = open_bench(settings.place(profile, data, model_folder, ("validation", SPLIT)))
     start = time.perf_counter()
     model, _ = bench.unlearn(run)
     return bench, (bench.model, model), round(time.perf_counter() - start, 2)
@@ -185,12 +184,12 @@ def project_umap(points):
 def heatmap_rows(pairs, settings):
     """Rows of the images shown, concept by concept: drawings that differ, as far as there are enough."""
     rows = []
-    for name in [settings["concept"], *settings["heatmaps"]]:
+    for name in [settings.concept, *settings.heatmaps]:
         candidates = (pairs.labels == class_index(pairs, name)).nonzero()[:, 0].tolist()
         first_of_source = {pairs.sources[row]: row for row in reversed(candidates)}
         different = sorted(first_of_source.values())
         others = [row for row in candidates if row not in different]
-        rows += (different + others)[: settings["images_per_heatmap"]]
+        rows += (different + others)[: settings.images_per_heatmap]
     return torch.tensor(rows)
 
 
@@ -206,9 +205,3 @@ def heatmaps(pairs, rows, maps):
         "heatmaps": (255 * unit).round().to(torch.uint8).numpy(),
         "heatmap_label": pairs.labels[rows].numpy().astype(np.int16),
     }
-
-
-def write_arrays(arrays, path):
-    """Write an npz whole or not at all; the same arrays give the same bytes (numpy dates members 1980)."""
-    with whole_file(path) as partial, open(partial, "wb") as file:
-        np.savez_compressed(file, **dict(sorted(arrays.items())))

@@ -3,33 +3,41 @@
 Sampled at a seed that no result uses. The concepts are the reported ones, for the generator draws no others.
 """
 
+import argparse
+from pathlib import Path
+
 import pandas as pd
 
-from cliperase.settings import read_params, section
+from cliperase.errors import end_in_one_line
 from paper.diffusion import create_detector, detection_rates, generate, load_pipeline
+from paper.experiments import experiment_of
+from paper.params import read_profile
 from paper.pretraining import fix_threads
 from paper.tables import publish_table
 
 GUIDANCES, IMAGES, SEED = (1.0, 1.5, 2.0, 2.5, 3.0), 30, 100
-MODELS = "artifacts/icons/diffusion"
 
 
 def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--profile", default="icons")
+    parser.add_argument("--publish-to", required=True, type=Path)
+    arguments = parser.parse_args()
     fix_threads()
-    params = read_params()
-    settings = section(params, "diffusion")
-    pipeline = load_pipeline(f"{MODELS}/generator")
-    detect = create_detector(f"{MODELS}/detector", settings["concepts"])
-    prompts = [settings["prompt"].format(name) for name in settings["concepts"]]
+    profile = read_profile(arguments.profile)
+    settings = experiment_of(profile, "diffusion")
+    pipeline, detect = load_pipeline(settings.pipeline), create_detector(settings.detector, settings.concepts)
+    prompts = [settings.prompt.format(name) for name in settings.concepts]
     lines = []
     for guidance in GUIDANCES:
-        found = generate(pipeline, prompts, IMAGES, SEED, settings["steps"], guidance, settings["batch"])
+        found = generate(pipeline, prompts, IMAGES, SEED, settings.steps, guidance, settings.batch)
         rates = detection_rates(detect, found).diagonal().tolist()
         line = {"guidance": guidance, "mean": sum(rates) / len(rates), "lowest": min(rates)}
-        lines.append(line | dict(zip(settings["concepts"], rates, strict=True)))
-    table = pd.DataFrame(lines).assign(seed=SEED, pictures=IMAGES, provenance=params["provenance"])
-    publish_table(table, "tuning_guidance", "figures")
+        lines.append(line | dict(zip(settings.concepts, rates, strict=True)))
+    table = pd.DataFrame(lines).assign(seed=SEED, pictures=IMAGES, provenance=profile.provenance)
+    arguments.publish_to.mkdir(parents=True, exist_ok=True)
+    publish_table(table, "guidance", arguments.publish_to)
 
 
 if __name__ == "__main__":
-    main()
+    end_in_one_line(main)

@@ -1,12 +1,14 @@
 """`make quick`: the main table of one concept and one seed, from the models that dvc has made, into artifacts/quick."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 from cliperase.errors import end_in_one_line
-from cliperase.settings import read_params
-from paper.experiments import run_experiment
+from paper.__main__ import COMMON_KERNELS
+from paper.experiments import experiment_of
+from paper.params import read_profile
 from paper.results import write_table
 
 FOLDER = Path("artifacts/quick")
@@ -14,8 +16,10 @@ CONCEPT, SEED = "apple", 0
 
 
 def main():
-    params = {**read_params(), "concepts": [CONCEPT], "seeds": [SEED]}
-    table = run_experiment("main", params, "data/icons", "artifacts/icons/models/original")
+    os.environ.update(COMMON_KERNELS | os.environ)
+    profile = read_profile("icons").model_copy(update={"seeds": [SEED]})
+    experiment = experiment_of(profile, "main", concepts=[CONCEPT])
+    table, _ = experiment.run(profile, "data/icons", "artifacts/icons/models/original")
     write_table(table, FOLDER / "results.csv")
     parameters = {"results": FOLDER / "results.csv", "publish_to": FOLDER}
     command = [sys.executable, "-m", "paper.notebooks", "main_results", "--output", FOLDER / "main_results.ipynb"]

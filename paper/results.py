@@ -40,6 +40,12 @@ def write_table(table, path):
         table.to_csv(partial, index=False, float_format="%.6g", lineterminator="\n")
 
 
+def write_arrays(arrays, path):
+    """Write an npz whole or not at all; the same arrays give the same bytes (numpy dates members 1980)."""
+    with whole_file(path) as partial, open(partial, "wb") as file:
+        np.savez_compressed(file, **dict(sorted(arrays.items())))
+
+
 def read_results(path):
     """The results table, checked: columns, known provenance, and one value per key."""
     try:
@@ -62,18 +68,15 @@ def check_results(table, path):
     return table
 
 
-def collect(folder, names, output, not_run=()):
-    """Join the part tables `<name>.csv` of `folder` into one, sorted by key. No part may be missing or left over.
-
-    `not_run`: names of those that may be missing.
-    """
+def collect(folder, names, output):
+    """Join the part tables `<name>.csv` of `folder` into one, sorted by key. No part may be missing or left over."""
     found = {part.stem for part in Path(folder).glob("*.csv")}
-    missing, foreign = set(names) - found - set(not_run if found else ()), found - set(names)
+    missing, foreign = set(names) - found, found - set(names)
     if missing:
         raise CliperaseError(f"part table {Path(folder) / min(missing)}.csv is missing; run `dvc repro`")
     if foreign:
-        raise CliperaseError(f"part table {Path(folder) / min(foreign)}.csv is of no row in the parameters; delete it")
-    tables = [read_results(Path(folder) / f"{name}.csv") for name in names if name in found]
+        raise CliperaseError(f"part table {Path(folder) / min(foreign)}.csv is of no experiment here; delete it")
+    tables = [read_results(Path(folder) / f"{name}.csv") for name in names]
     table = pd.concat(tables, ignore_index=True).sort_values(KEY, kind="stable")
     check_results(table, "of these parts")
     write_table(table[COLUMNS], output)

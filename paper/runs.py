@@ -8,8 +8,9 @@ import copy
 import multiprocessing
 import os
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
@@ -21,13 +22,13 @@ from cliperase.data.rules import class_mask, forget_mask
 from cliperase.errors import CliperaseError
 from cliperase.features import Features, Original
 from cliperase.memory import reset_peak
-from cliperase.methods import method_names
 from cliperase.metrics.tasks import task_of
 from cliperase.models import load_model
 from cliperase.models.base import ImageTextModel, pick_device
 from cliperase.unlearning import Recipe
 from cliperase.unlearning import Run as Unlearning
 from paper.results import COLUMNS, REFERENCES, rows_of
+from paper.store import RunStore
 
 FEATURES = Path("artifacts/features")  # of original models, by content; may be deleted at any time
 MOST_WORKERS = 8  # each holds the data and a model, about 1 GB
@@ -35,9 +36,12 @@ MOST_WORKERS = 8  # each holds the data and a model, about 1 GB
 
 @dataclass(frozen=True)
 class Run:
-    """One row, one thing to forget, one seed. `row` is the results' `method`; `method` names the
-    algorithm, or a reference. `absent`: classes that neither forget nor retain set hold. `watched`: {name: class
-    names} whose accuracy is reported as `<name>_accuracy`."""
+    """One row, one thing to forget, one seed.
+
+    `row` is the results' `method`; `method` names the algorithm, or a reference. `settings`: the method's and the
+    loop's in one mapping. `absent`: classes that neither forget nor retain set hold. `watched`: {name: class names}
+    whose accuracy is reported as `<name>_accuracy`.
+    """
 
     experiment: str
     row: str
@@ -46,28 +50,50 @@ class Run:
     seed: int
     method: str
     settings: dict = field(default_factory=dict)
-    training: dict = field(default_factory=dict)
     absent: tuple = ()
     watched: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Place:
+    """What runs have in common: the first columns of their rows, the folders of data and original, what is measured."""
+
+    profile: str
+    provenance: str
+    model_name: str
+    data: str
+    model: str
+    splits: tuple[str, ...]
+    workers: int = 0  # processes; 0: one for each core
+
+    def model_of(self, run):
+        """The model that a run starts from; a retrained reference stands beside the original."""
+        return str(Path(self.model).with_name(f"retrain-{run.concept}")) if run.method == "retrain" else self.model
 
 
 @dataclass
 class Bench:
     """Data, original model and its training features, loaded once and shared by all runs of a process."""
 
-    about: dict
+    place: Place
     model: ImageTextModel
-    model_folder: Path
     splits: dict[str, PairSet]
     training_features: Features
 
     @classmethod
-    def load(cls, params, data, model_folder, splits):
-        """`splits`: the ones that are measured; test images are not even read unless they are named."""
-        model = load_model(model_folder, pick_device())
-        loaded = {split: load_pairs(data, split) for split in dict.fromkeys(("train", "validation", *splits))}
-        about = {key: params[key] for key in ("profile", "model", "provenance")} | {"dataset": Path(data).name}
-        return cls(about, model, Path(model_folder), loaded, Features.kept(model, loaded["train"], FEATURES))
+    def load(cls, place):
+        """Only the splits that are used are read: test images not even that, unless they are measured."""
+        model = load_model(place.model, pick_device())
+        used = dict.fromkeys(("train", "validation", *place.splits))
+        loaded = {split: load_pairs(place.data, split) for split in used}
+        return cls(place, model, loaded, Features.kept(model, loaded["train"], FEATURES))
+
+    @property
+    def about(self):
+        """The columns of the results that all runs share."""
+        place = self.place
+        about = {"profile": place.profile, "model": place.model_name, "provenance": place.provenance}
+        return about | {"dataset": Path(place.data).name}
 
     def unlearn(self, run):
         """A copy of the original, unlearned and selected on validation data. (model, history)"""
@@ -79,9 +105,10 @@ class Bench:
             validation = validation.select(~class_mask(validation, run.absent))
         mask, forgotten = forget_mask(training, run.rule), forget_mask(validation, run.rule)
         model = copy.deepcopy(self.model)
+        recipe = Recipe.of(run.method, run.settings, run.seed)
         original = Original(features.select(mask), features.select(~mask), model.logit_scale.item())
         history = Unlearning(
-            model, recipe_of(run), training.select(mask), training.select(~mask), validation, forgotten, original,
+            model, recipe, training.select(mask), training.select(~mask), validation, forgotten, original,
             progress=False,
         ).carry_out()  # fmt: skip
         return model, history
@@ -94,10 +121,7 @@ class Bench:
         about["seed"] = str(run.seed)
         seconds, validation = 0.0, None
         if run.method in REFERENCES:
-            folder = self.model_folder
-            model = load_model(
-                folder.with_name(f"retrain-{run.concept}") if run.method == "retrain" else folder, pick_device()
-            )
+            model = load_model(self.place.model_of(run), pick_device())
         else:
             model, history = self.unlearn(run)
             seconds = round(time.perf_counter() - start, 2)
@@ -138,52 +162,67 @@ def changed_parameters(before, after):
     return 100 * changed / sum(a.numel() for a, _ in pairs)
 
 
-def run_all(params, data, model_folder, runs, splits, alone=False):
-    """The rows of all runs, a results table. `alone`: one after the other, so that seconds and memory can be read."""
+def run_all(place, runs, alone=False):
+    """The rows of all runs, a results table. Runs that the store has are not run again.
+
+    `alone`: one after the other, each in a process of its own and never from the store, so that seconds and memory can
+    be read.
+    """
     check_runs(runs)
-    workers = 1 if alone or torch.cuda.is_available() else params.get("workers") or os.cpu_count()
-    workers = min(workers, MOST_WORKERS, len(runs))
-    where = (params, data, model_folder, splits)
-    if workers == 1 and not alone:
-        open_bench(*where)
-        tables = [run_here(run) for run in tqdm(runs, desc=runs[0].experiment)]
-    else:
-        # not plainly forked, for children inherit locks of torch's threads; the server has imports only, and no thread
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["paper.workers"])
-        once = 1 if alone else None  # a process of its own: nobody else's memory
-        with ProcessPoolExecutor(workers, context, open_bench, where, max_tasks_per_child=once) as pool:
-            tables = list(tqdm(pool.map(run_here, runs), total=len(runs), desc=runs[0].experiment))
-    return pd.DataFrame([row for table in tables for row in table])[COLUMNS]
-
-
-def recipe_of(run):
-    return Recipe.of(run.method, {**run.training, **run.settings}, run.seed)
+    store = None if alone else RunStore(place)
+    rows = {number: store.get(run) for number, run in enumerate(runs)} if store else {}
+    missing = [number for number in range(len(runs)) if rows.get(number) is None]
+    finished = each_run(place, [runs[number] for number in missing], alone)
+    for position, found in tqdm(finished, total=len(missing), desc=runs[0].experiment):
+        rows[missing[position]] = found
+        if store:
+            store.put(runs[missing[position]], found)
+    return pd.DataFrame([row for number in range(len(runs)) for row in rows[number]])[COLUMNS]
 
 
 def check_runs(runs):
     """Settings are looked at before anything slow starts."""
     if not runs:
-        raise CliperaseError("no run in this experiment; name concepts, rows and seeds in the parameters")
+        raise CliperaseError("no run in this experiment; name concepts, rows and seeds in the profile")
     for run in runs:
-        if run.method in method_names():
-            recipe_of(run)
-        elif run.method not in REFERENCES:
-            known = ", ".join([*REFERENCES, *method_names()])
-            raise CliperaseError(f"method {run.method!r} unknown; choose one of {known}")
+        if run.method not in REFERENCES:
+            try:
+                Recipe.of(run.method, run.settings, run.seed)
+            except CliperaseError as error:
+                raise CliperaseError(f"experiment {run.experiment!r}, row {run.row!r}: {error}") from None
 
 
-def open_bench(params, data, model_folder, splits):
-    """Load the bench of this process; what is wrong with it is told by the first run, not by a dead worker."""
-    global BENCH
+def each_run(place, runs, alone):
+    """Yield (number, rows) of each run when it is done, from as many processes as there are cores."""
+    cores = 1 if torch.cuda.is_available() else place.workers or os.cpu_count()
+    workers = 1 if alone else min(cores, MOST_WORKERS, len(runs))
+    if not runs:
+        return
+    if workers == 1 and not alone:
+        bench = open_bench(place)
+        yield from ((number, bench.rows(run)) for number, run in enumerate(runs))
+        return
+    # not plainly forked, because children inherit locks of torch's threads; the server has imports only, and no thread
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["paper.workers"])
+    once = 1 if alone else None  # a process of its own: nobody else's memory
+    with ProcessPoolExecutor(workers, context, max_tasks_per_child=once) as pool:
+        waiting = {pool.submit(run_here, place, run): number for number, run in enumerate(runs)}
+        try:
+            for future in as_completed(waiting):
+                yield waiting[future], future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # after an error nobody wants the others
+
+
+def open_bench(place):
+    """The bench of this process, of one thread."""
     torch.set_num_threads(1)
-    try:
-        BENCH = Bench.load(params, data, model_folder, splits)
-    except CliperaseError as error:
-        BENCH = error
+    return Bench.load(place)
 
 
-def run_here(run):
-    if isinstance(BENCH, CliperaseError):
-        raise BENCH
-    return BENCH.rows(run)
+own_bench = lru_cache(maxsize=1)(open_bench)  # a worker keeps the one that it works at
+
+
+def run_here(place, run):
+    return own_bench(place).rows(run)

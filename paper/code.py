@@ -1,0 +1,182 @@
+"""Which code a stage of the pipeline runs: `python -m paper.code` writes a file of hashes for each thing that is run.
+
+A stage of dvc.yaml depends on its file in `artifacts/code`, not on a list of modules that somebody has to keep. The
+file has a line for every module that the entry point reaches by imports, at the top or inside of functions. A hash is
+of the syntax tree without docstrings, so that words and layout change nothing.
+
+Registries are tables of strings, "module:name". Their lines are not code: a stage depends on the modules of those
+methods and experiments that it uses, and a new line changes no other stage.
+"""
+
+import ast
+import hashlib
+import re
+import shutil
+from functools import cache
+from pathlib import Path
+
+from cliperase.errors import CliperaseError, end_in_one_line
+from cliperase.settings import read_params
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = Path("artifacts/code")
+PACKAGES = ("cliperase", "paper")
+COMMANDS = "paper/__main__.py"
+METHODS = "cliperase/methods/__init__.py"
+EXPERIMENTS = "paper/experiments.py"
+FAMILIES, USUAL_FAMILY = "cliperase/models/__init__.py", "open_clip"  # another one is imported by name
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+REGISTERED = re.compile(r"([a-z_][\w.]*):\w+")
+MODULE = re.compile(rf"((?:{'|'.join(PACKAGES)})(?:\.\w+)+)(?::\w+)?")  # in a text, as of `set_forkserver_preload`
+
+
+class Code:
+    """The Python files of the repository at `root`: their hashes, and which of them each one imports."""
+
+    def __init__(self, root=ROOT):
+        self.root = Path(root)
+        self.parsed, self.of_run = cache(self.parsed), cache(self.of_run)
+
+    def parsed(self, path):
+        """(hash, paths of the imported files, {name: path} of a registry's lines) of one file."""
+        tree = ast.parse((self.root / path).read_text(encoding="utf-8"))
+        registry = {name: where for table in registries(tree) for name, where in table.items()}
+        stripped = Bare().visit(tree)
+        names = {name for node in ast.walk(stripped) for name in imported(node)}
+        names.add(path.removesuffix(".py").replace("/", "."))  # its packages run before it
+        files = {file for name in names for file in self.files(name, Path(path).parent)}
+        lines = {name: self.files(module, None)[-1] for name, module in registry.items()}
+        return hashlib.sha256(canonical(stripped).encode()).hexdigest()[:16], files, lines
+
+    def files(self, module, folder):
+        """The files that `import module` runs, its packages first: of our packages, or a script beside a script."""
+        parts, found = module.split("."), []
+        if parts[0] not in PACKAGES:
+            beside = folder / f"{module}.py" if folder else None
+            return [beside.as_posix()] if beside and (self.root / beside).is_file() else []
+        for number in range(1, len(parts) + 1):
+            stem = "/".join(parts[:number])
+            found += [name for name in (f"{stem}/__init__.py", f"{stem}.py") if (self.root / name).is_file()]
+        return found
+
+    def registered(self, path, name):
+        """The file of the registry's line `name`; none where the registry imports what it names."""
+        lines = self.parsed(path)[2]
+        if lines and name not in lines:
+            raise CliperaseError(f"{path} has no {name!r}; it has {', '.join(lines)}")
+        return [lines[name]] if lines else []
+
+    def reach(self, paths):
+        """{path: hash} of these files and of all that they import."""
+        found, waiting = {}, list(paths)
+        while waiting:
+            path = waiting.pop()
+            if path in found:
+                continue
+            found[path], files, lines = self.parsed(path)
+            waiting += files
+            if path == FAMILIES:  # asked from the last line on, until one knows the model
+                names = list(lines)
+                waiting += [lines[name] for name in names[names.index(USUAL_FAMILY) :]] if names else []
+        return dict(sorted(found.items()))
+
+    def of_run(self, method):
+        """A hash of the code that one run of an experiment reaches; the plan is not among it, its runs are."""
+        own = self.registered(METHODS, method) if method in self.parsed(METHODS)[2] else []
+        return hashlib.sha256(repr(self.reach(["paper/runs.py", *own])).encode()).hexdigest()
+
+    def entry_points(self):
+        """{name of a file of hashes: files that are run}: commands, scripts, notebooks, experiments, searches."""
+        scripts = [path.relative_to(self.root).as_posix() for path in sorted((self.root / "data_prep").glob("*.py"))]
+        modules = ["paper/choices.py", "paper/guidance.py", "paper/notebooks.py", "paper/readme.py"]
+        points = {path: [path] for path in [*scripts, *modules]}
+        points["cliperase/cli.py"] = ["cliperase/cli.py", *self.registered(METHODS, "CLIPErase")]
+        points |= {path: [COMMANDS, path] for path in self.parsed(COMMANDS)[2].values()}
+        for notebook in sorted((self.root / "notebooks").glob("*.py")):  # its own text is another dependency
+            path = notebook.relative_to(self.root).as_posix()
+            points[path] = ["paper/notebooks.py", *sorted(self.parsed(path)[1])]
+        return points | self.experiments() | self.searches()
+
+    def experiments(self):
+        """The entry points of each profile's experiments, with the methods of their rows."""
+        points = {}
+        for profile in sorted((self.root / "paper/profiles").glob("*.yaml")):
+            for name, section in read_params(profile).get("experiments", {}).items():
+                rows = [settings.get("method", row) for row, settings in section.get("methods", {}).items()]
+                points[f"experiment/{profile.stem}-{name}"] = self.command("experiment", name, rows)
+        return points
+
+    def searches(self):
+        """The entry points of each profile's searches."""
+        points = {}
+        for path in sorted((self.root / "paper/profiles/search").glob("*.yaml")):
+            search = read_params(path)
+            for name in search["experiments"]:
+                rows = [one.get("method", row) for row, listed in search["candidates"].items() for one in listed]
+                points[f"search/{path.stem.split('-')[0]}-{name}"] = self.command("tune", name, rows)
+        return points
+
+    def command(self, command, experiment, methods):
+        own = [file for method in dict.fromkeys(methods) for file in self.registered(METHODS, method)]
+        known = [*self.registered(COMMANDS, command), *self.registered(EXPERIMENTS, experiment)]
+        return [COMMANDS, *known, *own]
+
+    def write(self, folder):
+        """One file for each entry point: a line `<hash> <path>` for each module that it reaches."""
+        shutil.rmtree(folder, ignore_errors=True)
+        for name, paths in self.entry_points().items():
+            path = Path(folder) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("".join(f"{value} {file}\n" for file, value in self.reach(paths).items()))
+
+
+class Bare(ast.NodeTransformer):
+    """Takes out what is no code: docstrings, and the tables of registries."""
+
+    def visit(self, node):
+        node = self.generic_visit(node)
+        if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:]
+        if isinstance(node, ast.Module):
+            node.body = [statement for statement in node.body if registry_of(statement) is None]
+        return node
+
+
+def registries(tree):
+    return [table for table in map(registry_of, tree.body) if table is not None]
+
+
+def registry_of(statement):
+    """{name: module} of a statement that is a registry, else None."""
+    table = statement.value if isinstance(statement, ast.Assign | ast.AnnAssign) else None
+    if not isinstance(table, ast.Dict) or not table.values:
+        return None
+    values = [value.value if isinstance(value, ast.Constant) else None for value in table.values]
+    found = [REGISTERED.fullmatch(value) if isinstance(value, str) else None for value in values]
+    return {key.value: match[1] for key, match in zip(table.keys, found, strict=True)} if all(found) else None
+
+
+def imported(node):
+    """Names of the modules that one node of a syntax tree imports, or names in a text."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        return [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    if isinstance(node, ast.Constant) and isinstance(node.value, str) and (named := MODULE.fullmatch(node.value)):
+        return [named[1]]
+    return []
+
+
+def canonical(node):
+    """A syntax tree as text, the same in every version of Python that reads it."""
+    if isinstance(node, list):
+        return f"[{','.join(map(canonical, node))}]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = [(name, value) for name, value in ast.iter_fields(node) if value is not None and value != []]
+    said = [f"{name}={canonical(value)}" for name, value in fields if name not in ("ctx", "kind", "type_comment")]
+    return f"{type(node).__name__}({','.join(said)})"
+
+
+if __name__ == "__main__":
+    end_in_one_line(lambda: Code().write(FOLDER))

@@ -1,0 +1,15 @@
+"""The commands of `python -m paper`, one file each: `add_arguments(parser)` and `run(arguments)`."""
+
+from pathlib import Path
+
+OPTIONS = {
+    "data": {"required": True, "help": "folder of a data set in the schema of cliperase.data"},
+    "model": {"required": True, "help": "model folder, open_clip name/weights, hf-hub:… or blip:…"},
+    "profile": {"default": "icons", "help": "one of paper/profiles, or the path of a YAML file; icons, if left out"},
+    "output": {"required": True, "type": Path},
+}
+
+
+def add_options(parser, *names):
+    for name in names:
+        parser.add_argument(f"--{name}", **OPTIONS[name])

@@ -1,0 +1,34 @@
+"""Say what would stop the runs of the main table, and what they would cost."""
+
+from paper.commands import add_options
+
+
+def add_arguments(parser):
+    from cliperase.cli import add_options as add_library_options
+
+    add_library_options(parser, "forget", "rule", "method", "set")
+    add_options(parser, "model", "data", "profile", "output")
+
+
+def run(arguments):
+    from cliperase.cli import override, rule_of, tell
+    from cliperase.data.shards import is_sharded
+    from cliperase.doctor import examine
+    from paper.params import read_profile
+
+    profile = read_profile(arguments.profile)
+    usual = {**profile.unlearn, **profile.methods.get(arguments.method, {})}
+    settings = override({key: usual[key] for key in usual if key != "method"}, arguments.set)
+    runs = 1 if is_sharded(arguments.data) else runs_of(profile)  # the main table is not of shards
+    where = (arguments.model, arguments.data)
+    tell(examine(*where, rule_of(arguments), arguments.method, settings, arguments.output, runs))
+
+
+def runs_of(profile):
+    """How many runs with steps the main table has."""
+    from cliperase.methods import method_class
+    from paper.experiments import experiment_of
+    from paper.results import REFERENCES
+
+    methods = [run.method for run in experiment_of(profile, "main").plan(profile, None)]
+    return sum(method_class(name).takes_steps for name in methods if name not in REFERENCES) or 1

@@ -1,0 +1,23 @@
+"""Save a model of the hub as a folder, so that every profile starts from one."""
+
+from paper.commands import add_options
+
+
+def add_arguments(parser):
+    parser.add_argument("name", help="one of `hub` in the profile")
+    add_options(parser, "profile", "output")
+
+
+def run(arguments):
+    from cliperase.errors import CliperaseError
+    from cliperase.files import check_writable
+    from cliperase.models import load_model
+    from paper.params import read_profile
+
+    hub = read_profile(arguments.profile).hub
+    if arguments.name not in hub:
+        raise CliperaseError(
+            f"profile {arguments.profile} fetches no model {arguments.name!r}; it fetches {', '.join(hub) or 'none'}"
+        )
+    check_writable(arguments.output / "config.json")
+    load_model(hub[arguments.name]).save(arguments.output)

@@ -1,0 +1,26 @@
+"""Train the compact CLIP from scratch, or on from another model."""
+
+from paper.commands import add_options
+
+
+def add_arguments(parser):
+    parser.add_argument("--without", help="concept to leave out: the retrained reference")
+    parser.add_argument("--start", help="model folder whose weights training starts from")
+    parser.add_argument("--section", default="pretrain", help="section of the profile with the settings")
+    add_options(parser, "data", "profile", "output")
+
+
+def run(arguments):
+    from cliperase.errors import CliperaseError
+    from cliperase.files import check_writable
+    from paper.params import read_profile
+    from paper.pretraining import pretrain
+
+    check_writable(arguments.output / "open_clip_config.json")
+    settings = read_profile(arguments.profile).section(arguments.section)
+    if "steps" not in settings:
+        raise CliperaseError(
+            f"section {arguments.section!r} of profile {arguments.profile} names no steps; is it the right one?"
+        )
+    quality = pretrain(arguments.data, arguments.output, settings, arguments.without, arguments.start)
+    print(f"{arguments.output}: {quality:.1f} % on validation images of what it was trained on")

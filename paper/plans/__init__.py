@@ -1,0 +1,1 @@
+"""The experiments: one file for each kind. `paper/experiments.py` has their names."""

@@ -1,0 +1,76 @@
+"""What every experiment is: settings from a profile, and a `run` that gives a table of results."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from pydantic import Field
+
+from cliperase.data.pairs import load_pairs
+from cliperase.errors import CliperaseError
+from cliperase.settings import Settings
+from paper.results import REFERENCES
+from paper.runs import Place, run_all
+
+
+class Experiment(Settings, ABC):
+    """One experiment. Its fields are those of its section in a profile, and `name`, the section's name."""
+
+    name: str
+    model_name: str = ""  # of its model in the table, where that is not the profile's
+    methods: dict[str, dict] = Field(
+        default={}
+    )  # row -> settings; `method` names the algorithm where the row's name does not
+    unlearn: dict = Field(default={})  # settings of the loop that differ from the profile's
+    pretrain: dict = Field(default={})  # settings of the training of its model, where it has one
+
+    @abstractmethod
+    def run(self, profile, data, model):
+        """(results table, {name: array} for pictures). `data`, `model`: folders."""
+
+    def place(self, profile, data, model, splits):
+        """The `Place` of its runs."""
+        about = (profile.profile, profile.provenance, self.model_name or profile.model)
+        return Place(*about, str(data), str(model), tuple(splits), profile.workers)
+
+    def configured(self, profile, row, change=None, draw=None):
+        """{method, settings} of a row: the profile's settings of the loop, then the experiment's, `draw`, the row's
+        own, and `change`."""
+        if row in REFERENCES:
+            return {"method": row}
+        if row not in self.methods:
+            known = ", ".join([*REFERENCES, *self.methods])
+            raise CliperaseError(f"experiment {self.name!r} has no row {row!r}; it has {known}")
+        settings = {**profile.unlearn, **self.unlearn, **(draw or {}), **self.methods[row], **(change or {})}
+        return {"method": settings.pop("method", row), "settings": settings}
+
+
+class Planned(Experiment):
+    """An experiment of independent runs. Each unlearns once and is measured on every split."""
+
+    alone: ClassVar[bool] = False  # one run after the other, so that seconds and memory can be read
+    splits: ClassVar[tuple[str, ...]] = ("validation", "test")
+    rows: list[str] = Field(default=[])  # run these only; all, where none is named
+
+    @abstractmethod
+    def plan(self, profile, pairs):
+        """The list of `Run`s. `pairs`: the validation split, for its class names."""
+
+    def run(self, profile, data, model):
+        runs = only_rows(self.plan(profile, load_pairs(data, "validation")), self.rows)
+        # only some data sets have the same things from another source
+        splits = [split for split in self.splits if split != "heldout" or split in profile.splits_of(data)]
+        return run_all(self.place(profile, data, model, splits), runs, self.alone), {}
+
+
+def seeds_of(profile, row):
+    """References are one model each; every other row is run with every seed."""
+    return [profile.pretrain["seed"]] if row in REFERENCES else profile.seeds
+
+
+def only_rows(runs, rows):
+    """The runs of these rows; all, if none is named."""
+    known = list(dict.fromkeys(run.row for run in runs))
+    for row in rows:
+        if row not in known:
+            raise CliperaseError(f"row {row!r} is not in the experiment; choose one of {', '.join(known)}")
+    return [run for run in runs if not rows or run.row in rows]
