@@ -45,7 +45,7 @@ class Code:
         names = {name for node in ast.walk(stripped) for name in imported(node)}
         names.add(path.removesuffix(".py").replace("/", "."))  # its packages run before it
         files = {file for name in names for file in self.files(name, Path(path).parent)}
-        lines = {name: self.files(module, None)[-1] for name, module in registry.items()}
+        lines = {name: self.file(module, path) for name, module in registry.items()}
         return hashlib.sha256(canonical(stripped).encode()).hexdigest()[:16], files, lines
 
     def files(self, module, folder):
@@ -58,6 +58,12 @@ class Code:
             stem = "/".join(parts[:number])
             found += [name for name in (f"{stem}/__init__.py", f"{stem}.py") if (self.root / name).is_file()]
         return found
+
+    def file(self, module, registry):
+        found = self.files(module, None)
+        if len(found) != len(module.split(".")):
+            raise CliperaseError(f"{registry} names {module!r}, which is no module of {' or '.join(PACKAGES)}")
+        return found[-1]
 
     def registered(self, path, name):
         """The file of the registry's line `name`; none where the registry imports what it names."""

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
 from tqdm import tqdm
 
 from cliperase.data.pairs import load_pairs
@@ -24,9 +23,8 @@ from cliperase.metrics.tasks import PROMPT
 from cliperase.models import load_model
 from cliperase.models.base import pick_device
 from cliperase.models.text_encoder import check_tokenizer, to_transformers
-from cliperase.unlearning import Recipe
 from paper.pretraining import fix_threads
-from paper.results import COLUMNS, REFERENCES, rows_of
+from paper.results import COLUMNS, rows_of
 from paper.runs import Bench, Run
 
 SHAPE = {  # what must agree between a pipeline's text encoder and the CLIP that replaces it
@@ -163,7 +161,6 @@ def run_diffusion(settings, profile, data, model_folder):
     A grid (C, `shown`, H, W, 3) holds the first pictures of each concept, the seeds in turn. `settings`: the
     experiment, a `paper.plans.diffusion.Diffusion`. `data` and `model_folder`: what is unlearned.
     """
-    check_settings(settings, profile)
     fix_threads()
     pipeline, concepts = load_pipeline(settings.pipeline), settings.concepts
     detect = create_detector(settings.detector, concepts, settings.threshold)
@@ -197,21 +194,6 @@ def run_diffusion(settings, profile, data, model_folder):
                 record(row, [concept], seed, seconds)
     in_turn = {name: torch.stack(of_seeds, dim=2).flatten(1, 2) for name, of_seeds in grids.items()}
     return pd.DataFrame(rows)[COLUMNS], {name: grid[:, : settings.shown].numpy() for name, grid in in_turn.items()}
-
-
-def check_settings(settings, profile):
-    """Generating should not fail on a setting after an hour."""
-    said = "experiments.diffusion"
-    absent = [name for name in settings.forgotten if name not in settings.concepts]
-    if absent:
-        raise CliperaseError(f"{said}: {absent[0]!r} is forgotten but not among the concepts; add it to them")
-    if not settings.methods:
-        raise CliperaseError(f"{said} has no methods; add a row")
-    for row in settings.methods:
-        if row in REFERENCES:
-            raise CliperaseError(f"{said}: row {row!r} is no method; the original is drawn in any case")
-        configured = settings.configured(profile, row)
-        Recipe.of(configured["method"], configured["settings"], seed=0)
 
 
 def detection_rates(detect, pictures):

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
+import yaml
 from datasets import Dataset
 from hypothesis import settings
 from PIL import Image
@@ -38,6 +39,15 @@ TINY_VIT = {
     },
     "preprocess_cfg": {"size": 32, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]},
 }
+PROFILE = {
+    "profile": "test", "provenance": "icons", "model": "compact",
+    "data": {"sets": {"colours": {"per_class": {"train": 8, "validation": 4, "test": 4, "heldout": 2}}}},
+    "pretrain": {"steps": 2, "learning_rate": 1e-3, "retain_batch": 8, "seed": 0},
+    "concepts": ["apple"], "seeds": [0],
+    "unlearn": {"steps": 2, "forget_batch": 4, "retain_batch": 8, "evaluate_every": 1},
+    "methods": {"CLIPErase": {"learning_rate": 1e-3}},
+    "experiments": {},
+}  # fmt: skip
 THREADS = min(2, torch.get_num_threads())
 ROWS = {"train": 8, "validation": 4, "test": 4, "heldout": 2}
 
@@ -65,6 +75,13 @@ def killed_at(step):
         patch.setattr(Loop, "step", die)
         with pytest.raises(KeyboardInterrupt):
             yield
+
+
+def write_profile(folder, **changes):
+    """The path of a small profile, some of its sections replaced."""
+    path = folder / "profile.yaml"
+    path.write_text(yaml.safe_dump(PROFILE | changes))
+    return path
 
 
 def make_split(split, per_class=None, seed=0):
@@ -155,8 +172,9 @@ def blip_folder(data_folder, model_folder, tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def own_feature_cache(tmp_path_factory, monkeypatch):
+def own_caches(tmp_path_factory, monkeypatch):
     monkeypatch.setattr("paper.runs.FEATURES", tmp_path_factory.getbasetemp() / "features")
+    monkeypatch.setattr("paper.store.RUNS", tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,7 @@
 """Adding a method, a data set, a model family, an experiment: one file and one line each."""
 
 import importlib
+import itertools
 import subprocess
 import sys
 import textwrap
@@ -8,13 +9,16 @@ import textwrap
 import numpy as np
 import pytest
 import torch
-from conftest import CLASSES
+from conftest import CLASSES, write_profile
 from PIL import Image
 
 from cliperase import models
 from cliperase.api import evaluate, unlearn
 from cliperase.errors import CliperaseError
 from cliperase.methods import METHODS
+from paper.__main__ import main as paper_main
+from paper.experiments import EXPERIMENTS
+from paper.results import read_results
 
 FAMILY = '''
     """A family in one file: the mean colours of an image's tiles, and bags of words."""
@@ -166,3 +170,46 @@ def test_a_data_set(model_folder, tmp_path):
     script.write_text(DATA_SET)
     subprocess.run([sys.executable, script, tmp_path / "pictures", output], check=True)
     assert set(evaluate(model_folder, output, {"concept": "apple"})) >= {"forget_accuracy", "retain_accuracy"}
+
+
+EXPERIMENT = '''"""How many steps are enough? CLIPErase with more and more of them."""
+
+from paper.plans.base import Planned
+from paper.runs import Run
+
+
+class Steps(Planned):
+    concept: str
+    steps: list[int]
+
+    def plan(self, profile, pairs):
+        rule = {"concept": self.concept}
+        return [
+            Run(self.name, f"{steps} steps", self.concept, rule, seed, **configured)
+            for steps in self.steps
+            for configured in [self.configured(profile, "CLIPErase", {"steps": steps})]
+            for seed in profile.seeds
+        ]
+'''
+
+
+def test_an_experiment(model_folder, data_folder, tmp_path, monkeypatch, capsys):
+    """A file, its line, its section in a profile: a results table by the command that its stage runs."""
+    (tmp_path / "my_experiment.py").write_text(EXPERIMENT)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(EXPERIMENTS, "steps", "my_experiment:Steps")
+
+    section = {"concept": "apple", "steps": [1, 2], "methods": {"CLIPErase": {"learning_rate": 1e-3}}}
+    path = write_profile(tmp_path, seeds=[0, 1], experiments={"steps": section})
+    where = ["--profile", str(path), "--data", str(data_folder), "--model", str(model_folder)]
+    assert paper_main(["experiment", "steps", *where, "--output", str(tmp_path / "parts" / "steps.csv")]) == 0
+    assert paper_main(["collect", str(tmp_path / "parts"), *where[:2], "--output", str(tmp_path / "results.csv")]) == 0
+    table = read_results(tmp_path / "results.csv")
+    assert set(zip(table.method, table.seed, strict=True)) == set(itertools.product(("1 steps", "2 steps"), "01"))
+    assert set(table.split) == {"validation", "test"}
+    chosen = table[table.metric == "selected_step"]
+    assert (chosen.value <= chosen.method.str[0].astype(int)).all()
+
+    write_profile(tmp_path, experiments={"steps": section | {"steps": "many"}})
+    assert paper_main(["experiment", "steps", *where, "--output", str(tmp_path / "none.csv")]) == 2
+    assert "experiments.steps of profile test: steps is 'many'; give a list" in capsys.readouterr().err

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-import yaml
+from conftest import write_profile
 
 from cliperase.errors import CliperaseError
 from cliperase.settings import checked
@@ -17,7 +17,6 @@ from paper.captioner import (
     loss_terms,
     name_probability,
     names_in,
-    run_captioning,
     unlearn_captioner,
 )
 from paper.hybrid_blip import caption_logits, caption_loss, load_captioner
@@ -145,31 +144,29 @@ def test_settings_that_are_none(settings, said):
         checked(CaptionSettings, settings, "captioning")
 
 
+SECTION = {"model_name": "tiny BLIP", "concepts": ["apple"], "search_concepts": ["leaf"], "search_seed": 100,
+           "validation_images": 2, "loop": {"steps": 1, "forget_batch": 4, "retain_batch": 8}}  # fmt: skip
+
+
 def test_a_section_without_a_needed_name_is_one_line(tmp_path, capsys):
-    (tmp_path / "params.yaml").write_text("captioning: {concepts: [apple]}")
-    command = ["captioning", "--data", "none", "--model", "none", "--output", str(tmp_path / "t.csv"), "--params"]
-    assert main([*command, str(tmp_path / "params.yaml")]) == 2
-    assert "has no 'search_concepts'" in capsys.readouterr().err
+    path = write_profile(tmp_path, experiments={"captioning": SECTION})
+    shared = ["--data", "none", "--model", "none", "--output", str(tmp_path / "t.csv"), "--profile", str(path)]
+    assert main(["experiment", "captioning", *shared]) == 2
+    assert "experiments.captioning of profile test needs a setting 'candidates'" in capsys.readouterr().err
 
 
-def test_search_concepts_may_not_be_reported_ones(tmp_path):
-    settings = {"concepts": ["apple"], "search_concepts": ["apple"], "search_seed": 0, "validation_images": 1}
-    params = {"captioning": {**settings, "loop": {}, "candidates": {}}}
-    with pytest.raises(CliperaseError, match="overlap the reported"):
-        run_captioning(params, "none", "none")
+def test_search_concepts_may_not_be_reported_ones(tmp_path, capsys):
+    section = SECTION | {"search_concepts": ["apple"], "candidates": {}}
+    path = write_profile(tmp_path, experiments={"captioning": section})
+    shared = ["--data", "none", "--model", "none", "--output", str(tmp_path / "t.csv"), "--profile", str(path)]
+    assert main(["experiment", "captioning", *shared]) == 2
+    assert "overlap the reported" in capsys.readouterr().err
 
 
 def test_the_command(data_folder, blip_folder, tmp_path):
     candidates = {"GA": [{"learning_rate": 1e-3}], "CLIPErase": [{"learning_rate": 1e-3}, {"learning_rate": 2e-3}]}
-    params = {
-        "profile": "test", "provenance": "icons", "pretrain": {"seed": 0}, "seeds": [0, 1],
-        "blip": {"model_name": "tiny BLIP"},
-        "captioning": {"concepts": ["apple"], "search_concepts": ["leaf"], "search_seed": 100, "validation_images": 2,
-                       "loop": {"steps": 1, "forget_batch": 4, "retain_batch": 8}, "candidates": candidates},
-    }  # fmt: skip
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
-    command = [
-        "captioning",
+    path = write_profile(tmp_path, seeds=[0, 1], experiments={"captioning": SECTION | {"candidates": candidates}})
+    shared = [
         "--data",
         str(data_folder),
         "--model",
@@ -177,7 +174,7 @@ def test_the_command(data_folder, blip_folder, tmp_path):
         "--output",
         str(tmp_path / "t.csv"),
     ]
-    assert main([*command, "--params", str(tmp_path / "params.yaml")]) == 0
+    assert main(["experiment", "captioning", "--profile", str(path), *shared]) == 0
     table = read_results(tmp_path / "t.csv")
     tested = table[table.split == "test"]
     assert set(zip(tested.method, tested.seed, strict=True)) == {

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import make_split
+from conftest import PROFILE, ROWS, make_split, write_profile
 
 from cliperase.cli import main, override, parse
 from cliperase.data.pairs import load_pairs, write_split
@@ -19,21 +19,10 @@ from cliperase.models.openclip import CONFIG_NAME, WEIGHTS_NAME
 from paper.__main__ import COMMON_KERNELS
 from paper.__main__ import main as pipeline
 
-PARAMS = {
-    "profile": "test", "provenance": "icons", "dataset": "colours", "model": "compact",
-    "data": {"sets": {"colours": {"per_class": {"train": 8, "validation": 4}}}},
-    "pretrain": {"steps": 2, "learning_rate": 1e-3, "retain_batch": 8, "seed": 0},
-    "concepts": ["apple"], "seeds": [0],
-    "unlearn": {"steps": 2, "forget_batch": 4, "retain_batch": 8, "evaluate_every": 1},
-    "methods": {"CLIPErase": {"learning_rate": 1e-3}},
-}  # fmt: skip
-
 
 @pytest.fixture
 def params(tmp_path):
-    path = tmp_path / "params.yaml"
-    path.write_text(yaml.safe_dump(PARAMS))
-    return path
+    return write_profile(tmp_path)
 
 
 def unlearn(model, data, params, output, *more):
@@ -109,7 +98,7 @@ def test_a_learning_rate_is_written_as_anywhere_else(data_folder, model_folder, 
     settings = ["--set", "learning_rate=1e-5", "--set", "lambda_fm=2"]
     assert unlearn(model_folder, data_folder, params, tmp_path / "out", "--forget", "apple", *settings) == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["settings"] == {**PARAMS["unlearn"], "learning_rate": 1e-5, "lambda_fm": 2, "seed": 0}
+    assert report["settings"] == {**PROFILE["unlearn"], "learning_rate": 1e-5, "lambda_fm": 2, "seed": 0}
 
 
 @pytest.mark.parametrize("case", BAD)
@@ -176,52 +165,53 @@ def test_a_checkpoint_of_another_run_stops_and_is_kept(data_folder, model_folder
 
 def test_pretraining_can_leave_a_concept_out(data_folder, params, tmp_path):
     output = tmp_path / "models" / "retrain-apple"
-    arguments = ["pretrain", "--data", str(data_folder), "--params", str(params), "--output", str(output)]
+    arguments = ["pretrain", "--data", str(data_folder), "--profile", str(params), "--output", str(output)]
     assert pipeline([*arguments, "--without", "apple"]) == 0
     load_model(output)
     assert [p.name for p in output.parent.iterdir()] == ["retrain-apple"]
 
 
 def test_the_manifest_takes_rules_of_concepts_or_of_an_experiment(data_folder, tmp_path, capsys):
-    rules = {"fruit": {"caption_pattern": "apple|lemon"}}
-    path, output = tmp_path / "params.yaml", tmp_path / "manifest.csv"
-    path.write_text(yaml.safe_dump({**PARAMS, "experiments": {"pairs": {"rules": rules}, "ratios": {}}}))
-    arguments = ["manifest", "--data", str(data_folder), "--params", str(path), "--output", str(output)]
-    for more, name, count in (([], "apple", 8 + 4), (["--experiment", "pairs"], "fruit", 2 * (8 + 4))):
+    rules, output = {"fruit": {"caption_pattern": "apple|lemon"}}, tmp_path / "manifest.csv"
+    path = write_profile(tmp_path, experiments={"pairs": {"rules": rules}, "ratios": {}})
+    arguments = ["manifest", "--data", str(data_folder), "--profile", str(path), "--output", str(output)]
+    images = sum(ROWS.values())  # of a class, all splits
+    of_rules = (["--rules", "experiments.pairs.rules"], "fruit", 2 * images)
+    for more, name, count in (([], "apple", images), of_rules):
         assert pipeline([*arguments, *more]) == 0
         assert (pd.read_csv(output, keep_default_na=False).forgotten_by == name).sum() == count
-    assert pipeline([*arguments, "--experiment", "ratios"]) == 2
+    assert pipeline([*arguments, "--rules", "experiments.ratios.rules"]) == 2
     assert "no section 'experiments.ratios.rules'" in capsys.readouterr().err
 
 
-def test_parameters_of_the_wrong_kind_are_one_line(data_folder, model_folder, tmp_path, capsys):
-    path = tmp_path / "params.yaml"
-    for change, message in (
-        ({"concepts": 3}, "concepts is 3; give a list"),
-        ({"methods": []}, "methods is []; give a dict"),
-        ({"seeds": "0"}, "seeds is '0'; give a list"),
+def test_a_wrong_profile_experiment_or_search_is_one_line(data_folder, model_folder, params, tmp_path, capsys):
+    shared = ["--data", str(data_folder), "--model", str(model_folder), "--output", str(tmp_path / "t.csv")]
+    (tmp_path / "search.yaml").write_text("concepts: [leaf]")
+    wrong = write_profile(tmp_path, concepts=3).rename(tmp_path / "wrong.yaml")
+    right = write_profile(tmp_path)
+    for arguments, message in (
+        (["experiment", "main", "--profile", str(wrong)], "concepts is 3; give a list"),
+        (["experiment", "main", "--profile", str(right)], "no section 'experiments.main'"),
+        (["experiment", "gone", "--profile", str(right)], "experiment 'gone' unknown"),
+        (["experiment", "main", "--profile", "gone"], "profile 'gone' unknown"),
+        (["tune", "--profile", str(right), "--search", str(tmp_path / "search.yaml")], "search search.yaml needs"),
+        (["tune", "--profile", str(right)], "no search of profile 'test'"),
     ):
-        path.write_text(yaml.safe_dump({"provenance": "icons", "model": "tiny", "profile": "test", "seeds": [0],
-                                        "pretrain": {"seed": 0}, **PARAMS, **change}))  # fmt: skip
-        arguments = ["experiment", "main", "--data", str(data_folder), "--model", str(model_folder)]
-        assert pipeline([*arguments, "--params", str(path), "--output", str(tmp_path / "t.csv")]) == 2
+        assert pipeline([*arguments, *shared]) == 2
         error = capsys.readouterr().err
         assert message in error
         assert len(error.strip().splitlines()) == 1
-    search = tmp_path / "search.yaml"
-    search.write_text("concepts: [leaf]")
-    arguments = ["tune", "--row", "GA", "--data", str(data_folder), "--model", str(model_folder), "--search"]
-    assert pipeline([*arguments, str(search), "--params", str(path), "--output", str(tmp_path / "t.csv")]) == 2
-    assert "the search has no 'candidates'" in capsys.readouterr().err
 
 
-def test_search_concepts_may_not_be_reported_ones(data_folder, model_folder, params, tmp_path, capsys):
-    search = tmp_path / "search.yaml"
-    search.write_text(yaml.safe_dump({"concepts": ["apple"], "seed": 0, "candidates": {"GA": []}}))
-    arguments = ["tune", "--row", "GA", "--data", str(data_folder), "--model", str(model_folder)]
-    arguments += ["--search", str(search), "--params", str(params), "--output", str(tmp_path / "t.csv")]
-    assert pipeline(arguments) == 2
-    assert "overlap the reported" in capsys.readouterr().err
+def test_a_model_of_the_hub_becomes_a_folder(model_folder, tmp_path, capsys):
+    path = write_profile(tmp_path, hub={"original": str(model_folder)})
+    assert (
+        pipeline(["fetch", "original", "--profile", str(path), "--output", str(tmp_path / "models" / "original")]) == 0
+    )
+    one, other = load_model(model_folder), load_model(tmp_path / "models" / "original")
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+    assert pipeline(["fetch", "reader", "--profile", str(path), "--output", str(tmp_path / "reader")]) == 2
+    assert "fetches no model 'reader'; it fetches original" in capsys.readouterr().err
 
 
 def test_captions_without_classes_are_selected_by_retrieval(data_folder, model_folder, params, tmp_path, capsys):
@@ -269,5 +259,5 @@ def test_the_pipeline_uses_kernels_that_every_machine_has(tmp_path):
 def test_a_missing_extra_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.delitem(sys.modules, "paper.small_blip", raising=False)
     monkeypatch.setitem(sys.modules, "transformers", None)
-    assert pipeline(["pretrain-blip", "--data", "none", "--model", "none", "--output", str(tmp_path / "blip")]) == 2
+    assert pipeline(["pretrain_blip", "--data", "none", "--model", "none", "--output", str(tmp_path / "blip")]) == 2
     assert "package transformers is not installed; run `pip install transformers`" in capsys.readouterr().err

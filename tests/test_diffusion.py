@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 import torch
-import yaml
-from conftest import TINY_TRAINING, changed_config, killed_at, make_split
+from conftest import PROFILE, TINY_TRAINING, changed_config, killed_at, make_split, write_profile
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,16 +25,18 @@ from cliperase.models import load_model
 from cliperase.models.compact import COMPACT
 from cliperase.models.openclip import create_model
 from cliperase.models.text_encoder import clip_tokenizer, to_transformers
+from cliperase.settings import checked
 from paper.diffusion import (
     create_detector,
     detection_rates,
     generate,
     load_pipeline,
     rate_metrics,
-    run_diffusion,
     swap_text_encoder,
 )
+from paper.experiments import experiment_of
 from paper.generator import PixelAutoencoder, create_pipeline, train_generator
+from paper.params import Profile
 
 TEXTS = ["a photo of a apple", "a drawing of a lemon", "leaf", ""]
 
@@ -117,16 +118,18 @@ def test_a_text_encoder_of_another_shape_is_refused(text, whole, said, pipeline_
         ({"batch": 0.5}, "batch is 0.5; give a whole number"),
         ({"guidance": "3"}, "guidance is '3'; give a number"),
         ({"prompt": "a photo"}, "write {} where the concept goes"),
-        ({"rows": ["gone"]}, "row 'gone' is not in the parameters"),
-        ({"rows": ["original"]}, "row 'original' is no method"),
+        ({"methods": {"gone": {}}}, "method 'gone' unknown"),
+        ({"methods": {"GA": {}}}, "GA needs learning_rate"),
+        ({"methods": {"original": {}}}, "row 'original' is no method"),
     ],
 )
 def test_settings_are_looked_at_before_anything_is_generated(change, said):
-    settings = {"concepts": ["apple"], "forgotten": ["apple"], "rows": ["SSD"], "prompt": "a photo of a {}"}
+    settings = {"concepts": ["apple"], "forgotten": ["apple"], "methods": {"SSD": {}}, "prompt": "a photo of a {}"}
     settings |= {"images": 1, "steps": 1, "batch": 1, "shown": 1, "guidance": 2.0, "threshold": 0.5}
-    params = {"seeds": [0], "unlearn": {}, "methods": {"SSD": {}}, "diffusion": settings | change}
+    settings |= {"pipeline": "none", "detector": "none"}
+    profile = checked(Profile, PROFILE | {"experiments": {"diffusion": settings | change}}, "profile")
     with pytest.raises(CliperaseError, match=said):
-        run_diffusion(params, "none", "none", "none", "none")
+        experiment_of(profile, "diffusion").run(profile, "none", "none")
 
 
 def test_a_generator_needs_classes(data_folder, model_folder, tmp_path):
@@ -240,17 +243,14 @@ def test_the_command(data_folder, model_folder, pipeline_folder, tmp_path):
     from paper.__main__ import main
     from paper.results import read_results
 
-    params = {
-        "profile": "test", "provenance": "icons", "model": "compact", "pretrain": {"seed": 0}, "seeds": [0, 1],
-        "unlearn": {"steps": 2, "forget_batch": 4, "retain_batch": 8, "evaluate_every": 1},
-        "methods": {"CLIPErase": {"learning_rate": 1e-3}},
-        "diffusion": {"concepts": ["apple", "lemon"], "forgotten": ["apple"], "rows": ["CLIPErase"], "images": 2,
-                      "steps": 2, "guidance": 2.0, "batch": 50, "prompt": PROMPT, "threshold": 0.5, "shown": 3},
+    diffusion = {
+        "concepts": ["apple", "lemon"], "forgotten": ["apple"], "methods": {"CLIPErase": {"learning_rate": 1e-3}},
+        "images": 2, "steps": 2, "guidance": 2.0, "batch": 50, "prompt": PROMPT, "threshold": 0.5, "shown": 3,
+        "pipeline": str(pipeline_folder), "detector": str(model_folder), "measured_on": [str(data_folder)],
     }  # fmt: skip
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
-    command = ["diffusion", "--data", str(data_folder), "--model", str(model_folder), "--detector", str(model_folder)]
-    command += ["--pipeline", str(pipeline_folder), "--pictures", str(data_folder), "--params"]
-    command += [str(tmp_path / "params.yaml"), "--output", str(tmp_path / "grids.npz"), "--table"]
+    path = write_profile(tmp_path, seeds=[0, 1], experiments={"diffusion": diffusion})
+    command = ["experiment", "diffusion", "--profile", str(path), "--data", str(data_folder)]
+    command += ["--model", str(model_folder), "--arrays", str(tmp_path / "grids.npz"), "--output"]
     assert main([*command, str(tmp_path / "table.csv")]) == 0
     table = read_results(tmp_path / "table.csv")
     generated = table[table.split == "generated"]

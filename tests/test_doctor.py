@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-import yaml
+from conftest import write_profile
 
 from cliperase import doctor
 from cliperase.cli import main
@@ -35,19 +35,11 @@ def test_a_run_that_lacks_nothing_gets_its_cost(method, model_folder, data_folde
 
 
 def test_a_profile_gets_the_time_of_all_its_runs(model_folder, data_folder, shards, tmp_path, capsys):
-    params = {
-        "profile": "own",
-        "model": "own",
-        "provenance": "icons",
-        "concepts": ["apple", "lemon"],
-        "seeds": [0, 1],
-        "pretrain": {"seed": 0},
-        "unlearn": SETTINGS.copy(),
-    }
-    rate = params["unlearn"].pop("learning_rate")
-    params["methods"] = {"CLIPErase": {"learning_rate": rate}}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
-    call = ["doctor", "--model", str(model_folder), "--forget", "apple", "--params", str(tmp_path / "params.yaml")]
+    loop = SETTINGS.copy()
+    methods = {"CLIPErase": {"learning_rate": loop.pop("learning_rate")}}
+    main = {"concepts": ["apple", "lemon"], "references": ["original", "retrain"], "methods": methods}
+    path = write_profile(tmp_path, seeds=[0, 1], unlearn=loop, methods=methods, experiments={"main": main})
+    call = ["doctor", "--model", str(model_folder), "--forget", "apple", "--profile", str(path)]
     call += ["--output", str(tmp_path / "out"), "--set", "lanes=2"]
     assert pipeline([*call, "--data", str(data_folder)]) == 0
     assert "h for 4 of them" in capsys.readouterr().out  # two concepts, two seeds; references take no steps

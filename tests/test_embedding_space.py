@@ -5,12 +5,11 @@ import hashlib
 import numpy as np
 import pytest
 import torch
-import yaml
+from conftest import write_profile
 
 from cliperase.data.pairs import load_pairs
 from cliperase.errors import CliperaseError
 from cliperase.features import Features
-from cliperase.settings import read_params
 from paper.__main__ import main
 from paper.embedding_space import (
     heatmap_rows,
@@ -19,9 +18,9 @@ from paper.embedding_space import (
     relevance_metrics,
     sample,
     space_metrics,
-    write_arrays,
 )
-from paper.results import read_results
+from paper.plans.embedding import Embedding
+from paper.results import read_results, write_arrays
 
 PLAN = {
     "concept": "apple",
@@ -74,7 +73,7 @@ def test_the_sample_has_so_many_of_each_class(data_folder):
 
 def test_heatmaps_share_the_scale_of_before(data_folder):
     pairs = load_pairs(data_folder, "test")
-    rows = heatmap_rows(pairs, PLAN)
+    rows = heatmap_rows(pairs, Embedding(name="embedding", **PLAN))
     assert [pairs.class_names[label] for label in pairs.labels[rows]] == ["apple"] * 2 + ["lemon"] * 2 + ["leaf"] * 2
     before = torch.full((6, 32, 32), 2.0)
     arrays = heatmaps(pairs, rows, [before, before / 4])
@@ -87,14 +86,12 @@ def test_heatmaps_share_the_scale_of_before(data_folder):
 
 
 def test_the_command_repeats_byte_for_byte(tmp_path, data_folder, model_folder):
-    params = read_params()
-    params |= {"embedding": PLAN}
-    params["unlearn"] |= {"steps": 2, "evaluate_every": 1, "forget_batch": 4, "retain_batch": 8}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
-    shared = ["--data", str(data_folder), "--model", str(model_folder), "--params", tmp_path / "params.yaml"]
+    embedding = {**PLAN, "methods": {"CLIPErase": {"learning_rate": 1e-3}}}
+    path = write_profile(tmp_path, experiments={"embedding": embedding})
+    shared = ["--data", str(data_folder), "--model", str(model_folder), "--profile", str(path)]
     for run in ("first", "second"):
         output, table = tmp_path / run / "space.npz", tmp_path / run / "embedding.csv"
-        assert main(["embedding-space", *map(str, shared), "--output", str(output), "--table", str(table)]) == 0
+        assert main(["experiment", "embedding", *shared, "--arrays", str(output), "--output", str(table)]) == 0
     first, second = ((tmp_path / run / "space.npz").read_bytes() for run in ("first", "second"))
     assert hashlib.sha256(first).digest() == hashlib.sha256(second).digest()
 
@@ -123,4 +120,4 @@ def test_arrays_carry_no_date(tmp_path, monkeypatch):
 
 def test_a_concept_that_is_no_class_is_named(data_folder):
     with pytest.raises(CliperaseError, match="'pear' is no class"):
-        heatmap_rows(load_pairs(data_folder, "test"), {**PLAN, "heatmaps": ["pear"]})
+        heatmap_rows(load_pairs(data_folder, "test"), Embedding(name="embedding", **{**PLAN, "heatmaps": ["pear"]}))

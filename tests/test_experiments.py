@@ -1,48 +1,118 @@
-"""Plans and runs: what is run, that bad parameters are named before anything slow, and that workers change nothing."""
+"""Profiles, plans and runs: what is run, that bad parameters are named first, and what is not run again."""
 
 import copy
+import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
+import yaml
+from conftest import PROFILE, write_profile
 
 from cliperase.errors import CliperaseError
 from cliperase.metrics.tasks import task_of
-from cliperase.settings import read_params, section
-from paper.experiments import PLANS, configured, run_experiment, run_tuning
-from paper.runs import Bench, Run, changed_parameters, run_all
+from cliperase.settings import checked
+from paper.experiments import EXPERIMENTS, experiment_of
+from paper.params import PROFILES, Profile, profile_path, read_profile
+from paper.results import COLUMNS
+from paper.runs import Bench, Place, Run, changed_parameters, run_all
+from paper.search import Search, read_search, run_search
 
-PARAMS = read_params()
+ICONS = read_profile("icons")
 SMALL = {"steps": 2, "learning_rate": 1e-3, "forget_batch": 4, "retain_batch": 8, "evaluate_every": 1}
-ABOUT = {"profile": "test", "model": "compact", "provenance": "icons"}
 DATA = SimpleNamespace(class_names=[f"thing {i}" for i in range(50)], labels=torch.arange(0, 50, 2))
 
 
-def planned(name, **changes):
-    return PLANS[name]({**PARAMS, **changes}, DATA)
+def planned(name, profile=ICONS, **changes):
+    return experiment_of(profile, name, **changes).plan(profile, DATA)
+
+
+def place(data, model, splits=("validation", "test"), **changes):
+    return Place("test", "icons", "compact", str(data), str(model), splits, **changes)
+
+
+def runs_of_apple(*methods):
+    return [Run("main", m, "apple", {"concept": "apple"}, 0, m, SMALL if m == "CLIPErase" else {}) for m in methods]
+
+
+@pytest.mark.parametrize("path", sorted(PROFILES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_experiment_of_a_profile_is_one(path):
+    profile = read_profile(path.stem)
+    assert profile.profile == path.stem
+    assert read_profile(str(path)) == profile
+    for name in profile.experiments:
+        assert experiment_of(profile, name).name == name
+    assert set(profile.experiments) <= set(EXPERIMENTS)
+
+
+def test_the_profiles_together_have_every_experiment():
+    profiles = [read_profile(path.stem) for path in PROFILES.glob("*.yaml")]
+    assert set().union(*(profile.experiments for profile in profiles)) == set(EXPERIMENTS)
+
+
+WRONG = {
+    "a section that is none": ({"concept": ["apple"]}, "has no setting 'concept'; it has profile, provenance"),
+    "no list": ({"concepts": 3}, "profile .*: concepts is 3; give a list"),
+    "an empty list": ({"seeds": []}, r"seeds is \[\]; give at least 1"),
+    "text for a number": ({"seeds": ["0"]}, r"seeds.0 is '0'; give a whole number"),
+    "no mapping": ({"methods": []}, r"methods is \[\]; give a mapping"),
+    "an unknown provenance": ({"provenance": "invented"}, "provenance is 'invented'; choose one of"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_profile_that_is_none_is_one_line(case, tmp_path):
+    changes, said = WRONG[case]
+    with pytest.raises(CliperaseError, match=said) as error:
+        read_profile(str(write_profile(tmp_path, **changes)))
+    assert "\n" not in str(error.value)
+
+
+def test_what_a_profile_lacks_is_named(tmp_path):
+    path = tmp_path / "profile.yaml"
+    path.write_text(yaml.safe_dump({name: value for name, value in PROFILE.items() if name != "seeds"}))
+    with pytest.raises(CliperaseError, match="needs a setting 'seeds'; add it"):
+        read_profile(str(path))
+    with pytest.raises(CliperaseError, match="profile 'icon' unknown; choose one of cifar, icons, paper"):
+        profile_path("icon")
+    with pytest.raises(CliperaseError, match=r"no section 'experiments\.pairs'"):
+        experiment_of(ICONS.model_copy(update={"experiments": {}}), "pairs")
+    with pytest.raises(CliperaseError, match="experiment 'pears' unknown; choose one of main"):
+        experiment_of(ICONS, "pears")
+    with pytest.raises(CliperaseError, match="has no setting 'concept'; it has name"):
+        experiment_of(ICONS, "ratios", concept="apple")
 
 
 def test_main_runs_every_row_concept_and_seed_once():
     runs = planned("main")
     keys = [(run.row, run.concept, run.seed) for run in runs]
     assert len(set(keys)) == len(keys)
-    trained = len(PARAMS["methods"]) * len(PARAMS["concepts"]) * len(PARAMS["seeds"])
-    assert len(keys) == trained + 2 * len(PARAMS["concepts"])
+    trained = len(ICONS.methods) * len(ICONS.concepts) * len(ICONS.seeds)
+    assert len(keys) == trained + 2 * len(ICONS.concepts)
+    assert {run.row for run in runs} == {"original", "retrain", *ICONS.methods}
 
 
 def test_ratios_grow_by_adding_classes_and_differ_between_seeds():
-    runs = [run for run in planned("ratios") if run.row == "CLIPErase"]
-    drawn = {(run.seed, run.concept): set(run.rule["classes"]) for run in runs}
-    for seed in PARAMS["seeds"]:
+    ratios = experiment_of(ICONS, "ratios")
+    runs = ratios.plan(ICONS, DATA)
+    drawn = {(run.seed, run.concept): set(run.rule["classes"]) for run in runs if run.row == "CLIPErase"}
+    for seed in ICONS.seeds:
         sizes = [len(drawn[seed, f"{percent} % of classes"]) for percent in (3, 10, 20, 30)]
         assert sizes == [2, 5, 10, 15]
         assert drawn[seed, "3 % of classes"] < drawn[seed, "30 % of classes"]
     assert drawn[0, "30 % of classes"] != drawn[1, "30 % of classes"]
-    for draw in PARAMS["experiments"]["ratios"]["draws"]:
-        for run in planned("ratios"):
+    for draw in ratios.draws:
+        for run in runs:
             if run.concept == f"{draw['percent']} % of classes" and run.row != "original":
-                assert run.training["steps"] == draw["steps"]
+                assert run.settings["steps"] == draw["steps"]
+
+
+def test_no_draw_of_ratios_holds_a_concept_of_the_search():
+    named = SimpleNamespace(class_names=["dog", "umbrella", *DATA.class_names], labels=DATA.labels)
+    runs = experiment_of(ICONS, "ratios").plan(ICONS, named)
+    assert not any({"dog", "umbrella"} & set(run.rule["classes"]) for run in runs)
 
 
 def test_polysemy_goes_both_ways():
@@ -54,8 +124,7 @@ def test_polysemy_goes_both_ways():
 
 
 def test_bystanders_are_no_part_of_the_run_and_the_same_for_every_row():
-    changes = {"experiments": {"retention": {**PARAMS["experiments"]["retention"], "concepts": ["thing 4"]}}}
-    runs = planned("retention", **changes)
+    runs = planned("retention", concepts=["thing 4"])
     for run in runs:
         trained, absent = set(run.watched["trained"]), set(run.absent)
         assert trained
@@ -67,38 +136,81 @@ def test_bystanders_are_no_part_of_the_run_and_the_same_for_every_row():
     assert len({tuple(run.absent) for run in runs if run.seed == 0}) == 1
 
 
-def test_rows_that_cannot_be_run_are_named():
-    with pytest.raises(CliperaseError, match="row 'Clip' is not in the parameters"):
-        configured(PARAMS, "Clip")
-    with pytest.raises(CliperaseError, match="row 'GA' has no learning_rate"):
-        configured({**PARAMS, "methods": {"GA": {}}}, "GA")
+def test_what_a_row_is_run_with():
+    """The loop's settings of the profile, of the experiment, of the draw, of the row; the later one counts."""
+    methods = {"GA": {"learning_rate": 1e-5, "steps": 7}, "GA text": {"method": "GA", "towers": "text"}}
+    rules = experiment_of(ICONS, "pairs", methods=methods, unlearn={"forget_batch": 3})
+    row = rules.configured(ICONS, "GA")
+    loop = {**ICONS.unlearn, "forget_batch": 3}
+    assert row == {"method": "GA", "settings": {**loop, "learning_rate": 1e-5, "steps": 7}}
+    assert rules.configured(ICONS, "GA text") == {"method": "GA", "settings": {**loop, "towers": "text"}}
+    changed = rules.configured(ICONS, "GA text", {"steps": 2}, {"forget_batch": 4})["settings"]
+    assert (changed["steps"], changed["forget_batch"]) == (2, 4)
+    assert rules.configured(ICONS, "retrain") == {"method": "retrain"}
+    with pytest.raises(CliperaseError, match="experiment 'pairs' has no row 'Clip'; it has original, retrain, GA"):
+        rules.configured(ICONS, "Clip")
+
+
+def test_captions_have_rows_of_their_own():
+    own = {"rules": {"apple": {"caption_pattern": "apple"}}, "unlearn": {"forget_batch": 3}}
+    runs = planned("retrieval", **own, methods={"GA": {"learning_rate": 2e-7}})
+    assert {run.row for run in runs} == {"original", "GA"}
+    assert all(run.settings["learning_rate"] == 2e-7 for run in runs if run.row == "GA")
+    assert all(run.settings["forget_batch"] == 3 for run in runs if run.row == "GA")
+
+
+def test_rows_that_cannot_be_run_are_named(data_folder, model_folder):
+    where = place(data_folder, model_folder)
+    with pytest.raises(CliperaseError, match="experiment 'main', row 'GA': GA needs steps"):
+        run_all(where, [Run("main", "GA", "apple", {"concept": "apple"}, 0, "GA")])
     with pytest.raises(CliperaseError, match="method 'gone' unknown"):
-        configured({**PARAMS, "methods": {"GA": {"method": "gone"}}}, "GA")
-    with pytest.raises(CliperaseError, match="no candidates"):
-        run_tuning(PARAMS, "data", "model", {"concepts": ["dog"], "seed": 0, "candidates": {"GA": []}}, "SSD")
+        run_all(where, runs_of_apple("gone"))
     with pytest.raises(CliperaseError, match="no run"):
-        run_all({}, "data", "model", [], ("test",))
+        run_all(where, [])
+    profile = checked(Profile, PROFILE | {"experiments": {"pairs": {"rules": {"apple": {"concept": "apple"}}}}}, "p")
+    with pytest.raises(CliperaseError, match="row 'Clip' is not in the experiment; choose one of original"):
+        experiment_of(profile, "pairs", rows=["Clip"]).run(profile, data_folder, model_folder)
 
 
-def test_a_row_may_have_training_settings_of_its_own():
-    about = configured({**PARAMS, "methods": {"GA": {"learning_rate": 1e-5, "steps": 7, "towers": "text"}}}, "GA")
-    assert about["settings"] == {"towers": "text"}
-    assert about["training"] == {**PARAMS["unlearn"], "learning_rate": 1e-5, "steps": 7}
+def test_some_rows_may_be_run_alone(data_folder, model_folder):
+    section = {"concepts": ["apple"], "references": ["original"], "methods": {"null space": {}, "SSD": {}}}
+    profile = checked(Profile, PROFILE | {"experiments": {"main": section}}, "p")
+    table, arrays = experiment_of(profile, "main", rows=["null space"]).run(profile, data_folder, model_folder)
+    assert set(table.method) == {"null space"}
+    assert set(table.split) == {"validation", "test", "heldout"}
+    assert arrays == {}
 
 
-def runs_of_apple(*methods):
-    return [Run("main", m, "apple", {"concept": "apple"}, 0, m, training=SMALL) for m in methods]
+def test_the_search_tries_every_candidate_on_validation_images(data_folder, model_folder):
+    profile = checked(Profile, PROFILE | {"experiments": {"pairs": {"rules": {}, "model_name": "another"}}}, "p")
+    listed = {"experiments": ["pairs"], "concepts": ["leaf", "plum"], "seed": 100, "standard_error": 0.2}
+    search = checked(Search, listed | {"candidates": {"null space": [{"strength": 0.5}, {}]}}, "search")
+    table = run_search(profile, search, "pairs", data_folder, model_folder)
+    assert set(zip(table.method, table.concept, strict=True)) == {
+        (f"null space {number}", concept) for number in (0, 1) for concept in ("leaf", "plum")
+    }
+    assert set(table.experiment) == {"tuning pairs"}
+    assert set(table.split) == {"validation"}
+    assert set(table.seed) == {"100"}
+    with pytest.raises(CliperaseError, match="search concept 'apple' is among the reported ones"):
+        run_search(profile, search.model_copy(update={"concepts": ["apple"]}), "pairs", data_folder, model_folder)
 
 
-def test_results_do_not_depend_on_how_many_workers_there_are(data_folder, model_folder):
-    runs = [
-        *runs_of_apple("CLIPErase", "null space"),
-        Run("main", "original", "apple", {"concept": "apple"}, 0, "original"),
-    ]
-    tables = [
-        run_all({**ABOUT, "workers": workers}, data_folder, model_folder, runs, ("validation", "test", "heldout"))
-        for workers in (1, 2)
-    ]
+def test_a_search_that_is_none_is_named(tmp_path):
+    with pytest.raises(CliperaseError, match="no search of profile 'icons' is for the experiment 'ratios'"):
+        read_search("icons", "ratios")
+    (tmp_path / "search.yaml").write_text("concepts: [leaf]")
+    with pytest.raises(CliperaseError, match=r"search search.yaml needs a setting 'experiments'"):
+        read_search("icons", "main", tmp_path / "search.yaml")
+
+
+def test_results_do_not_depend_on_how_many_workers_there_are(data_folder, model_folder, tmp_path, monkeypatch):
+    runs, tables = runs_of_apple("CLIPErase", "null space", "original"), []
+    for workers in (1, 2):
+        monkeypatch.setattr("paper.store.RUNS", tmp_path / str(workers))
+        tables.append(
+            run_all(place(data_folder, model_folder, ("validation", "test", "heldout"), workers=workers), runs)
+        )
     one, two = (table.drop(columns=["seconds", "peak_mb"]) for table in tables)
     pd.testing.assert_frame_equal(one, two)
     assert set(one.dataset) == {"colours"}
@@ -108,42 +220,80 @@ def test_results_do_not_depend_on_how_many_workers_there_are(data_folder, model_
 
 def test_a_wrong_model_or_data_is_one_line_from_the_workers_too(data_folder, model_folder):
     for workers in (1, 2):
-        params, runs = {**ABOUT, "workers": workers}, runs_of_apple("null space", "CLIPErase")
+        where = place(data_folder / "nowhere", model_folder, ("test",), workers=workers)
         with pytest.raises(CliperaseError, match="cannot be read"):
-            run_all(params, data_folder / "nowhere", model_folder, runs, ("test",))
+            run_all(where, runs_of_apple("null space", "CLIPErase"))
 
 
-def test_sections_that_are_missing_are_named():
-    with pytest.raises(CliperaseError, match=r"no section 'captions\.pears'"):
-        section(PARAMS, "captions.pears")
-    with pytest.raises(CliperaseError, match="not a mapping"):
-        section(PARAMS, "data.seed")
-    with pytest.raises(CliperaseError, match="no 'seeds'"):
-        run_experiment("main", {key: PARAMS[key] for key in PARAMS if key != "seeds"}, "data", "model")
+def counted(monkeypatch):
+    """A list that grows by each run that is really run."""
+    whole, seen = Bench.rows, []
+    monkeypatch.setattr(Bench, "rows", lambda self, run: seen.append(run.row) or whole(self, run))
+    return seen
 
 
-def test_captions_have_rows_of_their_own():
-    own = {"rules": {"apple": {"caption_pattern": "apple"}}, "unlearn": {"forget_batch": 3}}
-    own["methods"] = {"GA": {"learning_rate": 2e-7}}
-    runs = planned("retrieval", experiments={"retrieval": own})
-    assert {run.row for run in runs} == {"original", "GA"}
-    assert all(run.training["learning_rate"] == 2e-7 for run in runs if run.row == "GA")
-    assert all(run.training["forget_batch"] == 3 for run in runs if run.row == "GA")
-    with pytest.raises(CliperaseError, match=r"no section 'experiments\.pairs\.methods'"):
-        planned("pairs", experiments={"pairs": {"rules": {}}})
+def test_a_killed_experiment_goes_on_where_it_was(data_folder, model_folder, tmp_path, monkeypatch):
+    where, runs = place(data_folder, model_folder, workers=1), runs_of_apple("null space", "original", "CLIPErase")
+    with monkeypatch.context() as patch:
+        whole = Bench.rows
+        patch.setattr(Bench, "rows", lambda self, run: whole(self, run) if run.row == "null space" else 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run_all(where, runs)
+    seen = counted(monkeypatch)
+    first = run_all(where, runs)
+    assert seen == ["original", "CLIPErase"]
+    again = run_all(where, runs)
+    assert seen == ["original", "CLIPErase"]
+    pd.testing.assert_frame_equal(first, again)  # seconds and memory, too, are those of the run that made a row
+    monkeypatch.setattr("paper.store.RUNS", tmp_path)
+    anew = run_all(where, runs)
+    pd.testing.assert_frame_equal(*(table.drop(columns=["seconds", "peak_mb"]) for table in (anew, again)))
 
 
-def test_no_draw_of_ratios_holds_a_concept_of_the_search():
-    named = SimpleNamespace(class_names=["dog", "umbrella", *DATA.class_names], labels=DATA.labels)
-    assert not any({"dog", "umbrella"} & set(run.rule["classes"]) for run in PLANS["ratios"](PARAMS, named))
+def test_only_what_changed_is_run_again(data_folder, model_folder, model, tmp_path, monkeypatch):
+    where, runs, seen = place(data_folder, model_folder, workers=1), runs_of_apple("original", "null space"), []
+    monkeypatch.setattr(Bench, "rows", lambda self, run: seen.append(run.row) or [dict.fromkeys(COLUMNS, 0)])
+    run_all(where, runs)
+    run_all(where, [runs[0], replace(runs[1], settings={"strength": 0.5})])
+    assert seen == ["original", "null space", "null space"]
+    run_all(replace(where, splits=("validation",)), runs[:1])
+    with torch.no_grad():
+        model.model.logit_scale += 1
+    model.save(tmp_path / "original")
+    run_all(replace(where, model=str(tmp_path / "original")), runs[:1])
+    assert seen[3:] == ["original", "original"]
+    monkeypatch.setattr("paper.code.Code.of_run", lambda self, method: method)  # another code
+    run_all(where, runs[1:])
+    assert seen[5:] == ["null space"]
+
+
+def test_seconds_are_measured_anew(data_folder, model_folder, monkeypatch):
+    asked, rows = (
+        [],
+        run_all(place(data_folder, model_folder, workers=1), runs_of_apple("null space")).to_dict("records"),
+    )
+    monkeypatch.setattr("paper.runs.each_run", lambda _, runs, alone: asked.append((len(runs), alone)) or [(0, rows)])
+    run_all(place(data_folder, model_folder, workers=1), runs_of_apple("null space"), alone=True)
+    assert asked == [(1, True)]
+
+
+def test_a_file_of_the_store_that_is_not_whole_is_made_again(data_folder, model_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("paper.store.RUNS", tmp_path)
+    where, runs, seen = place(data_folder, model_folder, workers=1), runs_of_apple("null space"), counted(monkeypatch)
+    run_all(where, runs)
+    (path,) = tmp_path.rglob("*.json")
+    assert json.loads(path.read_text())[0]["method"] == "null space"
+    path.write_text(path.read_text()[:50])
+    run_all(where, runs)
+    assert len(seen) == 2
 
 
 def test_absent_classes_are_neither_forgotten_nor_kept_nor_selected_on(data_folder, model_folder, monkeypatch):
     seen = []
 
-    monkeypatch.setattr("paper.runs.Unlearning.carry_out", lambda run: seen.append(run))
-    bench = Bench.load(ABOUT, data_folder, model_folder, ("validation",))
-    run = Run("retention", "CLIPErase", "apple", {"concept": "apple"}, 0, "CLIPErase", training=SMALL, absent=["plum"])
+    monkeypatch.setattr("paper.runs.Unlearning.carry_out", lambda unlearning: seen.append(unlearning))
+    bench = Bench.load(place(data_folder, model_folder, ("validation",)))
+    run = Run("retention", "CLIPErase", "apple", {"concept": "apple"}, 0, "CLIPErase", SMALL, absent=["plum"])
     bench.unlearn(run)
     (caught,) = seen
 
@@ -158,23 +308,6 @@ def test_absent_classes_are_neither_forgotten_nor_kept_nor_selected_on(data_fold
     for features, classes in ((caught.original.forget, ["apple"]), (caught.original.retain, ["lemon", "leaf"])):
         rows = torch.isin(labels, torch.tensor([caught.forget.class_names.index(name) for name in classes]))
         assert torch.equal(features.image, bench.training_features.image[rows])
-
-
-def test_features_are_kept_by_content(data_folder, model_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("cliperase.cache.LEAST", 0)
-    monkeypatch.setattr("paper.runs.FEATURES", tmp_path)
-    first = Bench.load(ABOUT, data_folder, model_folder, ("validation",)).training_features
-    (kept,) = tmp_path.iterdir()
-    monkeypatch.setattr("cliperase.features.encode_images", lambda *_: pytest.fail("computed again"))
-    again = Bench.load(ABOUT, data_folder, model_folder, ("validation",)).training_features
-    assert torch.equal(first.image, again.image)
-    assert torch.equal(first.text, again.text)
-    monkeypatch.undo()
-    monkeypatch.setattr("paper.runs.FEATURES", tmp_path)
-    kept.write_bytes(kept.read_bytes()[:50])  # a broken file is made anew
-    assert torch.equal(
-        Bench.load(ABOUT, data_folder, model_folder, ("validation",)).training_features.image, first.image
-    )
 
 
 def test_changed_parameters_counts_weights(model):

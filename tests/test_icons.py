@@ -124,8 +124,8 @@ BAD_CALLS = {
 def test_a_script_that_cannot_run_says_why_in_one_line(case, tmp_path):
     (script, *arguments), said = BAD_CALLS[case]
     (tmp_path / "file").write_text("not a folder")
-    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     command = [sys.executable, ROOT / "data_prep" / script, *arguments]
+    (tmp_path / "paper").symlink_to(ROOT / "paper")  # with the profile
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2
     assert said in done.stderr

@@ -4,7 +4,6 @@ import itertools
 import re
 import shlex
 import tomllib
-from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,21 +17,27 @@ from packaging.requirements import Requirement
 
 from cliperase.cli import parse
 from cliperase.data.rules import caption_pattern
-from cliperase.settings import read_params
 from paper.__main__ import COMMON_KERNELS
 from paper.__main__ import parse as parse_pipeline
-from paper.experiments import PLANS, part_names
+from paper.code import Code
+from paper.experiments import experiment_of
+from paper.params import read_profile
+from paper.plans.base import Planned
 from paper.results import PROVENANCES, read_results
+from paper.search import searches_of
 
 ROOT = Path(__file__).parent.parent
 LOCK = (ROOT / "requirements.lock").read_text()
-PARAMS = read_params(ROOT / "params.yaml")
-PHOTOGRAPHS = read_params(ROOT / "profiles" / "cifar" / "params.yaml")
-NOTEBOOKS = [*PARAMS["notebooks"], "blip", "diffusion", "embedding_space"]
-NOTEBOOKS += [f"cifar/{name}" for name in PHOTOGRAPHS["notebooks"] if name not in PHOTOGRAPHS.get("not_run", [])]
-EXPERIMENTS = ["main", "ablation", "blip", *PARAMS["experiments"]]  # those that have a plan
-OTHERS = ["captioning", "diffusion", "embedding"]
-RESULTS = ROOT / "metrics" / "icons" / "results.csv"
+PROFILES = {name: read_profile(name) for name in ("icons", "cifar", "paper")}
+PUBLISHED = ("icons", "cifar")  # `paper` has not been run
+ICONS = PROFILES["icons"]
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+EXECUTED = [
+    f"{'' if line['profile'] == 'icons' else line['profile'] + '/'}{line['name']}"
+    for stage in ("notebook", "notebook_settings")
+    for line in ({"profile": "icons"} | line for line in STAGES[stage]["foreach"].values())
+    if line["profile"] in PUBLISHED
+]
 
 
 def pins():
@@ -66,124 +71,102 @@ def stand_in(families):
     return SimpleNamespace(class_names=list(table["classes"]), labels=torch.tensor(drawn))
 
 
-def test_results_hold_every_run_and_only_these():
-    table = read_results(RESULTS)
-    for experiment in EXPERIMENTS:
-        split = "validation" if experiment == "efficiency" else "test"  # which measures what training costs, no images
-        found = table[(table.experiment == experiment) & (table.split == split)]
-        (dataset,) = found.dataset.unique()
-        families = PARAMS["data"]["sets"][dataset].get("families", "training_families")
-        runs = PLANS[experiment](PARAMS, stand_in(families))
-        planned = {(run.row, run.concept, str(run.seed)) for run in runs}
-        assert set(zip(found.method, found.concept, found.seed, strict=True)) == planned, experiment
-    parts = {part.removeprefix("main-") for part in part_names(PARAMS)}
-    assert parts == {"original", "retrain", *PARAMS["methods"], *EXPERIMENTS[1:], *OTHERS}
-    assert set(table.experiment) == {*EXPERIMENTS, *OTHERS}
+HUNDRED = SimpleNamespace(class_names=[f"class {i}" for i in range(100)])
+
+
+def results_of(profile):
+    return read_results(ROOT / "metrics" / profile / "results.csv")
+
+
+@pytest.mark.parametrize("profile", PUBLISHED)
+def test_results_hold_every_run_and_only_these(profile):
+    table, parameters = results_of(profile), PROFILES[profile]
+    assert set(table.experiment) == set(parameters.experiments)
+    assert set(table.provenance) == {parameters.provenance}
+    for name in parameters.experiments:
+        experiment, found = experiment_of(parameters, name), table[table.experiment == name]
+        if isinstance(experiment, Planned):
+            (dataset,) = found.dataset.unique()
+            families = parameters.data.sets[dataset].get("families", "training_families")
+            runs = experiment.plan(parameters, stand_in(families) if profile == "icons" else HUNDRED)
+            planned = {(run.row, run.concept, str(run.seed)) for run in runs}
+            for split in set(experiment.splits) - {"heldout"}:
+                rows = found[found.split == split]
+                assert set(zip(rows.method, rows.concept, rows.seed, strict=True)) == planned, (name, split)
     shares = table[(table.unit == "%") & ~table.metric.str.endswith("relevance")].value  # of before: may rise
     assert shares.between(0, 100).all()
 
 
-def test_results_of_photographs_hold_every_run_but_what_is_said_not_to_be_run():
-    table, not_run = read_results(ROOT / "metrics" / "cifar" / "results.csv"), PHOTOGRAPHS.get("not_run", [])
-    assert set(not_run) <= set(part_names(PHOTOGRAPHS))
-    assert set(table.provenance) == {"real-data"}
-    data = SimpleNamespace(class_names=[f"class {i}" for i in range(100)])
-    runs = [run for name in ("main", "ablation", "ratios", "retrieval") for run in PLANS[name](PHOTOGRAPHS, data)]
-    planned = {
-        (run.experiment, run.row, run.concept, str(run.seed))
-        for run in runs
-        if run.experiment not in not_run and f"{run.experiment}-{run.row}" not in not_run
-    }
-    for split in ("validation", "test"):
-        found = table[table.split == split]
-        assert set(zip(found.experiment, found.method, found.concept, found.seed, strict=True)) == planned
-
-
-@pytest.mark.parametrize("profile", ["", "profiles/cifar"])
-def test_stages_of_the_main_table_run_every_row_once(profile):
-    params = read_params(ROOT / profile / "params.yaml")
-    assert sorted(itertools.chain(*params["main_stages"].values())) == sorted(params["methods"])
-
-
-@pytest.mark.parametrize(("experiment", "split"), [("captioning", "test"), ("diffusion", "generated")])
-def test_results_without_a_plan_hold_every_row_concept_and_seed(experiment, split):
-    settings, table = PARAMS[experiment], read_results(RESULTS)
-    found = table[(table.experiment == experiment) & (table.split == split) & (table.method != "original")]
-    rows, concepts = settings.get("rows", settings.get("candidates")), settings.get("forgotten", settings["concepts"])
-    seeds = map(str, PARAMS["seeds"])
-    planned = set(itertools.product(rows, concepts, seeds))
+@pytest.mark.parametrize(("name", "split"), [("captioning", "test"), ("diffusion", "generated")])
+def test_results_without_a_plan_hold_every_row_concept_and_seed(name, split):
+    experiment, table = experiment_of(ICONS, name), results_of("icons")
+    found = table[(table.experiment == name) & (table.split == split) & (table.method != "original")]
+    rows, concepts = getattr(experiment, "candidates", experiment.methods), getattr(experiment, "forgotten", None)
+    planned = set(itertools.product(rows, concepts or experiment.concepts, map(str, ICONS.seeds)))
     assert set(zip(found.method, found.concept, found.seed, strict=True)) == planned
 
 
 def test_the_original_is_good_enough_to_forget_from():
-    table = read_results(RESULTS)
+    table = results_of("icons")
     original = table[(table.method == "original") & (table.split == "test") & (table.experiment == "main")]
     assert (original[original.metric == "retain_accuracy"].value >= 90).all()
     assert (original[original.metric == "forget_accuracy"].value >= 80).all()
 
 
-@pytest.mark.parametrize("profile", ["icons", "cifar"])
-def test_settings_are_the_choices_of_the_search(profile):
-    home, figures = ROOT, ROOT / "figures"
-    if profile != "icons":
-        home, figures = ROOT / "profiles" / profile, figures / profile
-    methods = read_params(home / "params.yaml")["methods"]
-    table = pd.read_csv(figures / "tuning.csv")
+def chosen_settings(table):
+    """{row: settings} that a published table of a search chose. Every row has the same budget on validation images."""
     chosen = table[table.chosen == "yes"].set_index("method").settings
-    assert set(chosen.index) == set(methods)
-    assert table.groupby("method").size().nunique() == 1  # the same budget for every row
+    assert chosen.index.is_unique
+    assert table.groupby("method").size().nunique() == 1
     assert set(table.split) == {"validation"}
-    for method, settings in chosen.items():
-        assert methods[method] == yaml.safe_load(settings), method
+    return {row: yaml.safe_load(settings) for row, settings in chosen.items()}
+
+
+@pytest.mark.parametrize("profile", PUBLISHED)
+def test_settings_are_the_choices_of_the_search(profile):
+    table = pd.read_csv(ROOT / "figures" / profile / "tuning" / "tuning.csv")
+    assert PROFILES[profile].methods == chosen_settings(table)
 
 
 @pytest.mark.parametrize(("profile", "task"), [("icons", "pairs"), ("icons", "retrieval"), ("cifar", "retrieval")])
 def test_settings_for_captions_are_the_choices_of_their_search(profile, task):
-    params, figures = (PARAMS, ROOT / "figures") if profile == "icons" else (PHOTOGRAPHS, ROOT / "figures" / profile)
-    table = pd.read_csv(figures / "tuning_captions.csv")
-    table = table[table.task == task]
-    chosen = table[table.chosen == "yes"].set_index("method").settings
-    assert table.groupby("method").size().nunique() == 1
-    assert set(table.split) == {"validation"}
-    assert params["experiments"][task]["methods"] == {row: yaml.safe_load(line) for row, line in chosen.items()}
+    table = pd.read_csv(ROOT / "figures" / profile / "tuning" / "tuning_captions.csv")
+    assert experiment_of(PROFILES[profile], task).methods == chosen_settings(table[table.task == task])
 
 
 def test_settings_of_blip_are_the_choices_of_its_search():
-    table = pd.read_csv(ROOT / "figures" / "tuning_blip.csv")
-    chosen = table[table.chosen == "yes"].set_index("method").settings
-    assert table.groupby("method").size().nunique() == 1
-    assert set(table.split) == {"validation"}
-    assert PARAMS["blip"]["methods"] == {row: yaml.safe_load(line) for row, line in chosen.items()}
+    table = pd.read_csv(ROOT / "figures" / "icons" / "tuning" / "tuning_blip.csv")
+    assert experiment_of(ICONS, "blip").methods == chosen_settings(table)
 
 
 def test_the_committed_manifest_does_not_leak():
     table = pd.read_csv(ROOT / "metrics" / "icons" / "manifest.csv", keep_default_na=False)
     assert not table.row_hash.duplicated().any()
     counts = table.groupby("split").size().to_dict()
-    per_class = PARAMS["data"]["sets"]["icons"]["per_class"]
+    per_class = ICONS.data.sets["icons"]["per_class"]
     classes = counts["train"] // per_class["train"]
     assert classes >= 72
     assert {s: classes * per_class[s] for s in ("train", "validation", "test")} == {
         s: counts[s] for s in ("train", "validation", "test")
     }
-    for concept in PARAMS["concepts"]:
+    for concept in ICONS.concepts:
         for split in ("train", "validation", "test"):
             rows = table[(table.split == split) & (table.forgotten_by == concept)]
             assert len(rows) == per_class[split]
 
 
-@pytest.mark.parametrize("experiment", PARAMS["captions"])
-def test_the_manifests_of_captions_do_not_leak(experiment):
+@pytest.mark.parametrize(("experiment", "data"), [("pairs", "icon_pairs"), ("retrieval", "icon_scenes")])
+def test_the_manifests_of_captions_do_not_leak(experiment, data):
     table = pd.read_csv(ROOT / "metrics" / "icons" / f"manifest_{experiment}.csv", keep_default_na=False)
     assert not table.row_hash.duplicated().any()
-    images = PARAMS["data"]["sets"][PARAMS["captions"][experiment]["data"]]["images"]
+    images = ICONS.data.sets[data]["images"]
     assert table.groupby("split").size().to_dict() == images
-    for rule in PARAMS["experiments"][experiment]["rules"]:
+    for rule in ICONS.experiments[experiment]["rules"]:
         counts = table[table.forgotten_by.str.split("|").map(lambda names, rule=rule: rule in names)].groupby("split")
         assert set(counts.groups) == set(images)  # some rows of every split
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS)
+@pytest.mark.parametrize("name", EXECUTED)
 def test_a_notebook_is_its_script_executed(name):
     notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
     script = jupytext.read(ROOT / "notebooks" / f"{Path(name).name}.py")
@@ -206,7 +189,7 @@ def test_every_published_table_says_where_its_numbers_come_from(table):
 
 
 # The paper's tables, typed a second time so that a slip in the ledger shows: (experiment, task, metric) -> (Df, Dr).
-PUBLISHED = {
+CLAIMED = {
     ("main", "CIFAR-100 zero-shot", "accuracy"): {
         "CLIPErase": (0.00, 90.99),
         "ENMN": (0.00, 12.46),
@@ -238,7 +221,7 @@ def published_cells():
     """{(experiment, task, method, concept, metric): value, None for a dash, or what is said in words}."""
     cells = {
         (experiment, task, method, None, f"{side}_{metric}"): value
-        for (experiment, task, metric), rows in PUBLISHED.items()
+        for (experiment, task, metric), rows in CLAIMED.items()
         for method, values in rows.items()
         for side, value in zip(("forget", "retain"), values, strict=True)
     }
@@ -264,7 +247,7 @@ def test_the_ledger_is_whole():
 def test_the_baselines_of_the_ledger_are_its_originals():
     """The paper's main table has no original; that of its ablation stands for it."""
     cells = yaml.safe_load((ROOT / "figures" / "paper_reference.yaml").read_text())["cells"]
-    forget, retain = PUBLISHED["ablation", "CIFAR-100 zero-shot", "accuracy"]["original"]
+    forget, retain = CLAIMED["ablation", "CIFAR-100 zero-shot", "accuracy"]["original"]
     before = {"forget_accuracy": forget, "retain_accuracy": retain}
     for cell in cells:
         if cell["experiment"] in ("main", "ablation"):
@@ -275,40 +258,94 @@ def test_the_baselines_of_the_ledger_are_its_originals():
             assert "baseline" not in cell
 
 
-@pytest.mark.parametrize("folder", ["", "tuning/", "profiles/cifar/", "profiles/cifar/tuning/", "profiles/paper/"])
-def test_stages_name_commands_and_files_that_exist(folder):
-    """Also those of a profile that takes hours: a slip in one would show only after them."""
-    stages = yaml.safe_load((ROOT / folder / "dvc.yaml").read_text())["stages"]
-    for name, stage in stages.items():
-        stage = stage.get("do", stage)
-        command = shlex.split(
-            re.sub(r"\$\{[^}]*\}|\$DATA", "x", stage["cmd"]).replace("experiment x", "experiment main")
-        )
-        if command[0] == "cliperase":
-            parse(command[1:])  # argparse leaves the program where it does not understand
-        else:
-            assert command[0] == "python"
-            if command[1:3] == ["-m", "paper"]:
-                parse_pipeline(command[3:])
-            elif command[1] == "-m":
-                assert find_spec(command[2]), name
-            else:
-                assert command[1] == "x" or (ROOT / command[1]).is_file(), name
-        for path in stage["deps"]:
-            own = path.split("/")[0] in ("cliperase", "paper", "data_prep", "notebooks") and "${" not in path
-            assert not own or (ROOT / path).exists(), f"{name}: {path}"
-
-
-def test_no_two_stages_of_the_repository_write_the_same():
-    """DVC looks at all of them at once, whatever it is asked to make."""
+@pytest.fixture(scope="module")
+def stages():
+    """{name: stage} of the pipeline as DVC reads it, all profiles."""
     from dvc.repo import Repo
 
-    assert Repo(ROOT).index.graph.number_of_nodes() > 50
+    index = Repo(ROOT).index
+    assert index.graph.number_of_nodes() > 90  # no two stages write the same, and there is no circle
+    return {stage.addressing: stage for stage in index.stages}
+
+
+def commands_of(stage):
+    for line in [stage.cmd] if isinstance(stage.cmd, str) else stage.cmd:
+        yield shlex.split(line.replace("$DATA", "data"))
+
+
+def entry_point(command):
+    """The file of hashes that says which code a command runs."""
+    if command[0] == "cliperase":
+        return "cliperase/cli.py"
+    assert command[0] == "python"
+    if command[1] != "-m":
+        return command[1]
+    if command[2] == "paper.notebooks":
+        return f"notebooks/{command[3]}.py"
+    if command[2] != "paper":
+        return f"{command[2].replace('.', '/')}.py"
+    if command[3] in ("experiment", "tune"):
+        parsed = parse_pipeline(command[3:])
+        kind, name = ("experiment", parsed.name) if command[3] == "experiment" else ("search", parsed.experiment)
+        return f"{kind}/{parsed.profile}-{name}"
+    return f"paper/commands/{command[3]}.py"
+
+
+def test_stages_run_commands_that_exist_and_depend_on_their_code(stages):
+    """Also those of a profile that takes hours: a slip in one would show only after them."""
+    points = Code(ROOT).entry_points()
+    for name, stage in stages.items():
+        wanted = {str(dep) for dep in stage.deps if str(dep).startswith("artifacts/code/")}
+        if name == "code":
+            assert not wanted
+            continue
+        assert wanted == {f"artifacts/code/{entry_point(command)}" for command in commands_of(stage)}, name
+        assert {path.removeprefix("artifacts/code/") for path in wanted} <= set(points), name
+        for command in commands_of(stage):  # argparse leaves the program where it does not understand
+            if command[0] == "cliperase":
+                parse(command[1:])
+            elif command[1:3] == ["-m", "paper"]:
+                parse_pipeline(command[3:])
+
+
+def test_the_paths_that_a_stage_reads_are_dependencies(stages):
+    for name, stage in stages.items():
+        deps = [str(dep) for dep in stage.deps]
+        for command in commands_of(stage):
+            options = dict(itertools.pairwise(command))
+            read = [options[flag] for flag in ("--data", "--model", "--start", "--parts") if flag in options]
+            read += command[4:5] if command[3:4] == ["collect"] else command[2:3] if command[1:2] == ["unpack"] else []
+            made = [str(out) for out in stage.outs] + ["data/cc12m"]  # shards are looked at where they are
+            for path in read:
+                assert any(path == one or path.startswith(f"{one}/") for one in deps + made), (name, path)
+
+
+def test_every_profile_has_a_stage_for_each_experiment_model_and_search(stages):
+    """What a table of dvc.yaml repeats from a profile is the same there."""
+    experiments = {f"{name}-{one}" for name, profile in PROFILES.items() for one in profile.experiments}
+    assert {
+        name.partition("@")[2] for name in stages if name.split("@")[0] in ("experiment", "pictures")
+    } == experiments
+    searches = {f"{name}-{one}" for name in PROFILES for s in searches_of(name).values() for one in s.experiments}
+    assert {name.partition("@")[2] for name in stages if name.startswith("search@")} == searches
+    for line in STAGES["search"]["foreach"].values():
+        assert line["name"] in searches_of(line["profile"])[line["list"]].experiments
+    for name in PUBLISHED:
+        without = [line["without"] for line in STAGES["retrain"]["foreach"].values() if line["profile"] == name]
+        assert without == PROFILES[name].concepts
+    fetched = {line["name"]: line["output"] for line in STAGES["fetch"]["foreach"].values()}
+    assert set(fetched) == set(PROFILES["paper"].hub)
+
+
+def test_what_diffusion_reads_is_what_its_stage_depends_on(stages):
+    settings = experiment_of(ICONS, "diffusion")
+    deps = {str(dep) for dep in stages["pictures@icons-diffusion"].deps}
+    assert {str(Path(settings.pipeline).parent), str(Path(settings.detector).parent), *settings.measured_on} <= deps
+    assert {settings.pipeline, settings.detector} <= {str(out) for stage in stages.values() for out in stage.outs}
 
 
 def test_rules_in_parameters_are_what_a_shell_hands_on():
-    params = yaml.safe_load((ROOT / "profiles" / "paper" / "params.yaml").read_text())
-    (rule,) = shlex.split(f"'{params['shards']['rule']}'")
+    (rule,) = shlex.split(f"'{PROFILES['paper'].shards['rule']}'")
     assert caption_pattern(yaml.safe_load(rule)).search("two apples")
 
 

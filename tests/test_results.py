@@ -47,16 +47,8 @@ def test_collect_wants_every_part_and_no_other(tmp_path):
     assert set(read_results(tmp_path / "all.csv").method) == {"GA", "ENMN"}
     with pytest.raises(CliperaseError, match=r"main-X.csv is missing"):
         collect(tmp_path / "parts", ["main-GA", "main-ENMN", "main-X"], tmp_path / "all.csv")
-    with pytest.raises(CliperaseError, match=r"main-GA.csv is of no row"):
+    with pytest.raises(CliperaseError, match=r"main-GA.csv is of no experiment here"):
         collect(tmp_path / "parts", ["main-ENMN"], tmp_path / "all.csv")
-
-
-def test_collect_does_without_what_is_said_not_to_be_run(tmp_path):
-    write_table(table_of({}), tmp_path / "parts" / "main-GA.csv")
-    collect(tmp_path / "parts", ["main-GA", "ratios"], tmp_path / "all.csv", not_run=["main-GA", "ratios"])
-    assert set(read_results(tmp_path / "all.csv").method) == {"GA"}  # what is there is taken
-    with pytest.raises(CliperaseError, match=r"ratios.csv is missing"):
-        collect(tmp_path / "empty", ["ratios"], tmp_path / "all.csv", not_run=["ratios"])
 
 
 def test_a_table_that_cannot_be_written_leaves_the_old_one(tmp_path):

@@ -7,14 +7,16 @@ import pytest
 import yaml
 
 from cliperase.metrics.tasks import ZERO_SHOT
-from paper.choices import retention_control, summarise_search
+from paper.choices import main, retention_control, summarise_search
+from paper.results import write_table
+from paper.search import SEARCHES, Search, searches_of
 
 ROOT = Path(__file__).parent.parent
 
 METRICS = ["selection_score", "forget_accuracy", "retain_accuracy", "forget_cosine", "unrelated_cosine"]
 
 CANDIDATES = {"fine-tune": [{"learning_rate": 1e-3}, {"learning_rate": 1e-5}], "SSD": [{"alpha": 2.0}, {"alpha": 3.0}]}
-SEARCH = {"candidates": CANDIDATES, "standard_error": 0.2}
+SEARCH = Search(experiments=["main"], concepts=["dog"], seed=0, standard_error=0.2, candidates=CANDIDATES)
 
 
 def searched(scores, retains, cosines=None):
@@ -50,22 +52,30 @@ def test_within_a_standard_error_the_surer_forgetting_is_chosen_and_never_beyond
     cosines = {"SSD 0": 0.2, "SSD 1": -0.1, "SSD 2": -0.9}
     table = searched(scores, {**retains, "fine-tune 0": 90}, cosines)
     chosen = (
-        summarise_search(table, SEARCH | {"candidates": listed}, ZERO_SHOT).query("chosen == 'yes'").set_index("method")
+        summarise_search(table, SEARCH.model_copy(update={"candidates": listed}), ZERO_SHOT)
+        .query("chosen == 'yes'")
+        .set_index("method")
     )
     assert chosen.candidate["SSD"] == 1
 
 
-LISTS = {
-    "tuning": {"search": (8, "search"), "captions": (4, "search_captions"), "blip": (4, "search_blip")},
-    "profiles/cifar/tuning": {"search": (4, "search"), "captions": (3, "search_captions")},
-}
+BUDGETS = {"icons-main": 8, "icons-captions": 4, "icons-blip": 4, "cifar-main": 4, "cifar-captions": 3}
 
 
-@pytest.mark.parametrize("folder", LISTS)
-def test_every_row_of_the_search_has_the_same_budget(folder):
-    stages = yaml.safe_load((ROOT / folder / "dvc.yaml").read_text())["stages"]
-    for name, (budget, stage) in LISTS[folder].items():
-        search = yaml.safe_load((ROOT / folder / f"{name}.yaml").read_text())
-        assert {len(candidates) for candidates in search["candidates"].values()} == {budget}
-        stage = stages[stage]
-        assert set(stage["foreach"] if "foreach" in stage else stage["matrix"]["row"]) == set(search["candidates"])
+@pytest.mark.parametrize("name", [path.stem for path in SEARCHES.glob("*.yaml")])
+def test_every_row_of_a_search_has_the_same_budget(name):
+    search = searches_of(name.split("-")[0])[name]
+    assert {len(candidates) for candidates in search.candidates.values()} == {BUDGETS[name]}
+
+
+def test_the_tables_of_all_searches(tmp_path, monkeypatch):
+    """From the parts of a profile's searches to one table, and a published one for each kind of task."""
+    parts, published = tmp_path / "parts", pd.read_csv(ROOT / "metrics" / "cifar" / "tuning.csv")
+    for name, experiment in (("main", "tuning"), ("retrieval", "tuning retrieval")):
+        write_table(published[published.experiment == experiment], parts / f"{name}.csv")
+    call = ["choices", "--profile", "cifar", "--parts", str(parts), "--output", str(tmp_path / "tuning.csv")]
+    monkeypatch.setattr("sys.argv", [*call, "--publish-to", str(tmp_path / "figures")])
+    main()
+    assert (tmp_path / "tuning.csv").read_bytes() == (ROOT / "metrics" / "cifar" / "tuning.csv").read_bytes()
+    for path in (ROOT / "figures" / "cifar" / "tuning").iterdir():
+        assert (tmp_path / "figures" / path.name).read_bytes() == path.read_bytes()

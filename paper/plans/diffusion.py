@@ -1,9 +1,11 @@
 """A text-to-image model reads with the unlearned text encoder: what does it still draw?"""
 
-from pydantic import Field, field_validator
+from pydantic import Field, model_validator
 
+from cliperase.unlearning import Recipe
 from paper.diffusion import run_diffusion
 from paper.plans.base import Experiment
+from paper.results import REFERENCES
 
 
 class Diffusion(Experiment):
@@ -17,17 +19,25 @@ class Diffusion(Experiment):
     steps: int = Field(ge=1)
     guidance: float
     batch: int = Field(ge=1)  # pictures at a time
-    threshold: float  # confidence that counts as seen, for an object detector
+    threshold: float = Field(ge=0, le=1)  # confidence that counts as seen, for an object detector
     shown: int = Field(ge=1)  # pictures of each concept that are kept for the notebook
     generator_training: dict = Field(default={})
     detector_training: dict = Field(default={})
 
-    @field_validator("prompt")
-    @classmethod
-    def has_one_place(cls, prompt):
-        if prompt.count("{}") != 1:
-            raise ValueError(f"prompt is {prompt!r}; write {{}} where the concept goes")
-        return prompt
+    @model_validator(mode="after")
+    def names_agree(self):
+        absent = [name for name in self.forgotten if name not in self.concepts]
+        if absent:
+            raise ValueError(f"{absent[0]!r} is forgotten but not among the concepts; add it to them")
+        references = [row for row in self.methods if row in REFERENCES]
+        if references:
+            raise ValueError(f"row {references[0]!r} is no method; the original is drawn in any case")
+        if self.prompt.count("{}") != 1:
+            raise ValueError(f"prompt is {self.prompt!r}; write {{}} where the concept goes")
+        return self
 
     def run(self, profile, data, model):
+        for row in self.methods:  # a wrong setting is told now, not after an hour of generating
+            configured = self.configured(profile, row)
+            Recipe.of(configured["method"], configured["settings"])
         return run_diffusion(self, profile, data, model)

@@ -1,0 +1,179 @@
+"""Which code a stage runs: every function that it can reach is in its hashes, and words and strange files are not."""
+
+import ast
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from recording import recorded, recorder
+
+from cliperase.errors import CliperaseError
+from paper.code import METHODS, Bare, Code, canonical
+from paper.results import write_table
+
+ROOT = Path(__file__).parent.parent
+FILES = sorted(path for folder in ("cliperase", "data_prep", "paper") for path in (ROOT / folder).rglob("*.py"))
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("code") / "repository"
+    for name in ("cliperase", "paper", "data_prep", "notebooks", "figures", "metrics"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    return folder
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """A small one: a command that imports in a function, a registry, a script beside a script."""
+    files = {
+        "cliperase/__init__.py": '"""A library."""\n',
+        "cliperase/work.py": "def work():\n    return 1\n",
+        "cliperase/lazy.py": "",
+        "cliperase/other.py": "",
+        "cliperase/methods/__init__.py": 'METHODS = {\n    "one": "cliperase.methods.one:One",\n}\nLIMIT = 3\n',
+        "cliperase/methods/one.py": "from cliperase.methods.shared import helper\n",
+        "cliperase/methods/shared.py": "",
+        "paper/__init__.py": "",
+        "paper/run.py": "import cliperase.work\ndef f():\n  from cliperase import lazy, methods\n  g('paper.server')\n",
+        "paper/server.py": "",
+        "data_prep/script.py": "import json\nfrom beside import draw\n",
+        "data_prep/beside.py": "",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def test_imports_are_followed_wherever_they_stand(repository):
+    code = Code(repository)
+    library = ["cliperase/__init__.py", "cliperase/lazy.py", "cliperase/methods/__init__.py", "cliperase/work.py"]
+    paper = ["paper/__init__.py", "paper/run.py", "paper/server.py"]
+    assert list(code.reach(["paper/run.py"])) == library + paper
+    assert list(code.reach(["data_prep/script.py"])) == ["data_prep/beside.py", "data_prep/script.py"]
+    method = code.registered("cliperase/methods/__init__.py", "one")
+    assert {"cliperase/methods/one.py", "cliperase/methods/shared.py"} <= set(code.reach(method))
+    with pytest.raises(CliperaseError, match="has no 'two'; it has one"):
+        code.registered("cliperase/methods/__init__.py", "two")
+
+
+def changed(repository, name, old, new):
+    """The files whose hash another text gives, among those that `paper/run.py` reaches with method `one`."""
+
+    def hashes():
+        code = Code(repository)
+        return code.reach(["paper/run.py", *code.registered("cliperase/methods/__init__.py", "one")])
+
+    before, path = hashes(), repository / name
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    after = hashes()
+    return {file for file in before.keys() | after.keys() if before.get(file) != after.get(file)}
+
+
+def test_a_change_is_seen_where_it_is(repository):
+    assert changed(repository, "cliperase/work.py", "return 1", "return 2") == {"cliperase/work.py"}
+    assert changed(repository, "cliperase/methods/__init__.py", "LIMIT = 3", "LIMIT = 4") == {METHODS}
+    assert changed(repository, "paper/run.py", "lazy, ", "lazy, other, ") == {"paper/run.py", "cliperase/other.py"}
+
+
+def test_words_layout_and_registered_names_change_nothing(repository):
+    assert not changed(repository, "cliperase/work.py", "():\n", '():  # why\n\n    """What."""\n')
+    assert not changed(repository, "cliperase/work.py", "return 1", "return (\n        1\n    )")
+    assert not changed(repository, "cliperase/__init__.py", "A library", "The library")
+    line = '    "two": "cliperase.methods.two:Two",\n}'
+    (repository / "cliperase/methods/two.py").write_text("")
+    assert not changed(repository, "cliperase/methods/__init__.py", "}", line)
+
+
+def test_a_registry_that_names_no_file_is_told(repository):
+    path = repository / "cliperase/methods/__init__.py"
+    path.write_text(path.read_text().replace("methods.one:", "methods.gone:"))
+    with pytest.raises(CliperaseError, match=r"'cliperase\.methods\.gone', which is no module"):
+        Code(repository).reach(["paper/run.py"])
+
+
+def hash_of(tree):
+    return canonical(Bare().visit(tree))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_function_counts_and_no_docstring(path):
+    source = path.read_text()
+    whole = hash_of(ast.parse(source))
+    for number, node in enumerate(ast.walk(ast.parse(source))):
+        if isinstance(node, FUNCTIONS):
+            tree = ast.parse(source)
+            function = next(one for place, one in enumerate(ast.walk(tree)) if place == number)
+            function.body.append(ast.Pass())
+            assert hash_of(tree) != whole, node.name
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, (*FUNCTIONS, ast.ClassDef, ast.Module)) and ast.get_docstring(node) is not None:
+            node.body[0].value.value = "Other words."
+    assert hash_of(ast.parse(ast.unparse(tree))) == whole
+
+
+def all_hashes(root):
+    code = Code(root)
+    return {name: code.reach(paths) for name, paths in code.entry_points().items()}
+
+
+def test_a_function_of_the_library_is_in_every_stage_that_runs_it_and_in_no_other(copy):
+    before, path = all_hashes(copy), copy / "cliperase" / "methods" / "ssd.py"
+    text = path.read_text()
+    path.write_text(text.replace("def apply(self", "def unused(self):\n        return 0\n\n    def apply(self"))
+    after = all_hashes(copy)
+    path.write_text(text)
+    stale = {name for name in before if before[name] != after[name]}
+    assert stale == {name for name in before if "cliperase/methods/ssd.py" in before[name]}
+    assert {"experiment/icons-main", "experiment/icons-ratios", "experiment/cifar-main", "search/icons-main"} <= stale
+    assert not {"experiment/icons-ablation", "experiment/icons-pairs", "paper/commands/pretrain.py"} & stale
+
+
+def test_a_new_method_makes_no_stage_stale(copy):
+    before, registry = all_hashes(copy), copy / METHODS
+    (copy / "cliperase" / "methods" / "mine.py").write_text("class Mine:\n    pass\n")
+    text = registry.read_text()
+    registry.write_text(text.replace("METHODS = {\n", 'METHODS = {\n    "mine": "cliperase.methods.mine:Mine",\n'))
+    assert registry.read_text() != text
+    after = all_hashes(copy)
+    registry.write_text(text)
+    assert before == after
+    assert Code(copy).of_run("CLIPErase") != Code(copy).of_run("SSD") != Code(copy).of_run("original")
+
+
+def test_the_written_files_say_what_changed(copy):
+    subprocess.run([sys.executable, "-m", "paper.code"], cwd=copy, check=True)
+    lines = (copy / "artifacts/code/experiment/icons-main").read_text().splitlines()
+    assert dict(reversed(line.split()) for line in lines) == all_hashes(copy)["experiment/icons-main"]
+    assert len(list((copy / "artifacts/code").rglob("*.*"))) > 20
+
+
+RUNS = {  # that the test of the whole pipeline does not have
+    "paper/choices.py": ["-m", "paper.choices", "--profile", "cifar", "--parts", "parts", "--output", "tuning.csv",
+                         "--publish-to", "published"],
+    "notebooks/ablation.py": ["-m", "paper.notebooks", "ablation", "-p", "publish_to", "published"],
+    "cliperase/cli.py": ["-m", "cliperase.cli", "unpack", "metrics/cifar/original.safetensors", "--output", "model"],
+    "paper/guidance.py": ["-m", "paper.guidance", "--help"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_what_runs_is_in_the_hashes(name, copy, tmp_path):
+    published = pd.read_csv(copy / "metrics" / "cifar" / "tuning.csv")
+    for part, experiment in (("main", "tuning"), ("retrieval", "tuning retrieval")):
+        write_table(published[published.experiment == experiment], copy / "parts" / f"{part}.csv")
+    (copy / "published").mkdir(exist_ok=True)
+    done = subprocess.run([sys.executable, *RUNS[name]], cwd=copy, env=recorder(copy, tmp_path), capture_output=True)
+    assert done.returncode == 0, done.stderr[-2000:].decode()
+    loaded = set().union(*(modules for _, modules in recorded(tmp_path)))
+    assert len(loaded) >= 3
+    assert loaded <= {*Code(copy).reach(Code(copy).entry_points()[name]), name}
