@@ -30,7 +30,7 @@ from paper.verdicts import above, claim_above, claims, open_with
 
 use_style()
 settings, samples = settings_of("diffusion"), np.load(in_root(arrays))
-concepts, forgotten, methods = settings["concepts"], settings["forgotten"], settings["rows"]
+concepts, forgotten, methods = settings["concepts"], settings["forgotten"], list(settings["methods"])
 rows, detector = experiment_rows(results, "diffusion", split="generated"), experiment_rows(results, "diffusion")
 assert set(rows.concept) == set(forgotten)
 assert set(rows.method) == {"original", *methods}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 from IPython.display import Markdown, display
 
-from cliperase.settings import read_params
+from paper.params import read_profile
 from paper.results import REFERENCES, read_results
 from paper.statistics import wilson
 
@@ -29,8 +29,8 @@ def in_root(path):
 
 
 def settings_of(experiment):
-    """The section of an experiment in the parameters of the profile `icons`."""
-    return read_params(in_root("params.yaml"))[experiment]
+    """The section of an experiment in the profile `icons`."""
+    return read_profile("icons").experiments[experiment]
 
 
 def experiment_rows(results, experiment, split="test"):

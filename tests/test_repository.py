@@ -34,7 +34,7 @@ ICONS = PROFILES["icons"]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 EXECUTED = [
     f"{'' if line['profile'] == 'icons' else line['profile'] + '/'}{line['name']}"
-    for stage in ("notebook", "notebook_settings")
+    for stage in ("notebook", "notebook_pictures")
     for line in ({"profile": "icons"} | line for line in STAGES[stage]["foreach"].values())
     if line["profile"] in PUBLISHED
 ]
