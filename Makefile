@@ -7,7 +7,7 @@ export PATH := $(BIN):$(PATH)
 # icons need no network; for another profile, DATA is the folder with its data sets, else they come from the hub
 PROFILE ?= icons
 # stages beside notebooks and manifests that nothing else needs
-MORE_icons := contact_sheet
+MORE_icons := 'contact_sheet@*'
 MORE_paper := shards
 export DATA
 ifeq ($(PROFILE),icons)

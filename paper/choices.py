@@ -81,7 +81,6 @@ def main():
 
 def publish(found, folder, said):
     """The summaries `{task: table}` as tables with the columns `said`; those of captions in one."""
-    folder.mkdir(parents=True, exist_ok=True)
     tables = {}
     if "main" in found:
         classes = found.pop("main")

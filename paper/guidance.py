@@ -35,7 +35,6 @@ def main():
         line = {"guidance": guidance, "mean": sum(rates) / len(rates), "lowest": min(rates)}
         lines.append(line | dict(zip(settings.concepts, rates, strict=True)))
     table = pd.DataFrame(lines).assign(seed=SEED, pictures=IMAGES, provenance=profile.provenance)
-    arguments.publish_to.mkdir(parents=True, exist_ok=True)
     publish_table(table, "guidance", arguments.publish_to)
 
 

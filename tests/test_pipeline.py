@@ -120,7 +120,7 @@ def test_the_real_stages_from_data_to_the_table(copy):
     )
     assert "retain_image_retrieval_r@10" in set(table.metric)
     for picture in ("icons", "icon_pairs", "icon_scenes"):
-        assert (copy / "figures" / "data" / f"{picture}.png").stat().st_size > 10_000
+        assert (copy / "figures" / "icons" / "data" / f"{picture}.png").stat().st_size > 10_000
 
     again = run(copy, "dvc", "repro", "--glob", *TARGETS)
     assert "Running stage" not in again
