@@ -1,6 +1,7 @@
 """What every experiment is: settings from a profile, and a `run` that gives a table of results."""
 
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import ClassVar
 
 from pydantic import Field
@@ -17,20 +18,24 @@ class Experiment(Settings, ABC):
 
     name: str
     model_name: str = ""  # of its model in the table, where that is not the profile's
-    methods: dict[str, dict] = Field(
-        default={}
-    )  # row -> settings; `method` names the algorithm where the row's name does not
+    part: str = ""  # the folder of its model in a folder of several
+    methods: dict[str, dict] = Field(default={})  # row -> settings; `method` is the algorithm of another name
     unlearn: dict = Field(default={})  # settings of the loop that differ from the profile's
     pretrain: dict = Field(default={})  # settings of the training of its model, where it has one
 
     @abstractmethod
     def run(self, profile, data, model):
-        """(results table, {name: array} for pictures). `data`, `model`: folders."""
+        """(results table, {name: array} for pictures). `model`: the model's folder, or one that holds it as `part`."""
 
     def place(self, profile, data, model, splits):
         """The `Place` of its runs."""
         about = (profile.profile, profile.provenance, self.model_name or profile.model)
-        return Place(*about, str(data), str(model), tuple(splits), profile.workers)
+        return Place(*about, str(data), str(self.model_in(model)), tuple(splits), profile.workers)
+
+    def model_in(self, folder):
+        """The folder of its model: `part` of `folder`, where there is one, or `folder` itself."""
+        part = Path(folder) / self.part
+        return part if part.is_dir() else folder
 
     def configured(self, profile, row, change=None, draw=None):
         """{method, settings} of a row: the profile's settings of the loop, then the experiment's, `draw`, the row's

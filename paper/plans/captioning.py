@@ -7,6 +7,7 @@ from paper.plans.base import Experiment
 
 
 class Captioning(Experiment):
+    part: str = "captioner"
     concepts: list[str] = Field(min_length=1)
     search_concepts: list[str] = Field(min_length=1)
     search_seed: int
@@ -15,4 +16,4 @@ class Captioning(Experiment):
     candidates: dict[str, list[dict]]  # row -> settings that are tried
 
     def run(self, profile, data, model):
-        return run_captioning(self, profile, data, model), {}
+        return run_captioning(self, profile, data, self.model_in(model)), {}

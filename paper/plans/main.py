@@ -1,6 +1,5 @@
 """The main table: every row, one concept at a time."""
 
-from pathlib import Path
 from typing import ClassVar
 
 from paper.plans.base import Planned, seeds_of
@@ -9,13 +8,9 @@ from paper.runs import Run
 
 class Main(Planned):
     splits: ClassVar[tuple[str, ...]] = ("validation", "test", "heldout")
+    part: str = "original"  # the retrained references stand beside it
     concepts: list[str]
     references: list[str]  # rows that are not made by unlearning; nobody here can retrain OpenAI's CLIP
-
-    def run(self, profile, data, model):
-        """`model`: the original's folder, or the folder that holds it beside the retrained references."""
-        original = Path(model) / "original"
-        return super().run(profile, data, original if original.is_dir() else model)
 
     def plan(self, profile, pairs):
         return [
