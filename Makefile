@@ -50,7 +50,7 @@ tune: setup
 	dvc repro $(FOLDER)tuning/dvc.yaml
 
 bench: setup
-	python benchmarks/step_time.py
+	python -m benchmarks.step_time
 
 setup: $(STAMP)
 

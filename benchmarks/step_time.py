@@ -1,28 +1,22 @@
-"""Seconds of one unlearning step on this machine: method by method, or one setting of the loop after the other.
+"""Ratios of steps on this machine: the library's over the bare one, the paper's plain loop over the library's, and
+method by method or setting by setting.
 
-    python benchmarks/step_time.py
-    python benchmarks/step_time.py --settings --model ViT-B-32/openai --rounds 2
+    python -m benchmarks.step_time
+    python -m benchmarks.step_time --compare settings --model ViT-B-32 --forget 16 --retain 16 --rounds 2
 
-Without `--model` it is the compact one. Warm-up first, then the variants in turn, several rounds, medians; compare
-ratios, not seconds. All variants are held in memory at once, each four times its weights.
+Seconds depend on the machine and on what else runs on it: compare ratios, which are medians over rounds in which
+the steps took turns. All steps are in memory at once, each with four times the weights of its model.
 """
 
 import argparse
 import statistics
-import time
 
 import torch
 
-from cliperase.data.pairs import PairSet
-from cliperase.features import Features, Original
-from cliperase.loop import Loop
-from cliperase.methods import METHODS, create_method, takes_steps
-from cliperase.models import load_model
+from benchmarks.steps import bare_step, create_task, library_step, plain_step, take_turns
+from cliperase.methods import method_class, method_names
 from cliperase.models.base import pick_device
-from cliperase.models.compact import create_model
-from cliperase.settings import TrainConfig
 
-CLASSES, STEPS = 75, 10
 SETTINGS = {  # of the loop, by what they are called in the table
     "plain": {},
     "autocast": {"autocast": True},
@@ -33,70 +27,43 @@ SETTINGS = {  # of the loop, by what they are called in the table
 }
 
 
-def random_pairs(rows, first_class, classes):
-    """Random images with class captions: the cost of a step does not depend on what is on them."""
-    texts = [f"a photo of a thing {i}" for i in range(first_class, first_class + classes)]
-    labels = torch.arange(rows) % classes
-    return PairSet(
-        images=torch.randint(0, 256, (rows, 3, 32, 32), dtype=torch.uint8),
-        texts=texts,
-        text_ids=labels[:, None],
-        labels=labels,
-        class_names=texts,
-        row_hashes=[str(i) for i in range(rows)],
-        sources=["random"] * rows,
-    )
+def loops(task):
+    return {"bare": bare_step(task), "library": library_step(task), "plain loop": plain_step(task)}
 
 
-def make_loop(model, name, retain_batch=64, **settings):
-    model = (load_model(model) if model else create_model()).to(pick_device()).eval()
-    forget, retain = random_pairs(64, 0, 1), random_pairs(512, 1, CLASSES - 1)
-    original = Original(Features.of(model, forget), Features.of(model, retain), model.logit_scale.item())
-    model.narrow_vocabulary([*retain.texts, *forget.texts])  # as `train` does
-    config = TrainConfig(1000, 1e-4, retain_batch=retain_batch, **settings)
-    return Loop(model, create_method(name, {}), retain, config, forget, original)
+def methods(task):
+    return {name: library_step(task, name) for name in method_names() if is_trained(name)}
 
 
-def seconds_per_step(loop):
-    start = now()
-    for step in range(STEPS):
-        loop.step(step)
-    return (now() - start) / STEPS
+def is_trained(name):
+    kind = method_class(name)
+    return kind.takes_steps and not kind.replaces_data  # whose steps are those of fine-tune on other rows
 
 
-def now():
-    """Seconds, when all that a GPU was asked for is done."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
+def settings(task):
+    return {name: library_step(task, **one) for name, one in SETTINGS.items()}
 
 
-def compare(loops, rounds, first):
-    """Print the median seconds of each loop's step, and its ratio to the loop called `first` in the same round."""
-    for loop in loops.values():
-        seconds_per_step(loop)
-    measured = [{name: seconds_per_step(loop) for name, loop in loops.items()} for _ in range(rounds)]
-    for name in loops:
-        seconds = statistics.median(one[name] for one in measured)
-        ratio = statistics.median(one[name] / one[first] for one in measured)
-        print(f"{name:14s} {seconds:7.3f} s   {ratio:5.2f} × {first}")
+COMPARED = {"loops": loops, "methods": methods, "settings": settings}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--settings", action="store_true", help="CLIPErase under the settings of the loop")
-    parser.add_argument("--model", help="folder, or open_clip name and weights")
+    parser.add_argument("--compare", nargs="+", choices=list(COMPARED), default=["loops", "methods"])
+    parser.add_argument("--model", default="compact", help="compact, open_clip name (random weights), or a folder")
+    parser.add_argument("--forget", type=int, default=16, help="forget rows of a step")
+    parser.add_argument("--retain", type=int, default=128, help="retain rows of a step")
     parser.add_argument("--rounds", type=int, default=5)
-    arguments = parser.parse_args()
-    retain = 16 if arguments.settings else 64  # the paper's batch, or ours
-    about = f"device {pick_device()}, {torch.get_num_threads()} threads, batch 16 + {retain}"
-    print(f"{about}, median of {arguments.rounds} × {STEPS} steps")
-    if arguments.settings:
-        loops = {name: make_loop(arguments.model, "CLIPErase", retain, **one) for name, one in SETTINGS.items()}
-        compare(loops, arguments.rounds, "plain")
-    else:
-        names = [name for name in METHODS if takes_steps(name) and name != "ENMN"]  # ENMN steps like fine-tune
-        compare({name: make_loop(arguments.model, name) for name in names}, arguments.rounds, "fine-tune")
+    parser.add_argument("--steps", type=int, default=10, help="steps in a round")
+    given = parser.parse_args()
+    about = f"{given.model}, batch {given.forget} + {given.retain}, {pick_device()}, {torch.get_num_threads()} threads"
+    print(f"{about}, medians of {given.rounds} × {given.steps} steps")
+    for name in given.compare:
+        steps = COMPARED[name](create_task(given.model, given.forget, given.retain))
+        seconds, first = take_turns(steps, given.rounds, given.steps), next(iter(steps))
+        for step, measured in seconds.items():
+            ratio = statistics.median(one / other for one, other in zip(measured, seconds[first], strict=True))
+            print(f"{step:14s} {1000 * statistics.median(measured):8.1f} ms   {ratio:5.2f} × {first}", flush=True)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,8 @@ import os
 import sys
 from pathlib import Path
 
-import yaml
-
 from cliperase.errors import CliperaseError
+from cliperase.settings import parse_yaml, read_params, section
 
 
 def main(arguments=None):
@@ -97,7 +96,13 @@ OPTIONS = {
     "forget": {"help": "concept: a class name, or a word of the captions"},
     "rule": {"help": "any other forget rule as YAML, such as '{classes: [apple, lemon]}'"},
     "method": {"default": "CLIPErase", "help": "an algorithm: CLIPErase, MultiDelete, …"},
-    "set": {"nargs": "+", "default": [], "metavar": "NAME=VALUE", "help": "settings of method or training"},
+    "set": {
+        "nargs": "+",
+        "action": "extend",
+        "default": [],
+        "metavar": "NAME=VALUE",
+        "help": "settings of method or training, values as YAML; may be given several times",
+    },
     "seed": {"type": int, "default": 0},
     "split": {"default": "test"},
     "output": {"required": True, "type": Path},
@@ -106,7 +111,7 @@ OPTIONS = {
 
 def rule_of(arguments):
     if arguments.rule:
-        return read_yaml(arguments.rule, "--rule")
+        return parse_yaml(arguments.rule, f"--rule {arguments.rule!r}")
     if arguments.forget:
         return {"concept": arguments.forget}
     raise CliperaseError("nothing to forget: give --forget CONCEPT or --rule '{…}'")
@@ -117,23 +122,14 @@ def override(settings, assignments):
     settings = dict(settings)
     for assignment in assignments:
         name, equals, value = assignment.partition("=")
-        if not equals:
+        if not name or not equals:
             raise CliperaseError(f"--set {assignment!r}: write NAME=VALUE")
-        settings[name] = read_yaml(value, f"--set {name}")
+        settings[name] = parse_yaml(value, f"--set {assignment!r}")
     return settings
-
-
-def read_yaml(text, option):
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise CliperaseError(f"{option} {text!r} is not YAML; check its brackets and quotes") from None
 
 
 def settings_of(arguments):
     """Settings of loop and method, mixed: those of `--params`, if given, under those of `--set`."""
-    from cliperase.settings import read_params, section
-
     usual = {}
     if arguments.params:
         params = read_params(arguments.params)

@@ -1,28 +1,23 @@
 """`cliperase doctor`: what would stop a run on this machine, said before it starts, and what the run would cost."""
 
-import dataclasses
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
 import torch
 from packaging.requirements import Requirement
 
-from cliperase.data.pairs import load_pairs
-from cliperase.data.rules import forget_mask
-from cliperase.data.shards import MOST_FORGET, Stream, is_sharded, load_forget, load_shards, shards_of
+from cliperase.data.shards import MOST_FORGET, is_sharded, shards_of
+from cliperase.data.source import load_split, load_training
 from cliperase.errors import CliperaseError
-from cliperase.features import Features, LiveFeatures, Original
 from cliperase.files import check_writable
-from cliperase.loop import train
 from cliperase.memory import peak_megabytes, reset_peak
-from cliperase.methods import takes_steps
 from cliperase.metrics.encode import encode_images
 from cliperase.models import load_model
 from cliperase.models.base import pick_device
-from cliperase.unlearning import check_streamable, configure
+from cliperase.unlearning import Recipe, Run, check_streamable, embed
 
 WARM_UP, MEASURED = 2, 5  # steps
 SMALL = 32  # pixels of the pictures that are looked at, where no model says how large
@@ -42,28 +37,23 @@ class Finding:
 def examine(model, data, rule, method, settings, output, runs=1):
     """Yield the `Finding`s of a run of `cliperase unlearn` with these arguments, cheapest first.
 
-    `settings`: the method's and the loop's, mixed, as `api.unlearn` takes them. `runs`: how many such runs there are to
-    be, for the time of them all. Nothing is written but a probe in the output's folder.
+    The arguments are those of `api.unlearn`. `runs`: how many such runs there are to be, for the time of them all.
+    Nothing is written but a probe in the output's folder.
     """
     yield from packages()
     yield device()
-    found = {}
-    looks = (
-        ("method", lambda: look_at_method(method, settings, found)),
-        ("output", lambda: look_at_output(output)),
-        ("model", lambda: look_at_model(model, found)),
-        ("data", lambda: look_at_data(data, rule, found)),
-    )
-    for subject, look in looks:
+    examination = Examination(model, data, rule, method, settings, output)
+    for subject in ("method", "output", "model", "data"):
         try:
-            yield Finding(subject, look())
+            yield Finding(subject, getattr(examination, f"look_at_{subject}")())
         except CliperaseError as error:
             yield Finding(subject, str(error), missing=True)
-    if "model" in found and Path(output).is_dir():  # it is, where it can be written
-        yield disk(found["model"], output, COPIES if takes_steps(method) else 2)
-    if {"method", "model", "validation"} <= set(found):
+    if examination.model and Path(output).is_dir():  # it is, where it can be written
+        steps = examination.recipe is None or examination.recipe.method.takes_steps
+        yield disk(examination.model, output, COPIES if steps else 2)
+    if examination.recipe and examination.model and examination.validation is not None:
         try:
-            yield from cost(**found, runs=runs)
+            yield from cost(examination, runs)
         except CliperaseError as error:
             yield Finding("steps", str(error), missing=True)
         except torch.OutOfMemoryError:
@@ -94,41 +84,46 @@ def device():
     return Finding("device", said)
 
 
-def look_at_method(method, settings, found):
-    found["method"], found["config"] = configure(method, settings, seed=0)
-    return f"{method}, {found['config'].steps} steps" if takes_steps(method) else f"{method}, no steps"
+class Examination:
+    """What a run needs, looked at one after the other; what could be loaded is kept for the cost."""
 
+    def __init__(self, model, data, rule, method, settings, output):
+        self.source, self.data, self.rule = model, data, rule
+        self.method, self.settings, self.output = method, settings, output
+        self.recipe = self.model = self.validation = self.forgotten = self.training = None
 
-def look_at_output(output):
-    check_writable(Path(output) / "report.json")
-    return f"{output} can be written"
+    def look_at_method(self):
+        self.recipe = Recipe.of(self.method, self.settings)
+        return f"{self.method}, {self.recipe.training.steps if self.recipe.method.takes_steps else 'no'} steps"
 
+    def look_at_output(self):
+        check_writable(Path(self.output) / "report.json")
+        return f"{self.output} can be written"
 
-def look_at_model(model, found):
-    found["model"] = load_model(model, pick_device())
-    millions = sum(p.numel() for p in found["model"].parameters()) / 1e6
-    return f"{model}, {millions:.1f} million weights, images of {found['model'].image_size} pixels"
+    def look_at_model(self):
+        self.model = load_model(self.source, pick_device())
+        millions = sum(p.numel() for p in self.model.parameters()) / 1e6
+        return f"{self.source}, {millions:.1f} million weights, images of {self.model.image_size} pixels"
 
+    def look_at_data(self):
+        recipe, size = self.recipe, self.model.image_size if self.model else SMALL
+        allowed = recipe.training.broken_percent if recipe else 100.0
+        if is_sharded(self.data):
+            found = f"{len(shards_of(self.data, 'train'))} training shards; to forget"
+        else:
+            self.training = load_training(self.data, self.rule, size, recipe and recipe.training)
+            found = f"to forget {self.training.mask.sum()} of {len(self.training.mask)} training rows and"
+        self.validation, self.forgotten = load_split(self.data, "validation", self.rule, size, allowed)
+        return f"{self.data}: {found} {self.forgotten.sum()} of {len(self.validation)} validation rows"
 
-def look_at_data(data, rule, found):
-    if is_sharded(data):
-        return look_at_shards(data, rule, found)
-    training, validation = load_pairs(data, "train"), load_pairs(data, "validation")
-    mask, seen = forget_mask(training, rule), forget_mask(validation, rule)
-    found |= {"training": training, "mask": mask, "validation": validation}
-    return (
-        f"{data}: to forget {mask.sum()} of {len(training)} training rows and {seen.sum()} of {len(validation)} "
-        "validation rows"
-    )
-
-
-def look_at_shards(folder, rule, found):
-    size = found["model"].image_size if "model" in found else SMALL
-    count = len(shards_of(folder, "train"))
-    allowed = found["config"].broken_percent if "config" in found else 100.0
-    validation, seen = load_shards(folder, "validation", rule, size, allowed)
-    found |= {"shards": (folder, rule, size), "validation": validation}
-    return f"{folder}: {count} training shards; to forget {seen.sum()} of {len(validation)} validation rows"
+    def first_rows(self):
+        """(forget, retain): rows enough for the steps that are measured."""
+        settings, training = self.recipe.training, self.training
+        most = MEASURED * settings.forget_batch
+        if training is None:
+            training = load_training(self.data, self.rule, self.model.image_size, settings, most)
+            return training.forget, training.retain
+        return first_rows(training.forget, most), first_rows(training.retain, MEASURED * settings.retain_batch)
 
 
 def bytes_of(model):
@@ -143,56 +138,53 @@ def disk(model, output, copies=COPIES):
     return Finding("disk", said if free > needed else f"{said}; name another folder or make room", free <= needed)
 
 
-def cost(model, method, config, validation, training=None, mask=None, shards=None, runs=1):
-    """Seconds and memory of the whole run, from a few steps of it and the encoding of a few images.
-
-    The rows are those of `training` under `mask`, or those of `shards`: folder, rule and image size.
-    """
-    if shards:
-        check_streamable(method)
-        forget = load_forget(*shards, config.broken_percent, most=MEASURED * config.forget_batch)
-        retain = Stream(*shards, config.retain_batch, config.seed, config.lanes, config.broken_percent)
-    else:
-        forget = first_rows(training, mask, MEASURED * config.forget_batch)
-        retain = first_rows(training, ~mask, MEASURED * config.retain_batch)
+def cost(examination, runs=1):
+    """Seconds and memory of the whole run, from a few steps of it and the encoding of a few images."""
+    model, recipe, validation = examination.model, examination.recipe, examination.validation
+    settings, streamed = recipe.training, examination.training is None
+    forget, retain = examination.first_rows()
+    check_streamable(recipe, retain)
     reset_peak()
     encode_images(model, forget.images[:8])  # warm-up
     start = time.perf_counter()
-    encoded = [Features.of(model, pairs) for pairs in (forget, *([] if shards else [retain]))]
-    encoding = (time.perf_counter() - start) / sum(len(one.image) for one in encoded)
-    original = Original(encoded[0], LiveFeatures(model) if shards else encoded[1], model.logit_scale.item())
-    if hasattr(method, "apply"):
-        yield Finding("time", f"{encoding * 1e3:.1f} ms to encode a row; {type(method).__name__} takes no steps")
+    original = embed(model, forget, retain)
+    encoding = (time.perf_counter() - start) / (len(forget) + (0 if streamed else len(retain)))
+    if not recipe.method.takes_steps:
+        yield Finding("time", f"{encoding * 1e3:.1f} ms to encode a row; {recipe.name} takes no steps")
         return
-    rows, preparing = MOST_FORGET if shards else len(training), 0.0  # rows of which the original is asked first
-    if hasattr(method, "prepare"):
+    rows, preparing = (
+        MOST_FORGET if streamed else len(examination.training.pairs),
+        0.0,
+    )  # the original is asked of so many
+    if recipe.method.replaces_data:
         texts, start = len(forget.texts_used()) + len(retain.texts_used()), time.perf_counter()
-        forget, retain = method.prepare(model, forget, retain, config.seed)
-        preparing = (time.perf_counter() - start) * len(training.texts_used()) / texts  # it goes by the texts
+        recipe.method.prepare(model, forget, retain, settings.seed)
+        preparing = (time.perf_counter() - start) * len(examination.training.pairs.texts_used()) / texts  # by the texts
         original, rows = None, 0
-    train_for(WARM_UP, model, method, retain, config, forget, original)
-    step = train_for(MEASURED, model, method, retain, config, forget, original) / MEASURED
-    looks = (1 + -(-config.steps // config.evaluate_every)) * len(validation)
-    total = preparing + config.steps * step + encoding * (rows + looks)
+    run = Run(model, recipe, forget, retain, validation, examination.forgotten, original, progress=False)
+    seconds_of(run, WARM_UP)
+    step = seconds_of(run, MEASURED) / MEASURED
+    looks = (1 + -(-settings.steps // settings.evaluate_every)) * len(validation)
+    total = preparing + settings.steps * step + encoding * (rows + looks)
     said = f"{step:.2f} s a step, {encoding * 1e3:.1f} ms to encode a row: about {total / 60:.1f} min for the run"
-    if shards:
+    if streamed:
         said += f", with {MOST_FORGET} rows to forget, the most; before it the shards are read for them"
     yield Finding("time", said + (f", {runs * total / 3600:.1f} h for {runs} of them" if runs > 1 else ""))
     said = f"{peak_megabytes() / 1024:.1f} GB at the peak of {MEASURED} steps, and up to "
     said += f"{KEPT * bytes_of(model) / 2**30:.2f} GB for the best weights and a checkpoint"
-    if config.resident and training is not None:
-        said += f", {training.images.numel() / 2**30:.2f} GB for resident images"
+    if settings.resident and not streamed:
+        said += f", {examination.training.pairs.images.numel() / 2**30:.2f} GB for resident images"
     yield Finding("memory", said)
 
 
-def first_rows(pairs, mask, count):
-    """The first `count` of the rows under `mask`, with no captions but theirs."""
-    few = pairs.select(mask & (mask.cumsum(dim=0) <= count))
+def first_rows(pairs, count):
+    """The first `count` rows, with no captions but theirs."""
+    few = pairs.select(torch.arange(len(pairs)) < count)
     used, text_ids = few.text_ids.unique(return_inverse=True)
-    return dataclasses.replace(few, texts=[few.texts[i] for i in used.tolist()], text_ids=text_ids)
+    return replace(few, texts=[few.texts[i] for i in used.tolist()], text_ids=text_ids)
 
 
-def train_for(steps, model, method, retain, config, forget, original):
-    """Seconds of so many steps."""
-    short = dataclasses.replace(config, steps=steps)
-    return train(model, method, retain, short, forget, original, progress=False).seconds
+def seconds_of(run, steps):
+    """Seconds of so many steps of a run, without its evaluations."""
+    short = run.recipe.training.model_copy(update={"steps": steps, "evaluate_every": steps})
+    return replace(run, recipe=replace(run.recipe, training=short), validation=None).carry_out().seconds

@@ -69,3 +69,7 @@ class Original:
     forget: Features
     retain: Features | LiveFeatures
     logit_scale: float
+
+    def of(self, name):
+        """The embeddings of the set `name`, "forget" or "retain"."""
+        return self.forget if name == "forget" else self.retain

@@ -1,91 +1,126 @@
-"""Settings of the loop, and their checks."""
+"""Settings: objects that are checked once, when they are made; and the YAML that they come from.
 
-import math
-from dataclasses import dataclass
+Every kind of settings, of a method, of the loop, of a part of the pipeline, is a subclass of `Settings`. `checked` is
+the only place where values from outside become one, and the only place that words what is wrong with them.
+"""
+
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
-import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from cliperase.errors import CliperaseError
 
-SCHEDULES = ("constant", "one-cycle")
-CAPTIONS = ("first", "random")
-COUNTS = {
-    "steps": 1,
-    "forget_batch": 1,
-    "retain_batch": 1,
-    "evaluate_every": 1,
-    "micro_batch": 0,
-    "seed": 0,
-    "lanes": 1,
+REMEDIES = {  # pydantic's kinds of error -> what to do about it
+    "int_type": "give a whole number",
+    "int_from_float": "give a whole number",
+    "float_type": "give a number",
+    "finite_number": "give a finite number",
+    "bool_type": "give true or false",
+    "string_type": "give text, in quotes where it looks like a number",
+    "list_type": "give a list",
+    "dict_type": "give a mapping",
+    "model_type": "give a mapping",
+    "greater_than": "give a number above {gt}",
+    "greater_than_equal": "give at least {ge}",
+    "less_than_equal": "give at most {le}",
+    "less_than": "give a number below {lt}",
+    "too_short": "give at least {min_length}",
+    "string_too_short": "give some text",
+    "literal_error": "choose one of {expected}",
 }
-FREE = ("broken_percent", "resident")  # a resumed run may have others
-SWITCHES = ("update_norm_statistics", "augment", "autocast", "channels_last", "compile", "resident")
 
 
-@dataclass(frozen=True)
-class TrainConfig:
-    """Settings of the loop, the same for all methods; the losses' settings are the method's own."""
+class Settings(BaseModel):
+    """Base of all settings: frozen, no unknown names, no conversion of text to numbers, nothing infinite."""
 
-    steps: int = 1  # this and the rate are of no use to a method that takes no steps; all others name theirs
-    learning_rate: float = 1e-4
-    forget_batch: int = 16
-    retain_batch: int = 64
-    weight_decay: float = 0.0
-    schedule: str = "constant"
-    captions: str = "first"  # which of an image's captions a step uses; "random" draws one column per step
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class LoopSettings(Settings):
+    """Settings of the training loop, whatever it trains."""
+
+    steps: int = Field(ge=1, le=10**9)
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    schedule: Literal["constant", "one-cycle"] = "constant"
+    rising: float = Field(default=0.2, gt=0, lt=1)  # share of the steps in which a one-cycle rate rises
+    clip_norm: float = Field(default=0.0, ge=0)  # of all gradients together; 0 leaves them as they are
+    averaging: float = Field(default=0.0, ge=0, lt=1)  # decay of a moving average of the weights, which is then kept
+    evaluate_every: int = Field(default=20, ge=1, le=10**9)  # steps; a checkpoint is written as often
+    seed: int = Field(default=0, ge=0, lt=2**32)
+
+
+class TrainSettings(LoopSettings):
+    """Settings of training on image-text pairs, the same for pretraining and for every method."""
+
+    steps: int = Field(default=1, ge=1, le=10**9)  # steps and rate are of no use to a method without steps
+    learning_rate: float = Field(default=1e-4, gt=0)
+    forget_batch: int = Field(default=16, ge=1, le=10**6)
+    retain_batch: int = Field(default=64, ge=1, le=10**6)
+    captions: Literal["first", "random"] = "first"  # "random" draws one of an image's captions for each step
     update_norm_statistics: bool = False  # BatchNorm in training mode: right for pretraining, not for unlearning
     augment: bool = False  # mirror and shift the images: right for pretraining on photographs
-    evaluate_every: int = 20
-    micro_batch: int = 0  # encode this many images at a time, same gradient; 0 is all at once
-    seed: int = 0
-    # for a GPU; each changes speed or memory, and results by rounding at most
+    micro_batch: int = Field(default=0, ge=0)  # encode this many images at a time, same gradient; 0: all at once
+    # For a GPU. Each changes speed or memory, and results by rounding at most.
     autocast: bool = False  # encoders in bfloat16, losses and weights in float32
-    channels_last: bool = False  # memory layout that convolutions prefer, of no use to a ViT
-    compile: bool = False  # the image tower that learns by torch.compile: slow to start, faster steps
+    channels_last: bool = False  # memory layout that convolutions prefer; of no use to a ViT
+    compile: bool = False  # torch.compile for the image tower: slow to start, faster steps
     resident: bool = False  # the images of a set in memory live on the model's device
-    # for shards, see `stream.Stream`
-    lanes: int = 8  # readers that share them; a multiple of the number of processes
-    broken_percent: float = 1.0  # of the samples, as far as they are left out; more is an error
-
-    def __post_init__(self):
-        for name, options in (("schedule", SCHEDULES), ("captions", CAPTIONS)):
-            if getattr(self, name) not in options:
-                raise CliperaseError(f"{name} {getattr(self, name)!r} unknown; choose one of {options}")
-        for name in SWITCHES:
-            if not isinstance(getattr(self, name), bool):
-                raise CliperaseError(f"{name} is {getattr(self, name)!r}; give true or false")
-        for name, least in COUNTS.items():
-            value = getattr(self, name)
-            if type(value) is not int or value < least:
-                raise CliperaseError(f"{name} is {value!r}; give a whole number of at least {least}")
-        if not is_number(self.learning_rate) or not self.learning_rate > 0:
-            raise CliperaseError(f"learning_rate is {self.learning_rate!r}; give a number above zero, such as 1.0e-4")
-        for name in ("weight_decay", "broken_percent"):
-            value = getattr(self, name)
-            if not is_number(value) or value < 0:
-                raise CliperaseError(f"{name} is {value!r}; give a number of at least zero")
+    # For shards, see `cliperase.data.shards.Stream`.
+    lanes: int = Field(default=8, ge=1)  # readers that share the shards; a multiple of the number of processes
+    broken_percent: float = Field(default=1.0, ge=0)  # of the samples; more that cannot be read are an error
 
 
-def is_number(value):
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+MAY_CHANGE = {"broken_percent", "resident"}  # settings that a resumed run may have otherwise
 
 
-def train_config(settings, seed):
-    """`TrainConfig` from a mapping; unknown keys are named, and the seed is not among them."""
-    unknown = set(settings) - set(TrainConfig.__dataclass_fields__) | ({"seed"} & set(settings))
-    if unknown:
-        raise CliperaseError(f"training has no setting {sorted(unknown)[0]!r}")
-    return TrainConfig(**{**settings, "seed": seed})
+def checked(kind, values, where):
+    """`values`, a mapping, as settings of `kind`. `where` names them in an error, such as "training" or "CLIPErase"."""
+    if not isinstance(values, Mapping):
+        raise CliperaseError(f"{where}: the settings are {values!r}; give a mapping")
+    try:
+        return kind(**{str(name): value for name, value in values.items()})
+    except ValidationError as error:
+        raise CliperaseError(worded(error.errors()[0], kind, where)) from None
+
+
+def worded(error, kind, where):
+    """One pydantic error as a sentence: what is wrong, the value, the remedy."""
+    name = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        if len(error["loc"]) > 1:
+            return f"{where} has no setting {name!r}; take it out"
+        return f"{where} has no setting {name!r}; it has {', '.join(kind.model_fields) or 'none'}"
+    if error["type"] == "missing":
+        return f"{where} needs a setting {name!r}; add it"
+    if error["type"] == "value_error":
+        return f"{where}: {error['ctx']['error']}"
+    remedy = error["msg"]
+    if error["type"] in REMEDIES:
+        remedy = REMEDIES[error["type"]].format(**error.get("ctx", {}))
+    return f"{where}: {name} is {error['input']!r}; {remedy}"
+
+
+def parse_yaml(text, where):
+    """The value that a YAML 1.2 text holds: `1e-5` is a number, `010` is ten, `1:30` is text."""
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except (YAMLError, ValueError, LookupError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]  # YAML's messages draw over several lines
+        raise CliperaseError(f"{where} is not YAML ({reason}); check its brackets and quotes") from None
 
 
 def read_params(path="params.yaml"):
-    """The parameters of the pipeline, a dict."""
+    """The mapping in a YAML file."""
     try:
-        params = yaml.safe_load(Path(path).read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())  # YAML's messages draw over several lines
-        raise CliperaseError(f"parameters {path} cannot be read ({reason})") from None
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CliperaseError(f"parameters {path} cannot be read ({error})") from None
+    params = parse_yaml(text, f"parameters {path}")
     if not isinstance(params, dict):
         raise CliperaseError(f"parameters {path} hold {type(params).__name__}, not a mapping")
     return params

@@ -1,82 +1,114 @@
-"""One run of unlearning: data and model in memory, or data streamed from shards."""
+"""One run of unlearning: a model, a recipe, and what it is to forget, retain and be selected on."""
+
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
-from cliperase.data.pairs import load_pairs
-from cliperase.data.rules import forget_mask
-from cliperase.data.shards import Stream, is_sharded, load_forget, load_shards
+from cliperase.data.pairs import PairSet
+from cliperase.data.shards import Stream
 from cliperase.errors import CliperaseError
 from cliperase.features import Features, LiveFeatures, Original
-from cliperase.loop import train
-from cliperase.methods import create_method, takes_steps
+from cliperase.loop import History, run_loop
+from cliperase.methods import create_method, method_class
+from cliperase.methods.base import Method
 from cliperase.metrics.tasks import task_of
-from cliperase.settings import TrainConfig, train_config
+from cliperase.models.base import ImageTextModel
+from cliperase.settings import TrainSettings, checked
+from cliperase.training import PairTraining
 
 
-def configure(method, settings, seed):
-    """(the method's object, `TrainConfig`) from the settings of both, mixed in one mapping."""
-    if "seed" in settings:
-        raise CliperaseError("the seed is an argument of its own (--seed), not a setting")
-    training = {key: settings[key] for key in settings if key in TrainConfig.__dataclass_fields__}
-    algorithm = create_method(method, {key: settings[key] for key in settings if key not in training})
-    for needed in ("steps", "learning_rate"):
-        if takes_steps(method) and needed not in training:
-            raise CliperaseError(f"unlearning needs {needed}; pass --set {needed}=…")
-    return algorithm, train_config(training, seed)
+@dataclass(frozen=True)
+class Recipe:
+    """A method with its settings and the loop's: all of a run but its model and its data."""
+
+    name: str
+    method: Method
+    training: TrainSettings
+
+    @classmethod
+    def of(cls, name, settings, seed=0):
+        """The recipe of the method `name` from the `settings` of method and loop, in one flat mapping."""
+        if "seed" in settings:
+            raise CliperaseError("the seed is an argument of its own (--seed), not a setting")
+        of_method = {key: settings[key] for key in settings if key not in TrainSettings.model_fields}
+        of_loop = {key: settings[key] for key in settings if key not in of_method}
+        if method_class(name).takes_steps:
+            for needed in ("steps", "learning_rate"):
+                if needed not in of_loop:
+                    raise CliperaseError(f"{name} needs {needed}; pass --set {needed}=…")
+        return cls(name, create_method(name, of_method), checked(TrainSettings, {**of_loop, "seed": seed}, "training"))
 
 
-def forget_in_place(
-    model, method, config, training, mask, validation, forgotten, checkpoint=None, features=None, progress=True
-):
-    """Make `model` forget the rows of `training` under `mask`; every run of the package goes through here.
+@dataclass
+class Run:
+    """What one unlearning works on. `carry_out` changes `model` in place.
 
-    `features`: the original's `Features` of `training`, when they are known already. `forgotten` marks the
-    forget rows of `validation`, on which the checkpoint is selected.
+    `retain` is a `PairSet` or a `Stream`. `original` holds the original's embeddings of both, where they are known
+    already. `forgotten` (V,) bool marks the forget rows of `validation`, on which the weights are selected; without a
+    validation set the last ones stay.
     """
-    forget, retain = training.select(mask), training.select(~mask)
-    if hasattr(method, "prepare"):
-        forget, retain = method.prepare(model, forget, retain, config.seed)
-        original = None  # embeddings of rows that are no longer there
-    else:
-        features = features or Features.of(model, training)
-        original = Original(features.select(mask), features.select(~mask), model.logit_scale.item())
-    validate = validation_by(validation, forgotten)
-    return train(model, method, retain, config, forget, original, validate, checkpoint, progress)
+
+    model: ImageTextModel
+    recipe: Recipe
+    forget: PairSet
+    retain: PairSet | Stream
+    validation: PairSet | None = None
+    forgotten: torch.Tensor | None = None
+    original: Original | None = None
+    checkpoint: Path | None = None
+    progress: bool = True
+
+    def carry_out(self):
+        """Forget. Returns the `History`."""
+        method, forget, retain, original = self.recipe.method, self.forget, self.retain, self.original
+        if method.replaces_data:
+            check_streamable(self.recipe, retain)
+            forget, retain = method.prepare(self.model, forget, retain, self.recipe.training.seed)
+            original = None  # it holds embeddings of rows that are no longer there
+        elif original is None:
+            original = embed(self.model, forget, retain)
+        with narrowed(self.model, retain, forget):
+            training = PairTraining(self.model, method, self.recipe.training, retain, forget, original)
+            validate = None if self.validation is None else self.validate
+            if not method.takes_steps:
+                return edit_once(training, validate)
+            return run_loop(training, validate, self.checkpoint, self.progress)
+
+    def validate(self, model):
+        return task_of(self.validation).validate(model, self.validation, self.forgotten)
 
 
-def forget_in_stream(model, method, config, folder, rule, validation, forgotten, checkpoint=None):
-    """As `forget_in_place`, the training rows in shards: what to forget is held in memory, the rest is streamed.
-
-    Returns (history, the report's rows).
-    """
-    forget = load_forget(folder, rule, model.image_size, config.broken_percent)
-    about = (model.image_size, config.retain_batch, config.seed, config.lanes, config.broken_percent)
-    retain = Stream(folder, rule, *about)
-    original = Original(Features.of(model, forget), LiveFeatures(model), model.logit_scale.item())
-    validate = validation_by(validation, forgotten)
-    history = train(model, method, retain, config, forget, original, validate, checkpoint)
-    return history, {"forget": len(forget), "retain": "streamed", "broken": retain.broken()}
+def embed(model, forget, retain):
+    """The `Original` of a run: the embeddings of its rows by the model as it is; of a stream, step by step."""
+    of_retain = LiveFeatures(model) if isinstance(retain, Stream) else Features.of(model, retain)
+    return Original(Features.of(model, forget), of_retain, model.logit_scale.item())
 
 
-def check_streamable(method):
-    if hasattr(method, "prepare"):
-        raise CliperaseError(f"{type(method).__name__} makes a set of its own from all rows, which shards do not allow")
+def check_streamable(recipe, retain):
+    if recipe.method.replaces_data and isinstance(retain, Stream):
+        raise CliperaseError(f"{recipe.name} makes a set of its own from all rows, which shards do not allow")
 
 
-def validation_by(validation, forgotten):
-    """What selects the checkpoint: `validate(model) -> metrics`."""
+@contextmanager
+def narrowed(model, *sets):
+    """The token embeddings that no text of these sets uses are no parameters in here. Of a stream texts are unknown."""
+    known = all(isinstance(pairs, PairSet) for pairs in sets)
+    if known:
+        model.narrow_vocabulary([text for pairs in sets for text in pairs.texts])
+    try:
+        yield
+    finally:
+        model.widen_vocabulary()
 
-    def validate(model):
-        return task_of(validation).validate(model, validation, forgotten)
 
-    return validate
-
-
-def load_split(data, split, rule, image_size, broken_percent=100.0):
-    """(`PairSet`, forget mask) of a split that is measured; of shards as many samples may be broken."""
-    if is_sharded(data):
-        if rule is None:
-            raise CliperaseError(f"shards in {data} are measured by a rule; give --forget CONCEPT or --rule '{{…}}'")
-        return load_shards(data, split, rule, image_size, broken_percent)
-    pairs = load_pairs(data, split)
-    return pairs, torch.zeros(len(pairs), dtype=torch.bool) if rule is None else forget_mask(pairs, rule)
+def edit_once(training, validate):
+    """Apply a method without steps: it sees batches with gradients, and the validation that it may search on."""
+    training.model.eval()
+    start = time.perf_counter()
+    training.method.apply(training.model, training.batch, validate)
+    seconds = time.perf_counter() - start
+    training.model.eval()
+    return History([{"step": 0, "validation": validate(training.model) if validate else {}}], seconds, 0)

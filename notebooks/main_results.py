@@ -32,9 +32,9 @@ publish_to = "figures"
 # %%
 import pandas as pd
 
-from cliperase.methods import REFERENCES
 from paper.figures import dot_plot, publish_figure, use_style
 from paper.ledger import beside_paper, paper_cells
+from paper.results import REFERENCES
 from paper.tables import (
     claim,
     compare,

@@ -84,15 +84,17 @@ OPTIONS = LIBRARY_OPTIONS | {
 
 def runs_of(arguments):
     """How many runs with steps the main table of `--params` has, 1 where it is no whole profile."""
-    from cliperase.methods import METHODS, takes_steps
+    from cliperase.methods import method_class
     from cliperase.settings import read_params
     from paper.experiments import check_params, plan_main
+    from paper.results import REFERENCES
 
     params = read_params(arguments.params) if arguments.params else {}
     if not {"concepts", "seeds", "methods", "pretrain", "unlearn"} <= set(params):
         return 1
     check_params(params)
-    return sum(run.method in METHODS and takes_steps(run.method) for run in plan_main(params, None)) or 1
+    methods = [run.method for run in plan_main(params, None) if run.method not in REFERENCES]
+    return sum(method_class(name).takes_steps for name in methods) or 1
 
 
 def run_doctor(arguments):
@@ -138,7 +140,7 @@ def run_manifest(arguments):
 
 def start_workers():
     """Start the server that the workers of an experiment are forked from: it imports while this process does."""
-    multiprocessing.get_context("forkserver").set_forkserver_preload(["cliperase.workers"])
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["paper.workers"])
     multiprocessing.forkserver.ensure_running()
 
 

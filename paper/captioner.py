@@ -13,25 +13,25 @@ Gradient ascent is the cross-entropy on Df with its sign turned; GradDiff adds r
 import copy
 import re
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import torch
-from tqdm import tqdm
+from pydantic import Field
 
 from cliperase.data.pairs import load_pairs
-from cliperase.data.rules import forget_mask
+from cliperase.data.rules import split_pairs
 from cliperase.data.sampling import EpochSampler
 from cliperase.errors import CliperaseError
-from cliperase.loop import check_finite
+from cliperase.features import fingerprint
+from cliperase.loop import run_loop
 from cliperase.losses import kl_divergence
 from cliperase.memory import reset_peak
 from cliperase.metrics.tasks import PROMPT, harmonic_mean
 from cliperase.models.base import pick_device
-from cliperase.models.blip import Captioner, caption_logits, caption_loss, load_blip, token_loss
-from cliperase.settings import section
-from paper.pretraining import configuration, fix_threads
+from cliperase.settings import LoopSettings, checked, section
+from paper.hybrid_blip import caption_logits, caption_loss, load_captioner, token_loss
+from paper.pretraining import LossTraining, fix_threads
 from paper.results import COLUMNS, rows_of
 
 ROWS = {  # which terms make up a row; each has a weight in the settings, 1 where they give none
@@ -41,19 +41,15 @@ ROWS = {  # which terms make up a row; each has a weight in the settings, 1 wher
 }
 
 
-@dataclass(frozen=True)
-class CaptionSettings:
+class CaptionSettings(LoopSettings):
     """Settings of one row of the captioner's table."""
 
-    steps: int
-    learning_rate: float
-    forget_batch: int = 16
-    retain_batch: int = 64
-    evaluate_every: int = 20
-    ascent: float = 1.0
-    forgetting: float = 1.0
-    retention: float = 1.0
-    consistency: float = 1.0
+    forget_batch: int = Field(default=16, ge=1)
+    retain_batch: int = Field(default=64, ge=1)
+    ascent: float = Field(default=1.0, ge=0)
+    forgetting: float = Field(default=1.0, ge=0)
+    retention: float = Field(default=1.0, ge=0)
+    consistency: float = Field(default=1.0, ge=0)
 
 
 def name_probability(captioner, states, name):
@@ -126,36 +122,40 @@ def caption_metrics(said, pairs, concept):
     }
 
 
-def unlearn_captioner(captioner, training, validation, concept, row, settings, seed):
+class CaptionTraining(LossTraining):
+    """Unlearning in a captioner: the terms of a row, each with its weight, on a forget and a retain batch."""
+
+    learns_statistics = False
+
+    def __init__(self, student, original, row, settings, concept, forget, retain):
+        super().__init__(
+            student, settings, [row, concept, fingerprint(original, forget), fingerprint(original, retain)]
+        )
+        self.original, self.row, self.concept, self.forget, self.retain = original, row, concept, forget, retain
+        self.of_retain = EpochSampler(len(retain), settings.retain_batch, 2 * settings.seed)
+        self.of_forget = EpochSampler(len(forget), settings.forget_batch, 2 * settings.seed + 1)
+
+    def loss(self, step):
+        rows = self.of_retain.batch(step)
+        captions = [self.retain.texts[i] for i in self.retain.text_ids[rows, 0].tolist()]
+        images = (self.forget.images[self.of_forget.batch(step)], self.retain.images[rows])
+        terms = loss_terms(self.model, self.original, self.concept, *images, captions, ROWS[self.row])
+        return {name: getattr(self.settings, name) * value for name, value in terms.items()}
+
+
+def unlearn_captioner(captioner, training, validation, concept, row, settings, checkpoint=None):
     """A copy of `captioner` that has unlearned `concept`, at its best step on `validation`: (model, score, step)."""
-    config, original = configuration(CaptionSettings, settings, "captioning"), captioner.eval()
+    settings, original = checked(CaptionSettings, settings, "captioning"), captioner.eval()
     student = copy.deepcopy(captioner)
-    mask = forget_mask(training, {"concept": concept})
-    forget, retain = training.select(mask), training.select(~mask)
-    samplers = (
-        EpochSampler(len(retain), config.retain_batch, 2 * seed),
-        EpochSampler(len(forget), config.forget_batch, 2 * seed + 1),
-    )
-    optimizer = torch.optim.AdamW(student.parameters(), lr=config.learning_rate, weight_decay=0.0, fused=True)
-    best = (-1.0, 0, None)
-    for step in tqdm(range(config.steps), desc=f"{row}, {concept}", leave=False):
-        of_retain, of_forget = (sampler.batch(step) for sampler in samplers)
-        captions = [retain.texts[i] for i in retain.text_ids[of_retain, 0].tolist()]
-        about = (forget.images[of_forget], retain.images[of_retain], captions)
-        terms = loss_terms(student, original, concept, *about, ROWS[row])
-        check_finite({f"{name} of {row}": value.item() for name, value in terms.items()}, step)
-        optimizer.zero_grad()
-        sum(getattr(config, name) * value for name, value in terms.items()).backward()
-        optimizer.step()
-        if (step + 1) % config.evaluate_every == 0 or step + 1 == config.steps:
-            said = names_in(captions_of(student, validation.images), validation.class_names)
-            found = caption_metrics(said, validation, concept)
-            score = float(harmonic_mean(found["naming_rate"], found["caption_accuracy"]))
-            if score > best[0]:
-                weights = {name: value.detach().clone() for name, value in student.state_dict().items()}
-                best = (score, step + 1, weights)
-    student.load_state_dict(best[2])
-    return student, best[0], best[1]
+    sets = split_pairs(training, {"concept": concept})
+
+    def validate(model):
+        said = names_in(captions_of(model, validation.images), validation.class_names)
+        found = caption_metrics(said, validation, concept)
+        return {"score": float(harmonic_mean(found["naming_rate"], found["caption_accuracy"]))}
+
+    history = run_loop(CaptionTraining(student, original, row, settings, concept, *sets), validate, checkpoint)
+    return student, history.validation["score"], history.best_step
 
 
 def run_captioning(params, data, source):
@@ -172,7 +172,7 @@ def run_captioning(params, data, source):
     if set(settings["concepts"]) & set(settings["search_concepts"]):
         raise CliperaseError(f"search concepts {settings['search_concepts']} overlap the reported; choose others")
     fix_threads()
-    captioner = load_blip(source, pick_device(), Captioner)
+    captioner = load_captioner(source, pick_device())
     training, test = load_pairs(data, "train"), load_pairs(data, "test")
     if not training.class_names:
         raise CliperaseError(f"data {str(data)!r} has no classes; captions are judged by the class they name")
@@ -193,8 +193,8 @@ def run_captioning(params, data, source):
         scores = []
         for number, candidate in enumerate(candidates):
             found = [
-                unlearn_captioner(captioner, training, fewer, concept, row, settings["loop"] | candidate,
-                                  settings["search_seed"])[1]
+                unlearn_captioner(captioner, training, fewer, concept, row,
+                                  settings["loop"] | candidate | {"seed": settings["search_seed"]})[1]
                 for concept in settings["search_concepts"]
             ]  # fmt: skip
             scores.append(sum(found) / len(found))
@@ -204,7 +204,9 @@ def run_captioning(params, data, source):
             for seed in params["seeds"]:
                 reset_peak()
                 start = time.perf_counter()
-                model, score, step = unlearn_captioner(captioner, training, fewer, concept, row, chosen, seed)
+                model, score, step = unlearn_captioner(
+                    captioner, training, fewer, concept, row, chosen | {"seed": seed}
+                )
                 seconds = round(time.perf_counter() - start, 2)
                 said = names_in(captions_of(model, test.images), test.class_names)
                 record(row, concept, seed, "test", caption_metrics(said, test, concept), seconds)

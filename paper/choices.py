@@ -16,7 +16,7 @@ import yaml
 
 from cliperase.errors import CliperaseError, end_in_one_line
 from cliperase.metrics.tasks import MATCHING, RETRIEVAL, ZERO_SHOT
-from cliperase.settings import read_params
+from cliperase.settings import parse_yaml, read_params
 from paper.results import read_results, write_table
 from paper.tables import publish_table
 
@@ -45,7 +45,8 @@ def summarise_search(table, search, task):
 def retention_control(summary, task):
     """The lines of fine-tune once more, as the row that is chosen by what it keeps."""
     control = summary[summary.method == "fine-tune"].assign(method="fine-tune retention")
-    control["settings"] = [one_line({"method": "fine-tune", **yaml.safe_load(line)}) for line in control.settings]
+    settings = [parse_yaml(line, "the settings of a candidate") for line in control.settings]
+    control["settings"] = [one_line({"method": "fine-tune", **one}) for one in settings]
     return mark(control, control[task.retain].idxmax())
 
 
@@ -81,7 +82,7 @@ def main():
     for task in arguments.searches or known:
         if task not in known:
             raise CliperaseError(f"the profile {profile} has no search {task!r}; choose among {', '.join(known)}")
-        search = yaml.safe_load((home / "tuning" / f"{LISTS[task]}.yaml").read_text())
+        search = read_params(home / "tuning" / f"{LISTS[task]}.yaml")
         tables.append(read_search(Path("artifacts") / profile / "tuning" / task, search["candidates"]))
         found[task] = summarise_search(tables[-1], search, TASKS[task])
     name = "tuning" if "main" in found else f"tuning_{'_'.join(found)}"

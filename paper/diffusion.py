@@ -13,24 +13,23 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from pydantic import Field, model_validator
 from tqdm import tqdm
 
 from cliperase.data.pairs import load_pairs
 from cliperase.errors import CliperaseError, reason_of
 from cliperase.memory import reset_peak
-from cliperase.methods import REFERENCES
 from cliperase.metrics.encode import encode_images, encode_texts
 from cliperase.metrics.tasks import PROMPT
 from cliperase.models import load_model
 from cliperase.models.base import pick_device
 from cliperase.models.text_encoder import check_tokenizer, to_transformers
-from cliperase.settings import is_number, section
+from cliperase.settings import Settings, checked, section
 from paper.experiments import configured
 from paper.pretraining import fix_threads
-from paper.results import COLUMNS, rows_of
+from paper.results import COLUMNS, REFERENCES, rows_of
 from paper.runs import Bench, Run
 
-SETTINGS = ("concepts", "forgotten", "rows", "prompt", "images", "steps", "guidance", "batch", "threshold", "shown")
 SHAPE = {  # what must agree between a pipeline's text encoder and the CLIP that replaces it
     "hidden_size": "text states of width",
     "num_hidden_layers": "a number of text layers of",  # Stable Diffusion 2 leaves the last one of its CLIP out
@@ -166,7 +165,7 @@ def run_diffusion(params, data, model_folder, source, detector, pictures=()):
     `data` and `model_folder`: what is unlearned; `source`: the pipeline; `detector`: see `create_detector`;
     `pictures`: data sets on whose test split the detector itself is measured.
     """
-    settings = check_settings(section(params, "diffusion", SETTINGS), params)
+    settings = check_settings(section(params, "diffusion"), params)
     params = {**params, "model": settings.get("model_name", params["model"])}
     fix_threads()
     pipeline, concepts = load_pipeline(source), settings["concepts"]
@@ -202,28 +201,40 @@ def run_diffusion(params, data, model_folder, source, detector, pictures=()):
     return {name: grid[:, : settings["shown"]].numpy() for name, grid in in_turn.items()}, pd.DataFrame(rows)[COLUMNS]
 
 
+class DiffusionSettings(Settings):
+    """What is generated and counted. Settings that only other stages read are not here."""
+
+    concepts: list[str] = Field(min_length=1)
+    forgotten: list[str] = Field(min_length=1)
+    rows: list[str] = Field(min_length=1)
+    prompt: str
+    images: int = Field(ge=1)
+    steps: int = Field(ge=1)
+    guidance: float
+    batch: int = Field(ge=1)
+    threshold: float = Field(ge=0, le=1)
+    shown: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def names_agree(self):
+        absent = [name for name in self.forgotten if name not in self.concepts]
+        if absent:
+            raise ValueError(f"{absent[0]!r} is forgotten but not among the concepts; add it to them")
+        references = [row for row in self.rows if row in REFERENCES]
+        if references:
+            raise ValueError(f"row {references[0]!r} is no method; the original is drawn in any case")
+        if self.prompt.count("{}") != 1:
+            raise ValueError(f"prompt is {self.prompt!r}; write {{}} where the concept goes")
+        return self
+
+
 def check_settings(settings, params):
     """The section `diffusion`, if generating will not fail on it after an hour."""
-    said = "section 'diffusion' of the parameters"
-    for name in ("concepts", "forgotten", "rows"):
-        if not isinstance(settings[name], list) or not settings[name]:
-            raise CliperaseError(f"{said}: {name} is {settings[name]!r}; give a list")
-    absent = [name for name in settings["forgotten"] if name not in settings["concepts"]]
-    if absent:
-        raise CliperaseError(f"{said}: {absent[0]!r} is forgotten but not among the concepts; add it to them")
-    for name in ("images", "steps", "batch", "shown"):
-        if type(settings[name]) is not int or settings[name] < 1:
-            raise CliperaseError(f"{said}: {name} is {settings[name]!r}; give a whole number of at least 1")
-    for name in ("guidance", "threshold"):
-        if not is_number(settings[name]):
-            raise CliperaseError(f"{said}: {name} is {settings[name]!r}; give a number")
-    if str(settings["prompt"]).count("{}") != 1:
-        raise CliperaseError(f"{said}: prompt is {settings['prompt']!r}; write {{}} where the concept goes")
+    own = {name: value for name, value in settings.items() if name in DiffusionSettings.model_fields}
+    found = checked(DiffusionSettings, own, "section 'diffusion' of the parameters")
     if not params.get("seeds"):
         raise CliperaseError("the parameters have no 'seeds'; add a list of at least one")
-    for row in settings["rows"]:
-        if row in REFERENCES:
-            raise CliperaseError(f"{said}: row {row!r} is no method; the original is drawn in any case")
+    for row in found.rows:
         configured(params, row)
     return settings
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from cliperase.data.pairs import load_pairs
 from cliperase.errors import CliperaseError
-from cliperase.methods import METHODS, REFERENCES, takes_steps
-from cliperase.settings import TrainConfig, section
+from cliperase.methods import method_class
+from cliperase.settings import TrainSettings, section
+from paper.results import REFERENCES
 from paper.runs import Run, run_all
 
 
@@ -26,11 +27,9 @@ def configured(params, row, overrides=None, unlearn=None):
         raise CliperaseError(f"row {row!r} is not in the parameters; choose one of {known}")
     settings = {**params["methods"][row], **(overrides or {})}
     method, training = settings.pop("method", row), {**params["unlearn"], **(unlearn or {})}
-    if method not in METHODS:
-        raise CliperaseError(f"method {method!r} unknown; choose one of {', '.join(METHODS)}")
-    if takes_steps(method) and "learning_rate" not in settings:
+    if method_class(method).takes_steps and "learning_rate" not in settings:
         raise CliperaseError(f"row {row!r} has no learning_rate in the parameters; give one, for example 1.0e-4")
-    training |= {name: settings.pop(name) for name in list(settings) if name in TrainConfig.__dataclass_fields__}
+    training |= {name: settings.pop(name) for name in list(settings) if name in TrainSettings.model_fields}
     return {"method": method, "settings": settings, "training": training}
 
 

@@ -8,13 +8,12 @@ unchanged, which this few steps do not teach it, and what it fails to pass stays
 random for classifier-free guidance (Ho & Salimans 2022).
 """
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from diffusers import ConfigMixin, DDIMScheduler, ModelMixin, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.autoencoders.vae import DecoderOutput
+from pydantic import Field
 
 from cliperase.checkpoints import remove_checkpoint
 from cliperase.data.pairs import load_pairs
@@ -25,7 +24,8 @@ from cliperase.metrics.tasks import PROMPT
 from cliperase.models import load_model
 from cliperase.models.base import pick_device
 from cliperase.models.text_encoder import clip_tokenizer, to_transformers
-from paper.pretraining import Training, checkpoint_beside, configuration, fix_threads, last_tenth
+from cliperase.settings import checked
+from paper.pretraining import AveragedSettings, LossTraining, checkpoint_beside, fix_threads, train_averaged
 
 FOLD = 2  # pixels folded into channels along each side
 CHANNELS = (32, 64, 96)
@@ -47,16 +47,12 @@ class PixelAutoencoder(ModelMixin, ConfigMixin):
         return DecoderOutput(sample=pixels) if return_dict else (pixels,)
 
 
-@dataclass(frozen=True)
-class GeneratorConfig:
+class GeneratorSettings(AveragedSettings):
     """Settings of `train_generator`."""
 
-    steps: int
-    learning_rate: float = 1e-3
-    batch: int = 64
-    drop_prompt: float = 0.1  # share of the pictures that are trained without a prompt
-    checkpoint_every: int = 200
-    seed: int = 0
+    batch: int = Field(default=64, ge=1)
+    drop_prompt: float = Field(default=0.1, ge=0, le=1)  # share of the pictures that are trained without a prompt
+    evaluate_every: int = Field(default=200, ge=1)
 
 
 def create_pipeline(model, image_size):
@@ -110,41 +106,41 @@ def train_generator(data, model_folder, output, settings):
     """Train a small pipeline on the pictures of `data`, prompted with their class, and save it as a folder.
 
     The text encoder is that of the CLIP in `model_folder` and stays as it is. Resumes when killed. Returns the mean
-    loss of the last tenth of the steps.
+    loss of the last steps.
     """
-    config = configuration(GeneratorConfig, settings, "generator")
+    settings = checked(GeneratorSettings, settings, "generator")
     device = pick_device()
     fix_threads()
     pairs = load_pairs(data, "train")
     if not pairs.class_names:
         raise CliperaseError(f"data {str(data)!r} has no classes; the generator is prompted with their names")
-    torch.manual_seed(config.seed)
+    torch.manual_seed(settings.seed)
     reader = load_model(model_folder)
     pipeline = create_pipeline(reader, pairs.images.shape[-1])
     prompts = text_states(pipeline, [*(PROMPT.format(name) for name in pairs.class_names), ""])
     latents = pipeline.vae.encode(pairs.images.float() / 127.5 - 1)
-    about = (latents, pairs.labels, prompts.to(device), config, fingerprint(reader, pairs))
-    log = Denoising(pipeline.unet.to(device), pipeline.scheduler, *about).run(output)
+    about = (latents, pairs.labels, prompts.to(device), settings, fingerprint(reader, pairs))
+    loss = train_averaged(Denoising(pipeline.unet.to(device), pipeline.scheduler, *about), output)
     pipeline.save_pretrained(output)
     remove_checkpoint(checkpoint_beside(output))
-    return last_tenth(log)
+    return loss
 
 
-class Denoising(Training):
+class Denoising(LossTraining):
     """Learn to see the picture in the noise, given the prompt."""
 
-    def __init__(self, unet, noise, latents, labels, prompts, config, start):
-        super().__init__(unet, config, start)
+    def __init__(self, unet, noise, latents, labels, prompts, settings, start):
+        super().__init__(unet, settings, start)
         self.noise, self.latents, self.labels, self.prompts = noise, latents, labels, prompts
-        self.sampler = EpochSampler(len(latents), config.batch, config.seed)
+        self.sampler = EpochSampler(len(latents), settings.batch, settings.seed)
 
     def loss(self, step):
-        """Mean squared error of the picture, scalar."""
+        """Mean squared error of the picture."""
         rows, device = self.sampler.batch(step), self.prompts.device
         latents, chosen = self.latents[rows], self.labels[rows].clone()
-        chosen[torch.rand(len(rows), generator=self.generator) < self.config.drop_prompt] = len(self.prompts) - 1
+        chosen[torch.rand(len(rows), generator=self.generator) < self.settings.drop_prompt] = len(self.prompts) - 1
         noise = torch.randn(latents.shape, generator=self.generator)
         times = torch.randint(self.noise.config.num_train_timesteps, (len(rows),), generator=self.generator)
         latents, noise, times = latents.to(device), noise.to(device), times.to(device)
         predicted = self.model(self.noise.add_noise(latents, noise, times), times, self.prompts[chosen.to(device)])
-        return F.mse_loss(predicted.sample, latents)
+        return {"loss": F.mse_loss(predicted.sample, latents)}

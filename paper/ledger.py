@@ -3,8 +3,8 @@
 import math
 
 import pandas as pd
-import yaml
 
+from cliperase.settings import read_params
 from paper.tables import experiment_rows, find_root, paired_change, summarise
 
 MATCH_POINTS = 2.0  # |ours - paper| up to which a cell counts as a match
@@ -22,7 +22,7 @@ OF_STATEMENT = {True: "same direction", False: "differs", None: "not distinguish
 
 def all_cells():
     """Every published cell."""
-    return yaml.safe_load((find_root() / "figures" / "paper_reference.yaml").read_text())["cells"]
+    return read_params(find_root() / "figures" / "paper_reference.yaml")["cells"]
 
 
 def paper_cells(experiment):

@@ -1,179 +1,223 @@
-"""Put what was measured into README.md: the main table, and sentences on what it leaves out, each between two marks."""
+"""Write README.md and docs/results.md: their templates, with what was measured in the place of each `{{mark}}`.
+
+    python -m paper.readme
+
+Every number comes from `metrics/<profile>/results.csv` or from an executed notebook; none is typed.
+"""
 
 import re
+from functools import partial
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 
-from paper.tables import experiment_rows, in_order, lead, runs_of, score, summarise
+from cliperase.errors import CliperaseError, end_in_one_line
+from paper.tables import experiment_rows, in_order, lead, markdown, runs_of, score, spread, summarise
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "metrics" / "icons" / "results.csv"
-PHOTOGRAPHS = ROOT / "metrics" / "cifar" / "results.csv"
+TEMPLATES = {"README.md": "paper/readme_template.md", "docs/results.md": "paper/results_template.md"}
+DATA = {"icons": "pictograms (`icons`)", "cifar": "photographs (CIFAR-100)"}
 SIDES = ["forget_accuracy", "retain_accuracy"]
+OURS = "CLIPErase"
+NO_NUMBER = "–"
 
 
 def main():
-    readme = ROOT / "README.md"
-    text = readme.read_text()
-    blocks = {"main_results": main_table(), "findings": findings(), "claims": claims(), "photographs": photographs()}
-    for name, content in blocks.items():
-        text = put_between(text, name, content)
-    readme.write_text(text)
+    for page, text in pages().items():
+        (ROOT / page).write_text(text, encoding="utf-8")
 
 
-def put_between(text, name, content):
-    """`text` with `content` between the marks <!-- name: … --> and <!-- /name -->."""
-    marks = re.compile(rf"(<!-- {name}: .*? -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-    text, count = marks.subn(lambda m: f"{m[1]}\n{content}\n{m[2]}", text)
-    if count != 1:
-        raise SystemExit(f"README.md: the marks <!-- {name}: … --> and <!-- /{name} --> are missing")
-    return text
+def pages():
+    """{path: text} of the generated pages."""
+    return {page: filled((ROOT / template).read_text(encoding="utf-8")) for page, template in TEMPLATES.items()}
 
 
-def main_table(profile=""):
-    return (ROOT / "figures" / profile / "main_results.md").read_text()
+def filled(template):
+    """`template` with the text that `MARKS` makes in the place of each `{{mark}}`."""
+
+    def text_of(mark):
+        if mark[1] not in MARKS:
+            raise CliperaseError(f"no text is made for the mark {mark[0]}; choose one of {', '.join(MARKS)}")
+        return MARKS[mark[1]]()
+
+    return re.sub(r"\{\{(.*?)\}\}", text_of, template)
 
 
-def photographs():
-    """The main table of the profile `cifar`, and what it says of the rows that forget."""
-    rows = experiment_rows(PHOTOGRAPHS, "main")
-    everything = runs_of(rows)
-    table = everything.drop(index="retrain")
-    met = meets(table, most_lost=1.0).groupby("method").all()
-    always = [name for name in in_order(summarise(rows, ["method"], SIDES)).method if met.get(name, False)]
-    mean, half, _ = lead(before(table), table.loc["CLIPErase"].retain_accuracy)
-    said = [
-        "Our target here, set before anything was run on photographs and asked of every run, at most 1 % named and 1 "
-        f"point lost, is met by {', '.join(always)}.",
-        f"CLIPErase loses {mean:.2f} ± {half:.2f} points. Paired by concept, it keeps "
-        f"{', '.join(led(table, name) for name in always if name != 'CLIPErase')}.",
-        "The forgotten prompt's cosine to unrelated images moves by "
-        f"{', '.join(f'{moved(table, name):+.2f} under {name}' for name in always)}; in the CLIPs that never saw the "
-        f"concept it is {moved(everything, 'retrain'):+.2f} away.",
-        ratios(PHOTOGRAPHS),
-        flickr(),
-    ]
-    return main_table("cifar") + "\n" + "".join(f"- {sentence}\n" for sentence in said)
+def rows_of(profile, experiment, split="test"):
+    return experiment_rows(ROOT / "metrics" / profile / "results.csv", experiment, split)
 
 
-def meets(table, most_lost):
-    """Of each run whether it names at most 1 % of the concept and loses at most `most_lost` points of the rest."""
-    return (table.forget_accuracy <= 1.0) & (lost(table) <= most_lost)
+def runs(profile, experiment, split="test"):
+    return runs_of(rows_of(profile, experiment, split))
 
 
-def lost(table):
-    """Points of retention that each run has less than the original of its concept."""
-    return before(table) - table.drop(index="original").retain_accuracy
+def provenance(profile):
+    (name,) = rows_of(profile, "main").provenance.unique()
+    return name
 
 
-def before(table):
-    return table.loc["original"].droplevel("seed").retain_accuracy
+def summary():
+    """One line per profile: the accuracies before and after CLIPErase, and who does as well and keeps more."""
+    lines = []
+    for profile, data in DATA.items():
+        table = runs(profile, "main")
+        ours, means = table.loc[OURS], table.groupby("method").mean()
+        better = means[(means.forget_accuracy <= 1) & (means.retain_accuracy > means.retain_accuracy[OURS])]
+        before, after = means.loc["original"], means.loc[OURS]
+        lines.append(
+            {
+                "data": data,
+                "forgotten: before": f"{before.forget_accuracy:.1f}",
+                "forgotten: after (worst run)": f"{after.forget_accuracy:.1f} ({ours.forget_accuracy.max():.1f})",
+                "others: before": f"{before.retain_accuracy:.1f}",
+                "others: after (worst run)": f"{after.retain_accuracy:.1f} ({ours.retain_accuracy.min():.1f})",
+                "methods that forget and keep more": ", ".join(better.index.drop(["original", "retrain"], "ignore")),
+                "provenance": provenance(profile),
+            }
+        )
+    return markdown(pd.DataFrame(lines))
 
 
-def led(table, name):
-    mean, half, _ = lead(table.loc["CLIPErase"].retain_accuracy, table.loc[name].retain_accuracy)
-    return f"{abs(mean):.2f} ± {half:.2f} points {'more' if mean > 0 else 'less'} than {name}"
+def main_table(profile):
+    """The main table, as the executed notebook shows it."""
+    folder = ROOT / "notebooks" / ("" if profile == "icons" else profile)
+    shown = (output.get("data", {}).get("text/markdown", "") for output in outputs(folder / "main_results.ipynb"))
+    table = next((text for text in shown if "worst retain" in text), None)
+    if table is None:
+        raise CliperaseError(f"{folder.name}/main_results.ipynb shows no table with `worst retain`; run `dvc repro`")
+    return table.strip()
 
 
-def moved(table, name):
-    cosine = table.unrelated_cosine.groupby("method").mean()
-    return cosine[name] - cosine["original"]
+def targets(profile):
+    """How many runs of each row meet the two targets, what they lose, and how the forgotten prompt moved."""
+    table, rows = runs(profile, "main"), rows_of(profile, "main")
+    cosines = table.unrelated_cosine.groupby("method").mean()
+    lines = []
+    for name in in_order(summarise(rows, ["method"], SIDES)).method.drop(0):  # the first is the original
+        row, lost = table.loc[name], points_lost(table, name)
+        forgot = row.forget_accuracy <= 1
+        lines.append(
+            {
+                "method": name,
+                "at most 1.5 points lost": f"{(forgot & (lost <= 1.5)).sum()} of {len(row)}",
+                "at most 1 point lost": f"{(forgot & (lost <= 1)).sum()} of {len(row)}",
+                "points lost, mean (worst)": f"{lost.mean():.2f} ({lost.max():.2f})",
+                "kept by CLIPErase less kept here": kept_more(table, name),
+                "unrelated_cosine moved by": f"{cosines[name] - cosines['original']:+.2f}",
+                "provenance": provenance(profile),
+            }
+        )
+    return markdown(pd.DataFrame(lines))
+
+
+def points_lost(table, name):
+    """Points of retain accuracy that each run has less than the original of its concept."""
+    return table.loc["original"].droplevel("seed").retain_accuracy - table.loc[name].retain_accuracy
+
+
+def kept_more(table, name):
+    """Retain accuracy of CLIPErase less that of a row, paired by concept: mean ± 95 % interval."""
+    if name in (OURS, "retrain"):
+        return NO_NUMBER
+    mean, half, _ = lead(table.loc[OURS].retain_accuracy, table.loc[name].retain_accuracy)
+    return spread(mean, half, 2)
+
+
+def ratios():
+    """Several classes forgotten at once: forget / retain accuracy of the original, CLIPErase and the best other row."""
+    lines = []
+    for profile, data in DATA.items():
+        table = runs(profile, "ratios").groupby(["method", "concept"]).mean()
+        concepts = sorted(table.index.unique("concept"), key=lambda concept: int(concept.split()[0]))
+        best = score(table).groupby("method").mean().drop(["original", OURS]).idxmax()
+        for name in ("original", OURS, best):
+            cells = {concept: "{:.1f} / {:.1f}".format(*table.loc[(name, concept), SIDES]) for concept in concepts}
+            lines.append({"data": data, "method": name, **cells, "provenance": provenance(profile)})
+    return markdown(pd.DataFrame(lines))
 
 
 def flickr():
-    """What retrieval loses of the forgotten photographs and of the others."""
-    sides = {"forget": "forget_image_retrieval_r@10", "retain": "retain_image_retrieval_r@10"}
-    each = runs("retrieval", PHOTOGRAPHS)
-    table, ours = each.groupby("method").mean(), each.loc["CLIPErase"]
-    best = score(table, **sides).drop(["original", "CLIPErase"]).idxmax()
-    told = {name: "{:.1f} and {:.1f} %".format(*table.loc[name, [*sides.values()]]) for name in table.index}
-    return (
-        "On Flickr8k, a caption finds its photograph among the first ten of the test split (R@10 of the forgotten, of "
-        f"the rest): {told['original']} in the original, {told['CLIPErase']} after CLIPErase, in its worst runs "
-        f"{ours[sides['forget']].max():.1f} and {ours[sides['retain']].min():.1f} %; the best other row is {best}, "
-        f"{told[best]}."
-    )
-
-
-def findings():
-    """A list of what a reader of the main table should know besides."""
-    return "".join(f"- {said}\n" for said in (targets(), ratios(), matching_head(), pictures()))
-
-
-def claims():
-    """A list of the notebooks' claims that do not hold, as the executed copies print them."""
-    tested, failed = 0, []
-    for path in sorted([*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "notebooks").glob("cifar/*.ipynb")]):
-        said = re.findall(r"^(holds|DOES NOT HOLD): (.*)$", printed(path), re.MULTILINE)
-        tested += len(said)
-        name = path.relative_to(ROOT / "notebooks").with_suffix("").as_posix()
-        failed += [f"- [{name}](notebooks/{name}.ipynb): {text}\n" for verdict, text in said if verdict != "holds"]
-    return f"Of {tested} claims that the notebooks test, {len(failed)} do not hold:\n\n{''.join(failed)}"
-
-
-def printed(path):
-    cells = nbformat.read(path, as_version=4).cells
-    return "".join(output.get("text", "") for cell in cells for output in cell.get("outputs", []))
-
-
-def runs(experiment, results=RESULTS):
-    return runs_of(experiment_rows(results, experiment))
-
-
-def targets():
-    table = runs("main").drop(index="retrain")
-    met, points = meets(table, most_lost=1.5).groupby("method").all(), lost(table)
-    always = [name for name in met.index if met[name]]
-    strict = meets(table, most_lost=1.0).groupby("method").sum()
-    told = [f"{name} (mean loss {points[name].mean():.2f} points, worst {points[name].max():.2f})" for name in always]
-    return (
-        "Our own target, at most 1 % named and 1.5 points lost in every run, is met by "
-        f"{' and '.join(told)}, and by no other row. That of photographs, 1 point lost, is met here in "
-        f"{' and in '.join(f'{strict[name]} of {len(points[name])} runs of {name}' for name in always)}."
-    )
-
-
-def ratios(results=RESULTS):
-    table = runs("ratios", results).groupby(["method", "concept"]).mean()
-    concepts = sorted(table.index.unique("concept"), key=lambda concept: int(concept.split()[0]))
-    best = score(table).groupby("method").mean().drop(["original", "CLIPErase"]).idxmax()
-
-    def each(method, metric):
-        return ", ".join(f"{table.loc[(method, concept), metric]:.1f}" for concept in concepts)
-
-    said = [
-        f"names {each(name, SIDES[0])} % of their images and keeps {each(name, SIDES[1])} %"
-        for name in ("CLIPErase", best)
+    """Image retrieval on Flickr8k, R@10 of the forgotten and of the other captions, mean and worst run."""
+    forget, retain = (f"{side}_image_retrieval_r@10" for side in ("forget", "retain"))
+    table = runs("cifar", "retrieval")
+    means = table.groupby("method").mean()
+    best = score(means, forget, retain).drop(["original", OURS]).idxmax()
+    lines = [
+        {
+            "method": name,
+            "forgotten (worst run)": f"{means.loc[name, forget]:.1f} ({table.loc[name, forget].max():.1f})",
+            "others (worst run)": f"{means.loc[name, retain]:.1f} ({table.loc[name, retain].min():.1f})",
+            "provenance": provenance("cifar"),
+        }
+        for name in ("original", OURS, best)
     ]
-    return (
-        f"With {', '.join(concept.split()[0] for concept in concepts)} % of the classes forgotten at once, in more "
-        f"steps, CLIPErase still {said[0]} of the rest (before: {each('original', SIDES[1])} %). The best other row of "
-        f"those that were run there, {best}, {said[1]}."
-    )
-
-
-def matching_head():
-    (column,) = runs("blip").filter(like="forget_itm").items()
-    metric, table = column[0], column[1].groupby("method").mean()
-    return (
-        f"BLIP's matching head, which has no loss of its own, picks the right one of {metric.split('@')[1]} prompts "
-        f"for {table['CLIPErase']:.1f} % of the forgotten images after CLIPErase ({table['original']:.1f} % before)."
-    )
+    return markdown(pd.DataFrame(lines))
 
 
 def pictures():
-    rows = experiment_rows(RESULTS, "diffusion", "generated")
-    shares = []
-    for name in ("original", "CLIPErase", "GA text"):
-        means = rows[rows.method == name].groupby("metric").value.mean()
-        shares.append(f"{means.detection_rate:.1f} and {means.other_detection_rate:.1f} %")
-    return (
-        "The small text-to-image model draws what it is asked for, by a detector's count of the concept to be "
-        f"forgotten and of the others, in {shares[0]} of its pictures; with CLIPErase's text encoder in {shares[1]}; "
-        f"with that of gradient ascent on the text alone in {shares[2]}."
-    )
+    """How often a detector finds in a generated picture the concept that the prompt names."""
+    means = runs("icons", "diffusion", "generated").groupby("method").mean()
+    lines = [
+        {
+            "text encoder of": name,
+            "forgotten concept": f"{means.detection_rate[name]:.1f}",
+            "other concepts": f"{means.other_detection_rate[name]:.1f}",
+            "provenance": provenance("icons"),
+        }
+        for name in ("original", OURS, "GA text")
+    ]
+    return markdown(pd.DataFrame(lines))
+
+
+def matching_head(column):
+    """One number of BLIP's matching head: its `ways`, or the percent of forgotten images that a row still matches."""
+    table = runs("icons", "blip").filter(like="forget_itm").groupby("method").mean()
+    (metric,) = table.columns
+    return metric.split("@")[1] if column == "ways" else f"{table.loc[column, metric]:.1f}"
+
+
+def claims():
+    """[(notebook, verdict, claim)], as the executed notebooks print them."""
+    folder, tested = ROOT / "notebooks", []
+    for path in sorted([*folder.glob("*.ipynb"), *folder.glob("cifar/*.ipynb")]):
+        printed = "".join(output.get("text", "") for output in outputs(path))
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        tested += [(name, *said) for said in re.findall(r"^(holds|DOES NOT HOLD): (.*)$", printed, re.MULTILINE)]
+    return tested
+
+
+def outputs(notebook):
+    return [out for cell in nbformat.read(notebook, as_version=4).cells for out in cell.get("outputs", [])]
+
+
+def failed_claims():
+    return [(name, claim) for name, verdict, claim in claims() if verdict != "holds"]
+
+
+def failed_claims_table():
+    lines = [
+        {"notebook": f"[{name}](../notebooks/{name}.ipynb)", "claim that does not hold": claim}
+        for name, claim in failed_claims()
+    ]
+    return markdown(pd.DataFrame(lines))
+
+
+MARKS = {
+    "summary": summary,
+    "ratios": ratios,
+    "flickr": flickr,
+    "pictures": pictures,
+    "blip_ways": partial(matching_head, "ways"),
+    "blip_before": partial(matching_head, "original"),
+    "blip_after": partial(matching_head, OURS),
+    "claims_tested": lambda: str(len(claims())),
+    "claims_failed": lambda: str(len(failed_claims())),
+    "failed_claims": failed_claims_table,
+    **{f"{profile}_main_table": partial(main_table, profile) for profile in DATA},
+    **{f"{profile}_targets": partial(targets, profile) for profile in DATA},
+}
 
 
 if __name__ == "__main__":
-    main()
+    end_in_one_line(main)

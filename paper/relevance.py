@@ -10,7 +10,6 @@ from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from cliperase.errors import CliperaseError
 
@@ -58,27 +57,24 @@ def explainer(model, attention):
     """The function (model, images, texts) -> (N, h, w) for this model's image tower."""
     if attention not in ATTENTION:
         raise CliperaseError(f"attention {attention!r} unknown; choose one of {ATTENTION}")
-    visual = getattr(getattr(model, "model", None), "visual", None)
-    if hasattr(getattr(visual, "trunk", None), "forward_features"):
+    if model.image_trunk is not None:
         if attention == "rollout":
             raise CliperaseError("attention 'rollout' needs a ViT; leave it out for a convolutional tower")
         return grad_cam
-    blocks = getattr(getattr(visual, "transformer", None), "resblocks", [])
-    plain = blocks and all(isinstance(getattr(b, "attn", None), nn.MultiheadAttention) for b in blocks)
-    if plain and visual.attn_pool is None and visual.pool_type in ("tok", "avg"):
+    if model.image_attention is not None:
         return gradient_rollout if attention == "gradient" else plain_rollout
     raise CliperaseError(
-        f"image tower {type(visual).__name__} has no relevance map; use a convolutional timm trunk "
+        f"image tower {type(model.image_tower).__name__} has no relevance map; use a convolutional timm trunk "
         "or an open_clip VisionTransformer without attentional pooling"
     )
 
 
 def grad_cam(model, images, texts):
     """ReLU(sum_k alpha_k A_k), alpha_k the mean gradient of channel k (eq. 1 and 2) -> (N, h, w)."""
-    (features,), (gradients,) = cosine_gradients(model, images, texts, recorded_features)
+    (features,), (gradients,) = cosine_gradients(model, images, texts, recorded_features(model.image_trunk))
     if features.ndim != 4:
         raise CliperaseError(
-            f"trunk {type(model.model.visual.trunk).__name__} gives features of shape {tuple(features.shape)}; "
+            f"trunk {type(model.image_trunk).__name__} gives features of shape {tuple(features.shape)}; "
             "Grad-CAM needs a map (N, C, h, w)"
         )
     alpha = gradients.mean(dim=(2, 3), keepdim=True)
@@ -87,8 +83,9 @@ def grad_cam(model, images, texts):
 
 def gradient_rollout(model, images, texts):
     """R <- R + A R from the first layer to the last, A = mean over heads of (gradient × attention)⁺."""
-    attentions, gradients = cosine_gradients(model, images, texts, recorded_attention)
-    return patch_grid(model.model.visual, weighted_rollout(attentions, gradients))
+    attention = model.image_attention
+    weights, gradients = cosine_gradients(model, images, texts, recorded_attention(attention.layers))
+    return patch_grid(attention, weighted_rollout(weights, gradients))
 
 
 def weighted_rollout(attentions, gradients):
@@ -101,9 +98,10 @@ def weighted_rollout(attentions, gradients):
 
 def plain_rollout(model, images, texts):
     """`rollout` of the attentions averaged over heads; the same for every text."""
-    with torch.no_grad(), recorded_attention(model.model.visual) as attentions:
+    attention = model.image_attention
+    with torch.no_grad(), recorded_attention(attention.layers) as weights:
         model.encode_image(images)
-    return patch_grid(model.model.visual, rollout([layer.mean(dim=1) for layer in attentions]))
+    return patch_grid(attention, rollout([layer.mean(dim=1) for layer in weights]))
 
 
 def rollout(attentions):
@@ -115,27 +113,29 @@ def rollout(attentions):
     return joint
 
 
-def patch_grid(visual, joint):
+def patch_grid(attention, joint):
     """What reaches the pooled output from each patch: (N, L, L), class token first -> (N, h, w)."""
-    rows = joint[:, 0, 1:] if visual.pool_type == "tok" else joint[:, 1:, 1:].mean(dim=1)
-    return rows.reshape(-1, *visual.grid_size)
+    rows = joint[:, 0, 1:] if attention.class_token else joint[:, 1:, 1:].mean(dim=1)
+    return rows.reshape(-1, *attention.grid)
 
 
-def cosine_gradients(model, images, texts, record):
+def cosine_gradients(model, images, texts, recording):
     """(recorded tensors, gradients of each image's cosine in them), two lists.
+
+    `recording`: one of the two contexts below, which give the list.
 
     The embedding's norm is held constant. Cosine ignores length, so its full gradient is orthogonal to the
     embedding: it vanishes for a perfect pair, and contributions sum to zero. With the norm constant they sum,
     over a linear projection, to the cosine itself: much support for a good pair, none for an opposite one.
     """
-    visual, outputs = model.model.visual, []
+    outputs = []
     with torch.no_grad():
         text_features = model.encode_text(texts)
     pixels = images.float() / 255 if images.dtype == torch.uint8 else images
     pixels = pixels.detach().to(model.device).requires_grad_()  # gradients flow through frozen weights too
-    handle = visual.register_forward_hook(lambda module, inputs, output: outputs.append(output))
+    handle = model.image_tower.register_forward_hook(lambda module, inputs, output: outputs.append(output))
     try:
-        with torch.enable_grad(), record(visual) as recorded:
+        with torch.enable_grad(), recording as recorded:
             model.encode_image(pixels)
             features = outputs[0]  # before normalisation
             cosines = (features * text_features).sum(dim=1) / features.norm(dim=1).detach()
@@ -146,9 +146,9 @@ def cosine_gradients(model, images, texts, record):
 
 
 @contextmanager
-def recorded_features(visual):
+def recorded_features(trunk):
     """A list that takes the trunk's feature map, (N, C, h, w), while the block runs."""
-    trunk, recorded = visual.trunk, []
+    recorded = []
     original = trunk.forward_features
 
     def forward_features(*inputs, **options):
@@ -163,7 +163,7 @@ def recorded_features(visual):
 
 
 @contextmanager
-def recorded_attention(visual):
+def recorded_attention(layers):
     """A list that takes each layer's attention, (N, heads, L, L), first to last, while the block runs."""
     recorded = []
 
@@ -172,7 +172,7 @@ def recorded_attention(visual):
         recorded.append(weights)
         return result, None
 
-    handles = [block.attn.register_forward_hook(attend) for block in visual.transformer.resblocks]
+    handles = [layer.register_forward_hook(attend) for layer in layers]
     try:
         yield recorded
     finally:

@@ -16,6 +16,7 @@ COLUMNS = [
 KEY = ["profile", "experiment", "dataset", "model", "method", "concept", "seed", "split", "metric"]
 PERCENT = ("accuracy", "r", "rate", "score", "parameters", "purity", "relevance")
 UNITS = {**dict.fromkeys(PERCENT, "%"), "cosine": "1", "step": "steps"}  # by the last word of a metric's name
+REFERENCES = ("original", "retrain")  # rows that are models of their own, not made by unlearning
 PROVENANCES = ("icons", "real-data", "paper-data")
 
 

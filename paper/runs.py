@@ -19,15 +19,15 @@ from tqdm import tqdm
 from cliperase.data.pairs import PairSet, load_pairs
 from cliperase.data.rules import class_mask, forget_mask
 from cliperase.errors import CliperaseError
-from cliperase.features import Features
+from cliperase.features import Features, Original
 from cliperase.memory import reset_peak
-from cliperase.methods import METHODS, REFERENCES, create_method
+from cliperase.methods import method_names
 from cliperase.metrics.tasks import task_of
 from cliperase.models import load_model
 from cliperase.models.base import ImageTextModel, pick_device
-from cliperase.settings import train_config
-from cliperase.unlearning import forget_in_place
-from paper.results import COLUMNS, rows_of
+from cliperase.unlearning import Recipe
+from cliperase.unlearning import Run as Unlearning
+from paper.results import COLUMNS, REFERENCES, rows_of
 
 FEATURES = Path("artifacts/features")  # of original models, by content; may be deleted at any time
 MOST_WORKERS = 8  # each holds the data and a model, about 1 GB
@@ -79,10 +79,11 @@ class Bench:
             validation = validation.select(~class_mask(validation, run.absent))
         mask, forgotten = forget_mask(training, run.rule), forget_mask(validation, run.rule)
         model = copy.deepcopy(self.model)
-        method, config = create_method(run.method, run.settings), train_config(run.training, run.seed)
-        history = forget_in_place(
-            model, method, config, training, mask, validation, forgotten, features=features, progress=False
-        )
+        original = Original(features.select(mask), features.select(~mask), model.logit_scale.item())
+        history = Unlearning(
+            model, recipe_of(run), training.select(mask), training.select(~mask), validation, forgotten, original,
+            progress=False,
+        ).carry_out()  # fmt: skip
         return model, history
 
     def rows(self, run):
@@ -149,11 +150,15 @@ def run_all(params, data, model_folder, runs, splits, alone=False):
     else:
         # not plainly forked, for children inherit locks of torch's threads; the server has imports only, and no thread
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["cliperase.workers"])
+        context.set_forkserver_preload(["paper.workers"])
         once = 1 if alone else None  # a process of its own: nobody else's memory
         with ProcessPoolExecutor(workers, context, open_bench, where, max_tasks_per_child=once) as pool:
             tables = list(tqdm(pool.map(run_here, runs), total=len(runs), desc=runs[0].experiment))
     return pd.DataFrame([row for table in tables for row in table])[COLUMNS]
+
+
+def recipe_of(run):
+    return Recipe.of(run.method, {**run.training, **run.settings}, run.seed)
 
 
 def check_runs(runs):
@@ -161,11 +166,10 @@ def check_runs(runs):
     if not runs:
         raise CliperaseError("no run in this experiment; name concepts, rows and seeds in the parameters")
     for run in runs:
-        if run.method in METHODS:
-            create_method(run.method, run.settings)
-            train_config(run.training, run.seed)
+        if run.method in method_names():
+            recipe_of(run)
         elif run.method not in REFERENCES:
-            known = ", ".join([*REFERENCES, *METHODS])
+            known = ", ".join([*REFERENCES, *method_names()])
             raise CliperaseError(f"method {run.method!r} unknown; choose one of {known}")
 
 

@@ -4,11 +4,11 @@ BLIP's image tower starts from ImageNet; the small one has the compact CLIP's co
 and starts from their weights (a hybrid: Dosovitskiy et al. 2021, section 3.1).
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import nn
 from transformers import (
     BertTokenizer,
@@ -24,9 +24,11 @@ from cliperase.features import fingerprint
 from cliperase.losses import info_nce
 from cliperase.models import load_model
 from cliperase.models.base import pick_device
-from cliperase.models.blip import BLIP, LENGTH, Captioner, Matching, caption_loss
-from cliperase.models.towers import CompactConv
-from paper.pretraining import Training, checkpoint_beside, configuration, fix_threads, last_tenth
+from cliperase.models.blip import BLIP, LENGTH
+from cliperase.models.compact import CompactConv
+from cliperase.settings import checked
+from paper.hybrid_blip import Captioner, Matching, caption_loss
+from paper.pretraining import AveragedSettings, LossTraining, checkpoint_beside, fix_threads, train_averaged
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", "[ENC]")
 SMALL = {  # a BLIP for 32×32 pictograms, 0.8 M parameters
@@ -75,52 +77,47 @@ def create_blip(texts, seed=0, size=SMALL):
     return BLIP(matching, tokenizer, processor), BLIP(captioner, tokenizer, processor)
 
 
-@dataclass(frozen=True)
-class BlipSettings:
+class BlipSettings(AveragedSettings):
     """Settings of `pretrain_blip`."""
 
-    steps: int
-    learning_rate: float = 1e-3
-    batch: int = 128
-    checkpoint_every: int = 500
-    seed: int = 0
+    batch: int = Field(default=128, ge=1)
+    evaluate_every: int = Field(default=500, ge=1)
 
 
 def pretrain_blip(data, start, output, settings, size=SMALL):
     """Train a small BLIP on the pairs of `data`: folders `matching` and `captioner` of `output`.
 
     `start`: the compact CLIP whose convolutions it starts from; all else is random. Resumes when killed. Returns the
-    mean loss of the last tenth of the steps.
+    mean loss of the last steps.
     """
-    config = configuration(BlipSettings, settings, "BLIP")
+    settings = checked(BlipSettings, settings, "BLIP")
     fix_threads()
     pairs = load_pairs(data, "train")
-    both = nn.ModuleList(create_blip(pairs.texts, config.seed, size))
+    both = nn.ModuleList(create_blip(pairs.texts, settings.seed, size))
     start_from(both[0], start)
     both.to(pick_device())
-    log = BlipTraining(both, pairs, config).run(output)
+    loss = train_averaged(BlipTraining(both, pairs, settings), output)
     for adapter, name in zip(both, ("matching", "captioner"), strict=True):
         adapter.save(Path(output) / name)
     remove_checkpoint(checkpoint_beside(output))
-    return last_tenth(log)
+    return loss
 
 
 def start_from(blip, source):
     """Give the convolutions of `blip`, in place, the weights that those of the compact CLIP at `source` have."""
     patches = blip.model.vision_model.embeddings.patch_embedding
-    clip = load_model(source)
-    trunk = getattr(getattr(getattr(clip, "model", None), "visual", None), "trunk", None)
+    trunk = load_model(source).image_trunk
     if not isinstance(trunk, CompactConv) or trunk.num_features != patches.trunk.num_features:
         raise CliperaseError(f"model {str(source)!r} has no convolutions to start from; give a compact CLIP")
     patches.trunk.load_state_dict(trunk.state_dict())
 
 
-class BlipTraining(Training):
+class BlipTraining(LossTraining):
     """Contrast, matching and captioning at once (Li et al. 2022, section 3.2), over one pass of the image tower."""
 
-    def __init__(self, both, pairs, config):
-        super().__init__(both, config, fingerprint(both, pairs))
-        self.pairs, self.sampler = pairs, EpochSampler(len(pairs), config.batch, config.seed)
+    def __init__(self, both, pairs, settings):
+        super().__init__(both, settings, fingerprint(both, pairs))
+        self.pairs, self.sampler = pairs, EpochSampler(len(pairs), settings.batch, settings.seed)
 
     def loss(self, step):
         matching, captioner = self.model
@@ -133,11 +130,11 @@ class BlipTraining(Training):
         distinct, place = ids.unique(return_inverse=True)
         text = matching.encode_text([self.pairs.texts[i] for i in distinct.tolist()])[place]
         contrast = info_nce(image, text, matching.logit_scale, ids.to(image.device))
-        return (
-            contrast
-            + self.match(matching, states, texts, image @ text.T, ids)
-            + caption_loss(captioner, states, texts).mean()
-        )
+        return {
+            "contrast": contrast,
+            "match": self.match(matching, states, texts, image @ text.T, ids),
+            "caption": caption_loss(captioner, states, texts).mean(),
+        }
 
     def match(self, matching, states, texts, cosines, ids):
         """Is it the image's text? Asked of its own and of a wrong one, drawn the more often the more alike it is."""

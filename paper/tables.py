@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
 
-from cliperase.methods import REFERENCES
 from cliperase.metrics.tasks import harmonic_mean
-from paper.results import mean_interval, read_results
+from paper.results import REFERENCES, mean_interval, read_results
 
 COMPARE = "CLIPERASE_COMPARE"  # set by `make test`: notebooks that are checked must not change what they are to match
 

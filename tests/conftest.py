@@ -14,8 +14,9 @@ from hypothesis import settings
 from PIL import Image
 
 from cliperase.data.pairs import features_schema, load_pairs, write_split
-from cliperase.models.compact import COMPACT, create_model
-from paper.pretraining import Training
+from cliperase.loop import Loop
+from cliperase.models.compact import COMPACT
+from cliperase.models.openclip import create_model
 from paper.small_blip import pretrain_blip
 
 settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
@@ -28,7 +29,15 @@ TINY_BLIP = {
                     "max_position_embeddings": 35},
     "image_text_hidden_size": 32,
 }  # fmt: skip
-TINY_TRAINING = {"steps": 4, "batch": 8, "checkpoint_every": 2, "learning_rate": 1e-3}
+TINY_TRAINING = {"steps": 4, "batch": 8, "evaluate_every": 2, "learning_rate": 1e-3}
+TINY_VIT = {
+    "model_cfg": {
+        "embed_dim": 32,
+        "vision_cfg": {"layers": 2, "width": 64, "patch_size": 8, "image_size": 32},
+        "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+    },
+    "preprocess_cfg": {"size": 32, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]},
+}
 THREADS = min(2, torch.get_num_threads())
 ROWS = {"train": 8, "validation": 4, "test": 4, "heldout": 2}
 
@@ -44,8 +53,8 @@ def pytest_collection_modifyitems(items):
 
 @contextmanager
 def killed_at(step):
-    """A `Training` in here dies when it comes to `step`."""
-    whole = Training.step
+    """A loop in here dies when it comes to `step`."""
+    whole = Loop.step
 
     def die(self, number):
         if number == step:
@@ -53,7 +62,7 @@ def killed_at(step):
         return whole(self, number)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Training, "step", die)
+        patch.setattr(Loop, "step", die)
         with pytest.raises(KeyboardInterrupt):
             yield
 

@@ -1,13 +1,137 @@
 """Adding a method, a data set, a model family, an experiment: one file and one line each."""
 
+import importlib
 import subprocess
 import sys
+import textwrap
 
 import numpy as np
+import pytest
+import torch
 from conftest import CLASSES
 from PIL import Image
 
-from cliperase.api import evaluate
+from cliperase import models
+from cliperase.api import evaluate, unlearn
+from cliperase.errors import CliperaseError
+from cliperase.methods import METHODS
+
+FAMILY = '''
+    """A family in one file: the mean colours of an image's tiles, and bags of words."""
+
+    import zlib
+    from pathlib import Path
+
+    import torch
+    import torch.nn.functional as F
+    from safetensors.torch import load_file, save_file
+    from torch import nn
+
+    from cliperase.models.base import ImageTextModel
+
+    WEIGHTS = "colours.safetensors"
+
+
+    class Colours(ImageTextModel):
+        sources = (f"a folder with {WEIGHTS}",)
+        image_size = 4
+
+        def __init__(self):
+            super().__init__()
+            self.set_colours(mean=[0.5, 0.5, 0.5], std=[0.25, 0.25, 0.25])
+            self.image_head = nn.Linear(3 * self.image_size**2, 16)
+            self.words = nn.EmbeddingBag(1000, 16)
+
+        @classmethod
+        def recognises(cls, source):
+            return (Path(source) / WEIGHTS).is_file()
+
+        @classmethod
+        def load(cls, source, device="cpu"):
+            model = cls()
+            model.load_state_dict(load_file(Path(source) / WEIGHTS))
+            return model.to(device).eval()
+
+        def save(self, folder):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            save_file(self.state_dict(), Path(folder) / WEIGHTS)
+
+        @property
+        def logit_scale(self):
+            return torch.tensor(14.0, device=self.device)
+
+        def resize(self, pixels):
+            return F.adaptive_avg_pool2d(pixels, self.image_size)
+
+        def encode_image(self, images):
+            return F.normalize(self.image_head(self.pixels(images).flatten(1)), dim=1)
+
+        def encode_text(self, texts):
+            numbers = [[zlib.crc32(word.encode()) % 1000 for word in text.split()] for text in texts]
+            bags = [self.words(torch.tensor([row], device=self.device)) for row in numbers]
+            return F.normalize(torch.cat(bags), dim=1)
+
+        @torch.no_grad()
+        def multiply_text_head(self, matrix):
+            self.words.weight.copy_(self.words.weight @ matrix)
+'''
+FAMILY_LINE = ("colours", "my_family:Colours")
+
+
+def test_a_model_family(tmp_path, data_folder, monkeypatch):
+    (tmp_path / "my_family.py").write_text(textwrap.dedent(FAMILY))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(models, "FAMILIES", dict(models.FAMILIES))
+    models.register(*FAMILY_LINE)
+    torch.manual_seed(0)
+    importlib.import_module("my_family").Colours().save(tmp_path / "original")
+
+    before = evaluate(tmp_path / "original", data_folder, {"concept": "apple"})
+    settings = {"steps": 20, "learning_rate": 0.02, "forget_batch": 4, "retain_batch": 8, "evaluate_every": 10}
+    for method in ("CLIPErase", "SSD", "null space"):
+        wanted = settings if method == "CLIPErase" else {}
+        unlearn(tmp_path / "original", data_folder, {"concept": "apple"}, method, wanted, output=tmp_path / method)
+        after = evaluate(tmp_path / method, data_folder, {"concept": "apple"})
+        assert after.keys() == before.keys()
+        assert after["forget_cosine"] < before["forget_cosine"], method
+
+
+METHOD = '''"""Hinge (ours): L = mean max(0, cos - margin) on Df + InfoNCE(Dr). Forgetting stops at the margin."""
+
+from pydantic import Field
+
+from cliperase.losses import retention
+from cliperase.methods.base import LossMethod
+
+
+class Hinge(LossMethod):
+    margin: float = Field(default=0.1, ge=-1, le=1)  # cosine from which a pair counts as forgotten
+
+    def loss(self, batch):
+        f, r = batch.forget, batch.retain
+        return {
+            "hinge": ((f.image * f.text).sum(dim=1) - self.margin).relu().mean(),
+            "RM": retention(r.image, r.text, batch.logit_scale, r.text_ids),
+        }
+'''
+
+
+def test_a_method(model_folder, data_folder, tmp_path, monkeypatch):
+    """With its own settings, errors, loss terms in the log, and the loop's settings beside them."""
+    (tmp_path / "hinge.py").write_text(METHOD)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(METHODS, "hinge", "hinge:Hinge")
+
+    settings = {"steps": 20, "learning_rate": 1e-3, "forget_batch": 4, "retain_batch": 8, "margin": -0.2}
+    report = unlearn(model_folder, data_folder, {"concept": "apple"}, "hinge", settings)
+    assert report["settings"]["margin"] == -0.2
+    (entry,) = report["log"]
+    assert set(entry) == {"step", "hinge", "RM", "validation"}
+    assert entry["hinge"] > 0
+    assert report["validation_before"]["forget_cosine"] - entry["validation"]["forget_cosine"] > 0.1
+    with pytest.raises(CliperaseError, match="hinge: margin is 2; give at most 1"):
+        unlearn(model_folder, data_folder, {"concept": "apple"}, "hinge", {**settings, "margin": 2})
+
 
 DATA_SET = '''
 """Pictures in folders, <split>/<class>/…, become the schema: python folders.py SOURCE OUTPUT"""

@@ -10,8 +10,9 @@ from transformers import BlipForImageTextRetrieval
 from cliperase.data.pairs import read_table, write_split
 from cliperase.errors import CliperaseError
 from cliperase.models import load_model
-from cliperase.models.blip import Captioner, Matching, caption_loss, load_blip
+from cliperase.models.blip import BLIP
 from paper import small_blip
+from paper.hybrid_blip import caption_loss, load_captioner
 from paper.small_blip import SMALL, create_blip, pretrain_blip, start_from, word_tokenizer
 
 TEXTS = ["a photo of a apple", "a photo of a lemon", "apple"]
@@ -28,7 +29,9 @@ def plain(training, tmp_path_factory):
     folder = tmp_path_factory.mktemp("plain")
     vision = {**TINY_BLIP["vision_config"], "convolutional": False}
     create_blip(training.texts, size={**TINY_BLIP, "vision_config": vision})[0].save(folder)
-    return load_model(folder), BlipForImageTextRetrieval.from_pretrained(folder).eval()
+    ours = load_model(folder)
+    assert type(ours) is BLIP  # not the small one's family
+    return ours, BlipForImageTextRetrieval.from_pretrained(folder).eval()
 
 
 def test_cosines_are_those_of_transformers(plain, training):
@@ -68,7 +71,7 @@ def test_a_model_without_convolutions_gives_no_start(training, blip_folder):
 
 
 def test_the_caption_loss_is_theirs_without_the_smoothing(blip_folder, small, training):
-    adapter = load_blip(blip_folder / "captioner", kind=Captioner)
+    adapter = load_captioner(blip_folder / "captioner")
     captioner = adapter.model
     tokens, _ = small.read([TEXTS[0]])
     tokens[:, 0] = captioner.config.text_config.bos_token_id
@@ -85,10 +88,8 @@ def test_a_killed_training_ends_the_same(data_folder, model_folder, blip_folder,
     with killed_at(step=3):
         pretrain_blip(data_folder, model_folder, tmp_path / "again", TINY_TRAINING, TINY_BLIP)
     pretrain_blip(data_folder, model_folder, tmp_path / "again", TINY_TRAINING, TINY_BLIP)
-    for part, kind in (("matching", Matching), ("captioner", Captioner)):
-        one, other = (
-            load_blip(where / part, kind=kind).model.state_dict() for where in (blip_folder, tmp_path / "again")
-        )
+    for part, load in (("matching", load_model), ("captioner", load_captioner)):
+        one, other = (load(where / part).model.state_dict() for where in (blip_folder, tmp_path / "again"))
         assert all(torch.equal(value, other[name]) for name, value in one.items())
 
 
@@ -102,7 +103,7 @@ def test_a_killed_training_does_not_go_on_with_other_data(data_folder, model_fol
 
 
 def test_both_models_have_the_same_image_tower(blip_folder, small):
-    captioner = load_blip(blip_folder / "captioner", kind=Captioner).model
+    captioner = load_captioner(blip_folder / "captioner").model
     other = captioner.vision_model.state_dict()
     assert all(torch.equal(value, other[name]) for name, value in small.model.vision_model.state_dict().items())
 

@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from cliperase.errors import CliperaseError
-from cliperase.models.blip import Captioner, caption_logits, caption_loss, load_blip
+from cliperase.settings import checked
 from paper.__main__ import main
 from paper.captioner import (
     CaptionSettings,
@@ -20,7 +20,7 @@ from paper.captioner import (
     run_captioning,
     unlearn_captioner,
 )
-from paper.pretraining import configuration
+from paper.hybrid_blip import caption_logits, caption_loss, load_captioner
 from paper.results import read_results
 
 LOOP = {"steps": 2, "learning_rate": 1e-3, "forget_batch": 4, "retain_batch": 8, "evaluate_every": 1}
@@ -28,7 +28,7 @@ LOOP = {"steps": 2, "learning_rate": 1e-3, "forget_batch": 4, "retain_batch": 8,
 
 @pytest.fixture
 def captioner(blip_folder):
-    return load_blip(blip_folder / "captioner", kind=Captioner)
+    return load_captioner(blip_folder / "captioner")
 
 
 def test_the_probability_of_a_name_by_hand(captioner, training):
@@ -119,12 +119,12 @@ def test_metrics_by_hand(training):
 
 def test_an_unlearning_keeps_its_best_step_and_leaves_the_original_alone(captioner, training):
     before = {name: value.clone() for name, value in captioner.state_dict().items()}
-    model, score, step = unlearn_captioner(captioner, training, training, "apple", "CLIPErase", LOOP, seed=0)
+    model, score, step = unlearn_captioner(captioner, training, training, "apple", "CLIPErase", LOOP)
     assert 0 <= score <= 100
     assert step in (1, 2)
     assert all(torch.equal(value, before[name]) for name, value in captioner.state_dict().items())
     assert any(not torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    again, *_ = unlearn_captioner(captioner, training, training, "apple", "CLIPErase", LOOP, seed=0)
+    again, *_ = unlearn_captioner(captioner, training, training, "apple", "CLIPErase", LOOP)
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())
     assert len(captions_of(model, training.images[:3])) == 3
 
@@ -134,15 +134,15 @@ def test_an_unlearning_keeps_its_best_step_and_leaves_the_original_alone(caption
     [
         ({**LOOP, "lambda_fm": 1.0}, "no setting 'lambda_fm'"),
         ({"steps": 2}, "needs a setting 'learning_rate'"),
-        ({**LOOP, "learning_rate": "1e-3"}, "learning_rate is '1e-3'; give a number, written 1.0e-3"),
+        ({**LOOP, "learning_rate": "1e-3"}, "learning_rate is '1e-3'; give a number"),
         ({**LOOP, "steps": 2.5}, "steps is 2.5"),
         ({**LOOP, "steps": True}, "steps is True"),
     ],
 )
 def test_settings_that_are_none(settings, said):
-    assert configuration(CaptionSettings, LOOP, "captioning") == CaptionSettings(**LOOP)
+    assert checked(CaptionSettings, LOOP, "captioning") == CaptionSettings(**LOOP)
     with pytest.raises(CliperaseError, match=said):
-        configuration(CaptionSettings, settings, "captioning")
+        checked(CaptionSettings, settings, "captioning")
 
 
 def test_a_section_without_a_needed_name_is_one_line(tmp_path, capsys):

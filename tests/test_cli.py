@@ -11,7 +11,7 @@ import torch
 import yaml
 from conftest import make_split
 
-from cliperase.cli import main
+from cliperase.cli import main, override, parse
 from cliperase.data.pairs import load_pairs, write_split
 from cliperase.models import load_model
 from cliperase.models.compact import COMPACT
@@ -72,14 +72,44 @@ BAD = {
     "a concept that matches no row": (["--forget", "pear"], "'pear' matches no row"),
     "a rule that matches all rows": (["--rule", "{caption_pattern: photo}"], "matches all"),
     "nothing to forget": ([], "give --forget"),
-    "a λ that is not a number": (["--forget", "apple", "--set", "lambda_fm=much"], "lambda_fm is 'much'"),
-    "a learning rate that YAML reads as text": (["--forget", "apple", "--set", "learning_rate=1e-5"], "learning_rate"),
+    "a λ that is not a number": (
+        ["--forget", "apple", "--set", "lambda_fm=much"],
+        "CLIPErase: lambda_fm is 'much'; give a number",
+    ),
+    "a learning rate that YAML reads as text": (
+        ["--forget", "apple", "--set", "learning_rate='1e-5'"],
+        "training: learning_rate is '1e-5'; give a number",
+    ),
     "an unknown method": (["--forget", "apple", "--method", "CLIP-erase"], "unknown; choose one of"),
     "a setting without a value": (["--forget", "apple", "--set", "lambda_fm"], "NAME=VALUE"),
     "a λ that is nan": (["--forget", "apple", "--set", "lambda_fm=.nan"], "lambda_fm is nan; give a finite number"),
-    "a λ below zero": (["--forget", "apple", "--set", "lambda_cm=-1"], "lambda_cm is -1; give a finite number"),
-    "a rule that is not YAML": (["--rule", "{classes: [apple"], "rule"),
+    "a λ without end": (["--forget", "apple", "--set", "lambda_fm=1e999"], "lambda_fm is inf; give a finite number"),
+    "a λ below zero": (["--forget", "apple", "--set", "lambda_cm=-1"], "lambda_cm is -1; give at least 0"),
+    "an unknown setting": (
+        ["--forget", "apple", "--set", "lambda=1"],
+        "CLIPErase has no setting 'lambda'; it has lambda_rm",
+    ),
+    "a setting that is not YAML": (["--forget", "apple", "--set", "lambda_fm=[1"], "--set 'lambda_fm=[1' is not YAML"),
+    "a setting without a name": (["--forget", "apple", "--set", "=1"], "--set '=1': write NAME=VALUE"),
+    "a rule that is not YAML": (["--rule", "{classes: [apple"], "--rule '{classes: [apple' is not YAML"),
 }
+
+
+def test_settings_are_yaml_values_and_add_up():
+    call = ["unlearn", "--model", "m", "--data", "d", "--output", "o", "--set", "learning_rate=1e-5", "steps=010"]
+    given = parse([*call, "--set", "captions=random", "autocast=true", "--set", "steps=7"]).set
+    assert override({"steps": 3, "seed": 1}, given) == {
+        "learning_rate": 1e-5, "steps": 7, "captions": "random", "autocast": True, "seed": 1,
+    }  # fmt: skip
+    assert override({}, parse(call).set) == {"learning_rate": 1e-5, "steps": 10}  # nothing is left of another call
+    assert override({}, ["name=a=b"]) == {"name": "a=b"}
+
+
+def test_a_learning_rate_is_written_as_anywhere_else(data_folder, model_folder, params, tmp_path, capsys):
+    settings = ["--set", "learning_rate=1e-5", "--set", "lambda_fm=2"]
+    assert unlearn(model_folder, data_folder, params, tmp_path / "out", "--forget", "apple", *settings) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["settings"] == {**PARAMS["unlearn"], "learning_rate": 1e-5, "lambda_fm": 2, "seed": 0}
 
 
 @pytest.mark.parametrize("case", BAD)
@@ -138,10 +168,10 @@ def test_bad_files_are_one_line_and_exit_2(data_folder, model_folder, params, tm
 def test_a_checkpoint_of_another_run_stops_and_is_kept(data_folder, model_folder, params, tmp_path, capsys):
     output = tmp_path / "out"
     output.mkdir()
-    (output / "checkpoint.safetensors").write_text("not a checkpoint")
+    (output / "checkpoint.pt").write_text("not a checkpoint")
     assert unlearn(model_folder, data_folder, params, output, "--forget", "apple") == 2
     assert "delete it to start anew" in capsys.readouterr().err
-    assert (output / "checkpoint.safetensors").read_text() == "not a checkpoint"
+    assert (output / "checkpoint.pt").read_text() == "not a checkpoint"
 
 
 def test_pretraining_can_leave_a_concept_out(data_folder, params, tmp_path):
@@ -215,7 +245,7 @@ def test_a_method_without_steps_needs_none(data_folder, model_folder, params, tm
     params.write_text(yaml.safe_dump(bare))
     output = tmp_path / "out"
     assert unlearn(model_folder, data_folder, params, output, "--forget", "apple", "--method", "GA") == 2
-    assert "unlearning needs steps" in capsys.readouterr().err
+    assert "GA needs steps" in capsys.readouterr().err
     assert not (output / WEIGHTS_NAME).exists()
     settings = ["--method", "null space", "--set", "steps=1", "forget_batch=4", "retain_batch=8"]
     assert unlearn(model_folder, data_folder, params, output, "--forget", "apple", *settings) == 0

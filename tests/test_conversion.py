@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from cliperase.errors import CliperaseError
-from cliperase.models.compact import COMPACT, create_model
+from cliperase.models.compact import COMPACT
+from cliperase.models.openclip import create_model
 from cliperase.models.text_encoder import check_tokenizer, clip_tokenizer, from_transformers, to_transformers
 
 TEXTS = ["a photo of a apple", "a drawing of a lemon", "leaf", ""]

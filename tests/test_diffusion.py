@@ -23,7 +23,8 @@ from cliperase.errors import CliperaseError
 from cliperase.metrics.encode import encode_images
 from cliperase.metrics.tasks import PROMPT
 from cliperase.models import load_model
-from cliperase.models.compact import COMPACT, create_model
+from cliperase.models.compact import COMPACT
+from cliperase.models.openclip import create_model
 from cliperase.models.text_encoder import clip_tokenizer, to_transformers
 from paper.diffusion import (
     create_detector,
@@ -112,7 +113,7 @@ def test_a_text_encoder_of_another_shape_is_refused(text, whole, said, pipeline_
     [
         ({"forgotten": ["plum"]}, "'plum' is forgotten but not among the concepts"),
         ({"concepts": "apple"}, "concepts is 'apple'; give a list"),
-        ({"images": 0}, "images is 0; give a whole number"),
+        ({"images": 0}, "images is 0; give at least 1"),
         ({"batch": 0.5}, "batch is 0.5; give a whole number"),
         ({"guidance": "3"}, "guidance is '3'; give a number"),
         ({"prompt": "a photo"}, "write {} where the concept goes"),

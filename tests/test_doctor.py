@@ -8,7 +8,7 @@ from cliperase import doctor
 from cliperase.cli import main
 from cliperase.data.pairs import load_pairs
 from cliperase.doctor import examine, first_rows
-from cliperase.methods import ENMN
+from cliperase.methods.enmn import ENMN
 from paper.__main__ import main as pipeline
 
 SETTINGS = {"steps": 8, "learning_rate": 1e-3, "forget_batch": 2, "retain_batch": 4, "evaluate_every": 4}
@@ -87,7 +87,7 @@ def test_too_little_memory_for_a_step_is_missing(model_folder, data_folder, tmp_
     def no_memory(*args, **kwargs):
         raise torch.OutOfMemoryError("tried to allocate")
 
-    monkeypatch.setattr(doctor, "train", no_memory)
+    monkeypatch.setattr(doctor.Run, "carry_out", no_memory)
     assert "set micro_batch" in missing(findings(model_folder, data_folder, tmp_path))["memory"]
 
 
@@ -104,7 +104,7 @@ def test_noise_is_learnt_before_the_steps_and_takes_time_by_its_texts(
 
     monkeypatch.setattr(doctor.time, "perf_counter", lambda: clock[0])  # only noise takes time
     monkeypatch.setattr(ENMN, "prepare", ten_minutes)
-    monkeypatch.setattr(doctor, "train_for", lambda *args: 0.0)
+    monkeypatch.setattr(doctor, "seconds_of", lambda *args: 0.0)
     settings = {**SETTINGS, "retain_batch": retain_batch}
     said = {one.subject: one.said for one in findings(model_folder, data_folder, tmp_path, RULE, "ENMN", settings)}
     minutes = 10 * len(load_pairs(data_folder, "train").texts_used()) / len(texts)
@@ -136,7 +136,7 @@ def test_a_full_disk_and_an_old_package_are_missing(model_folder, data_folder, t
 
 
 def test_the_first_rows_bring_only_their_captions(training):
-    few = first_rows(training, training.labels == 2, 3)
+    few = first_rows(training.select(training.labels == 2), 3)
     assert len(few) == 3
     assert few.texts == ["a drawing of a leaf", "a photo of a leaf"]
     assert [few.texts[i] for i in few.text_ids[:, 0].tolist()] == ["a photo of a leaf"] * 3

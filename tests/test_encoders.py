@@ -2,25 +2,23 @@
 
 import copy
 import json
+import subprocess
+import sys
 
 import open_clip
 import pytest
 import torch
-from conftest import TINY_BLIP
+from conftest import TINY_BLIP, TINY_VIT
 from torchvision.transforms.functional import to_pil_image
 
 from cliperase.data.pairs import PairSet
 from cliperase.errors import CliperaseError
-from cliperase.loop import train
-from cliperase.methods.cliperase import CLIPErase
 from cliperase.models import load_model
-from cliperase.models.compact import COMPACT, create_model, model_config
-from cliperase.models.openclip import CONFIG_NAME, WEIGHTS_NAME, fit
-from cliperase.models.towers import COMPACT as COMPACT_TOWER
-from cliperase.models.towers import WIDE as WIDE_TOWER
-from cliperase.models.towers import CompactConv
-from cliperase.settings import TrainConfig
-from cliperase.unlearning import configure, forget_in_place
+from cliperase.models.base import ImageTextModel
+from cliperase.models.compact import COMPACT, TOWERS, CompactConv, model_config
+from cliperase.models.openclip import CONFIG_NAME, WEIGHTS_NAME, OpenCLIP, create_model, fit
+from cliperase.unlearning import Recipe, Run
+from paper.families import SmallBLIP
 from paper.small_blip import create_blip
 
 TEXTS = ["a photo of a apple", "a photo of a lemon", "apple"]
@@ -70,10 +68,10 @@ def test_methods_know_no_family(any_model, method, training):
     """The same method object on every family: one unlearning through the one loop."""
     model, _ = any_model
     settings = {"CLIPErase": {"steps": 2, "learning_rate": 1e-3}, "SSD": {"batches": 2}}.get(method, {})
-    algorithm, config = configure(method, settings | {"forget_batch": 4, "retain_batch": 8}, seed=0)
+    recipe = Recipe.of(method, settings | {"forget_batch": 4, "retain_batch": 8})
     before = model.encode_text(TEXTS).detach()
     mask = training.labels == 0
-    forget_in_place(model, algorithm, config, training, mask, training, mask, progress=False)
+    Run(model, recipe, training.select(mask), training.select(~mask), training, mask, progress=False).carry_out()
     assert not torch.equal(model.encode_text(TEXTS), before)
 
 
@@ -113,10 +111,20 @@ def test_the_text_head_takes_a_matrix(model):
     assert torch.equal(images, model.encode_image(torch.zeros(1, 3, 32, 32, dtype=torch.uint8)))
 
 
-def test_a_saved_model_gives_identical_embeddings(model, model_folder, training):
-    loaded = load_model(model_folder)
-    assert torch.equal(loaded.encode_image(training.images[:4]), model.encode_image(training.images[:4]))
+ARCHITECTURES = {name: model_config(name) for name in TOWERS} | {"larger": model_config("wide", 64), "ViT": TINY_VIT}
+
+
+@pytest.mark.parametrize("config", ARCHITECTURES.values(), ids=ARCHITECTURES)
+def test_a_saved_model_gives_the_same_embeddings_bit_for_bit(config, tmp_path):
+    model = create_model(config, seed=3).eval()
+    model.save(tmp_path)
+    loaded = load_model(tmp_path)
+    assert torch.equal(loaded.encode_image(PIXELS), model.encode_image(PIXELS))
     assert torch.equal(loaded.encode_text(TEXTS), model.encode_text(TEXTS))
+    assert loaded.config == config
+    loaded.save(tmp_path / "again")
+    for name in (CONFIG_NAME, WEIGHTS_NAME):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / name).read_bytes()
 
 
 def test_open_clip_itself_loads_it(model, model_folder, training):
@@ -176,6 +184,65 @@ def test_a_built_in_model_with_weights_from_a_file(tmp_path):
     assert loaded.encode_text(["apple"]).shape == (1, 1024)
 
 
+def test_a_text_tower_apart_from_the_model_is_found_too():
+    """open_clip keeps it in `text` for most of its larger models; where it is of another library, nothing is done."""
+    model = OpenCLIP(
+        open_clip.CustomTextCLIP(**TINY_VIT["model_cfg"]), create_model(TINY_VIT).tokenizer.tokenizer, TINY_VIT
+    )
+    assert model.eval().clip_text_tower is model.model.text
+    before, count = model.encode_text(TEXTS), len(list(model.parameters()))
+    model.narrow_vocabulary(TEXTS)
+    assert model.model.text.token_embedding.weight.shape[0] < 10
+    assert torch.equal(model.encode_text(TEXTS), before)
+    model.widen_vocabulary()
+    assert torch.equal(model.encode_text(TEXTS), before)
+    model.multiply_text_head(torch.eye(32).flip(0))
+    assert torch.allclose(model.encode_text(TEXTS), before.flip(1), atol=1e-6)
+    model.model.text = torch.nn.Linear(2, 2)
+    assert model.clip_text_tower is None
+    model.narrow_vocabulary(TEXTS)
+    model.widen_vocabulary()
+    with pytest.raises(CliperaseError, match="no linear projection to edit"):
+        model.multiply_text_head(torch.eye(32))
+    assert len(list(model.parameters())) < count
+
+
+def test_an_adapter_defines_what_the_interface_asks():
+    class Half(ImageTextModel):
+        def encode_image(self, images):
+            return images
+
+    with pytest.raises(TypeError, match="abstract methods encode_text, load, logit_scale"):
+        Half()
+
+
+def python(*lines):
+    """Run in a process of its own, where nothing has been imported; what it prints, as words."""
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+def test_families_are_imported_when_they_are_needed(model_folder, blip_folder):
+    heavy = "import sys; print(*({'torch', 'open_clip', 'transformers', 'cliperase.models.blip'} & set(sys.modules)))"
+    assert python("import paper, cliperase.models", heavy) == []
+    blip = str(blip_folder / "matching")
+    recognised = python(
+        "from cliperase.models.blip import BLIP; from paper.families import SmallBLIP",
+        f"print(BLIP.recognises({blip!r}), SmallBLIP.recognises({blip!r}))",
+        heavy,
+    )
+    assert recognised[:2] == ["True", "True"]
+    assert "transformers" not in recognised
+    loaded = python("from cliperase.models import load_model", f"load_model({str(model_folder)!r})", heavy)
+    assert "open_clip" in loaded
+    assert "cliperase.models.blip" not in loaded
+
+
+def test_a_family_that_is_registered_is_asked_first(blip_folder, model_folder):
+    assert type(load_model(blip_folder / "matching")) is SmallBLIP
+    assert type(load_model(model_folder)) is OpenCLIP
+
+
 def test_models_that_cannot_be_loaded(tmp_path, model_folder):
     with pytest.raises(CliperaseError, match="neither a folder nor"):
         load_model("nowhere")
@@ -186,6 +253,8 @@ def test_models_that_cannot_be_loaded(tmp_path, model_folder):
         load_model("RN50")
     folder = tmp_path / "half"
     folder.mkdir()
+    with pytest.raises(CliperaseError, match=rf"a folder of no known family; give one of: .*{CONFIG_NAME}.*blip:<hub"):
+        load_model(folder)
     (folder / CONFIG_NAME).write_text((model_folder / CONFIG_NAME).read_text())
     with pytest.raises(CliperaseError, match=WEIGHTS_NAME):  # open_clip would go on with random weights
         load_model(folder)
@@ -244,12 +313,14 @@ def test_a_model_is_whole_again_when_training_stops_with_an_error():
     model = create_model(COMPACT, 0)
     shape = model.model.token_embedding.weight.shape
     pairs = PairSet(torch.zeros(2, 3, 32, 32, dtype=torch.uint8), TEXTS[:2], torch.tensor([[0], [1]]), None, [], [], [])
+    settings = {"steps": 1, "learning_rate": 1e-3, "retain_batch": 2, "lambda_rm": 0.0, "lambda_fm": 0.0}
+    recipe = Recipe.of("CLIPErase", {**settings, "lambda_cm": 0.0})
     with pytest.raises(CliperaseError, match="switched off"):
-        train(model, CLIPErase(0.0, 0.0, 0.0), pairs, TrainConfig(retain_batch=2), forget=pairs)
+        Run(model, recipe, pairs, pairs).carry_out()
     assert model.model.token_embedding.weight.shape == shape
 
 
-@pytest.mark.parametrize("sizes", [COMPACT_TOWER, WIDE_TOWER], ids=["compact", "wide"])
+@pytest.mark.parametrize("sizes", TOWERS.values(), ids=TOWERS)
 def test_a_small_tower_is_convolution_norm_relu_and_pooling(sizes):
     """Whatever order and shortcuts its `forward` takes, in both modes of the norm, values and gradients."""
     tower = CompactConv(**{**sizes, "widths": (4, 6, 8, 10)}).double()
@@ -270,12 +341,9 @@ def test_a_small_tower_is_convolution_norm_relu_and_pooling(sizes):
         assert all(torch.allclose(a, b) for a, b in zip(slow, fast, strict=True))
 
 
-def test_a_wide_model_is_an_ordinary_one_too(tmp_path):
-    wide = create_model(model_config("wide", 64), seed=0).eval()
+def test_a_small_model_has_the_tower_and_the_size_that_were_asked_for():
+    wide = create_model(model_config("wide", 64), seed=0)
     assert wide.image_size == 64
-    wide.save(tmp_path)
-    again = load_model(tmp_path)
-    assert again.model.visual.trunk.num_features == 256
-    assert torch.equal(again.encode_image(PIXELS), wide.encode_image(PIXELS))
+    assert wide.image_trunk.num_features == 256
     with pytest.raises(CliperaseError, match="architecture 'deep' unknown; choose one of compact, wide"):
         model_config("deep")

@@ -141,26 +141,27 @@ def test_no_draw_of_ratios_holds_a_concept_of_the_search():
 def test_absent_classes_are_neither_forgotten_nor_kept_nor_selected_on(data_folder, model_folder, monkeypatch):
     seen = []
 
-    def caught(model, method, config, training, mask, validation, forgotten, **known):
-        seen.extend([(training, mask, 24), (validation, forgotten, 12), known["features"]])
-        return SimpleNamespace()
-
-    monkeypatch.setattr("paper.runs.forget_in_place", caught)
+    monkeypatch.setattr("paper.runs.Unlearning.carry_out", lambda run: seen.append(run))
     bench = Bench.load(ABOUT, data_folder, model_folder, ("validation",))
     run = Run("retention", "CLIPErase", "apple", {"concept": "apple"}, 0, "CLIPErase", training=SMALL, absent=["plum"])
     bench.unlearn(run)
-    *sets, features = seen
-    for pairs, mask, rows in sets:
-        names = [pairs.class_names[label] for label in pairs.labels]
-        assert len(names) == len(pairs.images) == rows  # of three of the four classes
-        assert set(names) == {"apple", "lemon", "leaf"}
-        assert mask.tolist() == [name == "apple" for name in names]
-    everything = bench.splits["train"]
-    present = everything.labels != everything.class_names.index("plum")
-    assert torch.equal(features.image, bench.training_features.image[present])
+    (caught,) = seen
+
+    def names(pairs):
+        return [pairs.class_names[label] for label in pairs.labels]
+
+    assert names(caught.forget) == ["apple"] * 8
+    assert sorted(names(caught.retain)) == ["leaf"] * 8 + ["lemon"] * 8
+    assert len(caught.validation) == 12  # of three of the four classes
+    assert caught.forgotten.tolist() == [name == "apple" for name in names(caught.validation)]
+    labels = bench.splits["train"].labels
+    for features, classes in ((caught.original.forget, ["apple"]), (caught.original.retain, ["lemon", "leaf"])):
+        rows = torch.isin(labels, torch.tensor([caught.forget.class_names.index(name) for name in classes]))
+        assert torch.equal(features.image, bench.training_features.image[rows])
 
 
 def test_features_are_kept_by_content(data_folder, model_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("cliperase.cache.LEAST", 0)
     monkeypatch.setattr("paper.runs.FEATURES", tmp_path)
     first = Bench.load(ABOUT, data_folder, model_folder, ("validation",)).training_features
     (kept,) = tmp_path.iterdir()

@@ -1,6 +1,7 @@
 """Methods: their terms by hand on small embeddings, and what is special in each."""
 
 import re
+import subprocess
 import sys
 from dataclasses import replace
 from math import exp, log
@@ -11,7 +12,8 @@ import torch
 from cliperase.batch import Batch, Pairs
 from cliperase.errors import CliperaseError
 from cliperase.losses import consistency, forgetting, info_nce, retention
-from cliperase.methods import METHODS, create_method, takes_steps
+from cliperase.methods import create_method, method_class, method_names
+from cliperase.methods.base import EditMethod, LossMethod
 from cliperase.methods.gradients import mean_over_batches
 from cliperase.methods.multidelete import shuffled_similarity
 from cliperase.methods.null_space import distinctive
@@ -171,20 +173,48 @@ def test_enmn_by_hand(batch):
     assert terms["noise"].item() == pytest.approx((image_to_text + text_to_image) / 2)
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_every_method_steps_or_applies(name, batch):
-    if takes_steps(name):
-        terms = METHODS[name]().loss(batch)
+@pytest.mark.parametrize("name", method_names())
+def test_every_method_has_losses_or_edits_the_weights(name, batch):
+    method = create_method(name, {})
+    if method.takes_steps:
+        assert isinstance(method, LossMethod)
+        terms = method.loss(batch)
         assert terms
         assert all(value.ndim == 0 and torch.isfinite(value) for value in terms.values())
     else:
-        assert callable(METHODS[name]().apply)
+        assert isinstance(method, EditMethod)
 
 
-@pytest.mark.parametrize("name", METHODS)
+def test_only_enmn_replaces_the_data_and_only_salun_restricts_the_weights(model):
+    """Who defines one of the two says so to the loop; the others hand on what they were given."""
+    own = {name: vars(method_class(name)) for name in method_names()}
+    assert [name for name in own if "prepare" in own[name]] == ["ENMN"]
+    assert [name for name in own if method_class(name).replaces_data] == ["ENMN"]
+    assert [name for name in own if "restrict" in own[name]] == ["SalUn"]
+    plain, forget, retain = create_method("GA", {}), object(), object()
+    assert plain.prepare(model, forget, retain, seed=0) == (forget, retain)
+    assert plain.restrict(model, None) == {}
+
+
+def test_a_method_without_losses_or_edit_cannot_be_made():
+    for base, missing in ((LossMethod, "loss"), (EditMethod, "apply")):
+        with pytest.raises(TypeError, match=missing):
+            type("Empty", (base,), {})()
+
+
+def test_a_method_is_imported_when_it_is_asked_for():
+    code = (
+        "import sys; from cliperase.methods import method_class, method_names; assert len(method_names()) == 13; "
+        "method_class('GA'); print([name for name in sys.modules if name.startswith('cliperase.methods.')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert sorted(re.findall(r"methods\.(\w+)", done.stdout)) == ["base", "gradient_ascent"]
+
+
+@pytest.mark.parametrize("name", method_names())
 def test_every_method_says_where_it_is_from_how_it_is_set_and_how_it_fails(name):
     """The first paragraph of its file names a paper's year, or says `ours`; two others begin with fixed words."""
-    first, *others = sys.modules[METHODS[name].__module__].__doc__.strip().split("\n\n")
+    first, *others = sys.modules[method_class(name).__module__].__doc__.strip().split("\n\n")
     assert re.search(r"\((ours\b|[^()]*\b20\d\d\b)", first)
     for heading, word in (("Settings: ", "params.yaml"), ("Known failure: ", "")):  # what is usual beside what is ours
         (paragraph,) = [text for text in others if text.startswith(heading)]
@@ -198,7 +228,7 @@ def test_gradient_ascent_on_text_leaves_the_images_alone(batch):
     create_method("GA", {"towers": "text"}).loss(tried)["GA"].backward()
     assert image.grad is None
     assert text.grad.abs().max() > 1e-3
-    with pytest.raises(CliperaseError, match="towers 'image' unknown"):
+    with pytest.raises(CliperaseError, match="GA: towers is 'image'; choose one of 'both' or 'text'"):
         create_method("GA", {"towers": "image"})
 
 
@@ -302,15 +332,35 @@ def test_null_space_leaves_what_texts_share():
 
 @pytest.mark.parametrize("value", ["3", None, "three", True])
 def test_a_lambda_that_is_not_a_number(value):
-    with pytest.raises(CliperaseError, match=r"lambda_fm is .*give a float"):
+    with pytest.raises(CliperaseError, match=r"CLIPErase: lambda_fm is .*; give a number"):
         create_method("CLIPErase", {"lambda_fm": value})
 
 
 def test_counts_and_options_are_checked_before_anything_runs():
     with pytest.raises(CliperaseError, match="batches is 0"):
         create_method("null space", {"batches": 0})
-    with pytest.raises(CliperaseError, match="'cosine' unknown"):
+    with pytest.raises(CliperaseError, match="consistency_over is 'cosine'; choose one of 'similarity' or 'embedding'"):
         create_method("CLIPErase", {"consistency_over": "cosine"})
+    for keep in (0.0, 1.01):
+        with pytest.raises(CliperaseError, match=f"SalUn: keep is {keep}; give"):
+            create_method("SalUn", {"keep": keep})
+    assert create_method("SalUn", {"keep": 1}).keep == 1
+
+
+SETTINGS = [(name, key, field) for name in method_names() for key, field in method_class(name).model_fields.items()]
+
+
+@pytest.mark.parametrize(("name", "key", "field"), SETTINGS, ids=[f"{name}-{key}" for name, key, _ in SETTINGS])
+def test_every_setting_has_its_bounds(name, key, field):
+    """Counts are at least 1, other numbers finite and at least 0, options are named."""
+    wrong = {int: (0, -1, 1.0, True, "2", None), float: (-1e-9, float("nan"), float("inf"), True, "1.0", None)}
+    for value in wrong.get(field.annotation, ("", "unheard of", 1, None)):
+        with pytest.raises(CliperaseError, match=rf"^{name}: {key} is {value!r}; \w.*") as caught:
+            create_method(name, {key: value})
+        assert len(str(caught.value).splitlines()) == 1
+    assert getattr(create_method(name, {key: field.default}), key) == field.default
+    if field.annotation is float:  # `1` is the number 1.0
+        assert type(getattr(create_method(name, {key: 1}), key)) is float
 
 
 def test_unknown_method_and_setting():
@@ -318,3 +368,7 @@ def test_unknown_method_and_setting():
         create_method("CLIPerase", {})
     with pytest.raises(CliperaseError, match="no setting 'lambda'"):
         create_method("CLIPErase", {"lambda": 1.0})
+    with pytest.raises(CliperaseError, match="fine-tune has no setting 'lambda_fm'; it has none"):
+        create_method("fine-tune", {"lambda_fm": 1.0})
+    with pytest.raises(CliperaseError, match=r"GA: the settings are \[1\]; give a mapping"):
+        create_method("GA", [1])

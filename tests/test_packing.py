@@ -6,7 +6,8 @@ import torch
 from cliperase.cli import main
 from cliperase.errors import CliperaseError
 from cliperase.models import load_model
-from cliperase.models.compact import create_model, model_config
+from cliperase.models.compact import model_config
+from cliperase.models.openclip import create_model
 from cliperase.models.packing import SMALL, pack, unpack
 
 

@@ -9,7 +9,11 @@ import pytest
 import torch
 
 from cliperase import parallel
+from cliperase.errors import CliperaseError
+from cliperase.methods.fine_tune import FineTune
 from cliperase.models import load_model
+from cliperase.settings import TrainSettings
+from cliperase.training import PairTraining
 
 
 def test_one_process_has_everything():
@@ -60,15 +64,54 @@ def test_two_processes_make_the_model_of_one(method, settings, model_folder, dat
     assert any(not torch.equal(value, before[name]) for name, value in one.items())
     for name, value in one.items():
         assert torch.allclose(value, two[name], atol=1e-5), name
-    assert not (tmp_path / "two" / "checkpoint.safetensors").exists()
+    assert not (tmp_path / "two" / "checkpoint.pt").exists()
+
+
+GRADIENTS = """
+import sys, torch
+from cliperase.data.source import load_training
+from cliperase.models import load_model
+from cliperase.parallel import is_first, join_processes
+from cliperase.training import PairTraining
+from cliperase.unlearning import Recipe, embed
+
+join_processes()
+model, (data, output, micro_batch) = load_model(sys.argv[1]), sys.argv[2:]
+settings = {"steps": 1, "learning_rate": 1e-3, "forget_batch": 5, "retain_batch": 8, "lanes": 4}
+recipe = Recipe.of("CLIPErase", settings | {"micro_batch": int(micro_batch)})
+rows = load_training(data, {"concept": "apple"}, model.image_size, recipe.training)
+original = embed(model, rows.forget, rows.retain)
+training = PairTraining(model, recipe.method, recipe.training, rows.retain, rows.forget, original)
+training.seek(None)
+terms = training.backward(0)
+if is_first():
+    torch.save((terms, {name: p.grad for name, p in model.named_parameters() if p.grad is not None}), output)
+"""
+
+
+@pytest.mark.parametrize("micro_batch", [0, 3])
+@pytest.mark.parametrize("source", ["data_folder", "shards"])
+def test_two_processes_have_the_gradients_of_one(source, micro_batch, model_folder, tmp_path, request):
+    """Of a set in memory and of a stream, for every weight, up to rounding."""
+    script, found = tmp_path / "gradients.py", []
+    script.write_text(GRADIENTS)
+    for count in (1, 2):
+        run = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}", str(script)]
+        what = [str(model_folder), str(request.getfixturevalue(source)), str(tmp_path / f"{count}.pt")]
+        done = subprocess.run([*run, *what, str(micro_batch)], env={**os.environ, "OMP_NUM_THREADS": "1"},
+                              capture_output=True, text=True)  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
+        found.append(torch.load(tmp_path / f"{count}.pt", weights_only=True))
+    (terms, one), (others, two) = found
+    assert {name: value.item() for name, value in terms.items()} == pytest.approx(
+        {name: value.item() for name, value in others.items()}, abs=1e-5
+    )
+    assert one.keys() == two.keys()
+    for name, gradient in one.items():
+        assert (gradient - two[name]).abs().max() <= 1e-5 * gradient.abs().max() + 1e-9, name
 
 
 def test_norm_statistics_need_the_whole_batch(monkeypatch, model, training):
-    from cliperase.errors import CliperaseError
-    from cliperase.loop import train
-    from cliperase.methods.fine_tune import FineTune
-    from cliperase.settings import TrainConfig
-
-    monkeypatch.setattr("cliperase.loop.processes", lambda: 2)
+    monkeypatch.setattr("cliperase.training.processes", lambda: 2)
     with pytest.raises(CliperaseError, match="without torchrun"):
-        train(model, FineTune(), training, TrainConfig(retain_batch=8, update_norm_statistics=True))
+        PairTraining(model, FineTune(), TrainSettings(retain_batch=8, update_norm_statistics=True), training)

@@ -4,9 +4,11 @@ import copy
 
 import pytest
 import torch
+from conftest import TINY_VIT
 
 from cliperase.errors import CliperaseError
-from cliperase.models.compact import create_model
+from cliperase.models import load_model
+from cliperase.models.openclip import create_model
 from paper.relevance import (
     explainer,
     recorded_attention,
@@ -19,20 +21,12 @@ from paper.relevance import (
     weighted_rollout,
 )
 
-VIT = {
-    "model_cfg": {
-        "embed_dim": 32,
-        "vision_cfg": {"layers": 2, "width": 64, "patch_size": 8, "image_size": 32},
-        "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
-    },
-    "preprocess_cfg": {"size": 32, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]},
-}
 TEXTS = ["a photo of a apple", "a photo of a lemon", "a photo of a leaf"]
 
 
 @pytest.fixture(scope="module")
 def vit():
-    return create_model(VIT, seed=0).eval()
+    return create_model(TINY_VIT, seed=0).eval()
 
 
 @pytest.fixture(params=["compact", "vit"])
@@ -119,7 +113,7 @@ def test_contributions_sum_to_the_cosine(model):
     """At the maxima that the compact tower pools, gradient × activation adds up to the cosine."""
     from paper.relevance import cosine_gradients
 
-    (features,), (gradients,) = cosine_gradients(model, noise(), TEXTS, recorded_features)
+    (features,), (gradients,) = cosine_gradients(model, noise(), TEXTS, recorded_features(model.image_trunk))
     expected = (model.encode_image(noise()) * model.encode_text(TEXTS)).sum(dim=1)
     assert torch.allclose((features * gradients).sum(dim=(1, 2, 3)), expected, atol=1e-5)
 
@@ -147,7 +141,7 @@ def test_gradient_rollout_by_hand():
 
 def test_recorded_attention_is_the_towers_own_and_rollout_keeps_its_rows(vit):
     plain = vit.encode_image(noise())
-    with torch.no_grad(), recorded_attention(vit.model.visual) as attentions:
+    with torch.no_grad(), recorded_attention(vit.image_attention.layers) as attentions:
         assert torch.allclose(vit.encode_image(noise()), plain, atol=1e-5)
     assert [a.shape for a in attentions] == [(3, 1, 17, 17)] * 2
     rows = rollout([a.mean(dim=1) for a in attentions]).sum(dim=-1)
@@ -182,7 +176,7 @@ def test_scaling_to_another_models_peak():
     assert to_unit(maps, torch.tensor([1.0, 1.0])).max() == 1
 
 
-def test_what_cannot_be_explained_is_named(base_model, vit):
+def test_what_cannot_be_explained_is_named(base_model, vit, blip_folder):
     with pytest.raises(CliperaseError, match="3 images and 2 texts"):
         relevance_map(base_model, noise(), TEXTS[:2])
     with pytest.raises(CliperaseError, match="0 images"):
@@ -192,7 +186,7 @@ def test_what_cannot_be_explained_is_named(base_model, vit):
     with pytest.raises(CliperaseError, match="needs a ViT"):
         relevance_map(base_model, noise(), TEXTS, "rollout")
     with pytest.raises(CliperaseError, match="NoneType has no relevance map"):
-        explainer(torch.nn.Linear(2, 2), "gradient")
+        explainer(load_model(blip_folder / "matching"), "gradient")
     strange = copy.deepcopy(vit)
     strange.model.visual.attn_pool = torch.nn.Identity()
     with pytest.raises(CliperaseError, match="without attentional pooling"):

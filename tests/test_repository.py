@@ -22,7 +22,6 @@ from cliperase.settings import read_params
 from paper.__main__ import COMMON_KERNELS
 from paper.__main__ import parse as parse_pipeline
 from paper.experiments import PLANS, part_names
-from paper.readme import claims, findings, photographs
 from paper.results import PROVENANCES, read_results
 
 ROOT = Path(__file__).parent.parent
@@ -274,14 +273,6 @@ def test_the_baselines_of_the_ledger_are_its_originals():
             assert cell["baseline"] == DETECTED[cell["concept"]][0]
         else:
             assert "baseline" not in cell
-
-
-def test_the_readmes_table_and_findings_are_the_published_ones():
-    readme = (ROOT / "README.md").read_text()
-    assert (ROOT / "figures" / "main_results.md").read_text().strip() in readme
-    assert findings().strip() in readme
-    assert claims().strip() in readme
-    assert photographs().strip() in readme
 
 
 @pytest.mark.parametrize("folder", ["", "tuning/", "profiles/cifar/", "profiles/cifar/tuning/", "profiles/paper/"])

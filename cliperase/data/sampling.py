@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from cliperase.devices import send
 from cliperase.parallel import share
 
 
@@ -28,7 +29,8 @@ class EpochSampler:
         """(batch_size,) row numbers; an epoch's end is filled up from the next epoch."""
         first = step * self.batch_size
         positions = torch.arange(first, first + self.batch_size)
-        return torch.stack([self.order(int(p // self.rows))[p % self.rows] for p in positions])
+        epochs = range(first // self.rows, (first + self.batch_size - 1) // self.rows + 1)
+        return torch.cat([self.order(e)[positions[positions // self.rows == e] % self.rows] for e in epochs])
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Drawn:
         """(images, captions, index, text_rows) of `Rows`; `seen` is what is done to the images."""
         index, ids = self.sampler.batch(step), self.pairs.text_ids
         text_rows = ids[index, column % ids.shape[1]]
-        images = seen(self.images[index])[share(len(index))]
+        images = seen(self.images[send(index, self.images.device)])[share(len(index))]
         return images, [self.pairs.texts[i] for i in text_rows.tolist()], index, text_rows
 
     def tell(self):

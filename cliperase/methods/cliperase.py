@@ -11,27 +11,20 @@ Known failure: L_FM has no stop at zero, so the forgotten prompt is driven away 
 from its own.
 """
 
-from dataclasses import dataclass
+from typing import Literal
 
-from cliperase.errors import CliperaseError
-from cliperase.losses import CONSISTENCY_READINGS, RETENTION_TARGETS, consistency, forgetting, retention
+from pydantic import NonNegativeFloat
+
+from cliperase.losses import consistency, forgetting, retention
+from cliperase.methods.base import LossMethod
 
 
-@dataclass(frozen=True)
-class CLIPErase:
-    lambda_rm: float = 1.0
-    lambda_fm: float = 3.0
-    lambda_cm: float = 3.0
-    consistency_over: str = "similarity"  # or "embedding": losses.consistency says what each means
-    retention_targets: str = "identical-texts"  # or "diagonal", the literal InfoNCE
-
-    def __post_init__(self):
-        for value, options in (
-            (self.consistency_over, CONSISTENCY_READINGS),
-            (self.retention_targets, RETENTION_TARGETS),
-        ):
-            if value not in options:
-                raise CliperaseError(f"CLIPErase: {value!r} unknown; choose one of {options}")
+class CLIPErase(LossMethod):
+    lambda_rm: NonNegativeFloat = 1.0
+    lambda_fm: NonNegativeFloat = 3.0
+    lambda_cm: NonNegativeFloat = 3.0
+    consistency_over: Literal["similarity", "embedding"] = "similarity"  # `losses.consistency` says what each means
+    retention_targets: Literal["identical-texts", "diagonal"] = "identical-texts"  # `diagonal`: the literal InfoNCE
 
     def loss(self, batch):
         terms, r = {}, batch.retain

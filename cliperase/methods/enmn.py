@@ -12,19 +12,22 @@ rate and ω are searched (params.yaml).
 Known failure: the noise is off the data manifold, and fine-tuning on it ruins retention.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from cliperase.losses import info_nce
+from cliperase.methods.base import LossMethod
 
 
-@dataclass(frozen=True)
-class ENMN:
-    images_per_text: int = 4
-    noise_steps: int = 40
-    noise_learning_rate: float = 0.1
-    norm_penalty: float = 0.1  # on the mean squared distance from mid-grey
+class ENMN(LossMethod):
+    replaces_data = True
+
+    images_per_text: PositiveInt = 4
+    noise_steps: PositiveInt = 40
+    noise_learning_rate: PositiveFloat = 0.1
+    norm_penalty: NonNegativeFloat = 0.1  # on the mean squared distance from mid-grey
 
     def prepare(self, model, forget, retain, seed):
         """The same two sets with learnt noise in place of their images."""

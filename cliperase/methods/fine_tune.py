@@ -10,13 +10,11 @@ Known failure: it forgets weakly if at all, for nothing pulls the forget pairs a
 takes the retain pairs along.
 """
 
-from dataclasses import dataclass
-
 from cliperase.losses import retention
+from cliperase.methods.base import LossMethod
 
 
-@dataclass(frozen=True)
-class FineTune:
+class FineTune(LossMethod):
     def loss(self, batch):
         r = batch.retain
         return {"RM": retention(r.image, r.text, batch.logit_scale, r.text_ids)}

@@ -9,21 +9,15 @@ the text tower alone bears a higher rate than both.
 Known failure: with nothing to hold the rest, retention collapses soon after the learning rate is enough to forget.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Literal
 
-from cliperase.errors import CliperaseError
 from cliperase.losses import info_nce
+from cliperase.methods.base import LossMethod
 
-TOWERS = ("both", "text")
 
-
-@dataclass(frozen=True)
-class GradientAscent:
-    towers: str = "both"  # or "text": only the text tower and the temperature learn
-
-    def __post_init__(self):
-        if self.towers not in TOWERS:
-            raise CliperaseError(f"GA: towers {self.towers!r} unknown; choose one of {TOWERS}")
+class GradientAscent(LossMethod):
+    towers: Literal["both", "text"] = "both"  # `text`: only the text tower and the temperature learn
 
     def loss(self, batch):
         if self.towers == "text":

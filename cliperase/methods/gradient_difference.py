@@ -6,16 +6,16 @@ Settings: usual γ = α = 1, which are the defaults. Ours keep α = 1; γ is sea
 Known failure: the ascent term has no lower bound, so in the long run it outweighs any α.
 """
 
-from dataclasses import dataclass
+from pydantic import NonNegativeFloat
 
 from cliperase.losses import retention
+from cliperase.methods.base import LossMethod
 from cliperase.methods.gradient_ascent import ascent
 
 
-@dataclass(frozen=True)
-class GradientDifference:
-    gamma: float = 1.0
-    alpha: float = 1.0
+class GradientDifference(LossMethod):
+    gamma: NonNegativeFloat = 1.0
+    alpha: NonNegativeFloat = 1.0
 
     def loss(self, batch):
         r = batch.retain

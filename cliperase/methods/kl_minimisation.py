@@ -9,15 +9,15 @@ with β = 1 the rate that forgets takes retention along (figures/tuning.md).
 Known failure: like GradDiff it is unbounded below, so in the long run the ascent outweighs any β.
 """
 
-from dataclasses import dataclass
+from pydantic import NonNegativeFloat
 
 from cliperase.losses import consistency
+from cliperase.methods.base import LossMethod
 from cliperase.methods.gradient_ascent import ascent
 
 
-@dataclass(frozen=True)
-class KLMinimisation:
-    beta: float = 1.0
+class KLMinimisation(LossMethod):
+    beta: NonNegativeFloat = 1.0
 
     def loss(self, batch):
         original, student = batch.original_retain, batch.retain

@@ -13,18 +13,17 @@ Known failure: the target is only as good as its shuffle. Shuffled within the fo
 pairs of one class stay true pairs, and the loss then holds what it should forget; hence `other_texts`.
 """
 
-from dataclasses import dataclass
-
 import torch
+from pydantic import NonNegativeFloat
 
 from cliperase.errors import CliperaseError
+from cliperase.methods.base import LossMethod
 
 
-@dataclass(frozen=True)
-class MultiDelete:
-    decoupling: float = 1.0
-    multimodal: float = 1.0
-    unimodal: float = 1.0
+class MultiDelete(LossMethod):
+    decoupling: NonNegativeFloat = 1.0
+    multimodal: NonNegativeFloat = 1.0
+    unimodal: NonNegativeFloat = 1.0
 
     def loss(self, batch):
         similarity = (batch.forget.image * batch.forget.text).sum(dim=1)

@@ -12,18 +12,17 @@ Known failure: every text goes through the edited head, so texts that share the 
 keep their place, and a linear probe finds the concept in them as before.
 """
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
+from pydantic import NonNegativeFloat, PositiveInt
 
 from cliperase.errors import CliperaseError
+from cliperase.methods.base import EditMethod
 
 
-@dataclass(frozen=True)
-class NullSpace:
-    strength: float = 1.0
-    batches: int = 8  # retain batches whose texts make the mean
+class NullSpace(EditMethod):
+    strength: NonNegativeFloat = 1.0
+    batches: PositiveInt = 8  # retain batches whose texts make the mean
 
     @torch.no_grad()
     def apply(self, model, batch, validate=None):

@@ -10,18 +10,17 @@ with γ = 1 retention suffers (figures/tuning.md).
 Known failure: the images are pulled to *something*, so forgotten concepts come out as confident errors.
 """
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
+from pydantic import NonNegativeFloat
 
 from cliperase.losses import retention
+from cliperase.methods.base import LossMethod
 from cliperase.methods.multidelete import other_texts
 
 
-@dataclass(frozen=True)
-class RandomLabels:
-    gamma: float = 1.0  # weight of the wrong captions against retention
+class RandomLabels(LossMethod):
+    gamma: NonNegativeFloat = 1.0  # weight of the wrong captions against retention
 
     def loss(self, batch):
         r = batch.retain

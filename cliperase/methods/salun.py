@@ -10,9 +10,8 @@ below 1.
 Known failure: what random labels do to the embedding, with a smaller reach.
 """
 
-from dataclasses import dataclass
-
 import torch
+from pydantic import Field, PositiveInt
 
 from cliperase.errors import CliperaseError
 from cliperase.methods.gradient_ascent import ascent
@@ -20,14 +19,9 @@ from cliperase.methods.gradients import mean_over_batches
 from cliperase.methods.random_labels import RandomLabels
 
 
-@dataclass(frozen=True)
 class SalUn(RandomLabels):
-    keep: float = 0.5  # share of the weights that may move
-    batches: int = 8  # forget batches that the saliency is averaged over
-
-    def __post_init__(self):
-        if not 0 < self.keep <= 1:
-            raise CliperaseError(f"SalUn: keep is {self.keep!r}; give a share above 0 and at most 1, for example 0.5")
+    keep: float = Field(default=0.5, gt=0, le=1)  # share of the weights that may move
+    batches: PositiveInt = 8  # forget batches that the saliency is averaged over
 
     def restrict(self, model, batch):
         """{parameter name: mask of the weights that may move}; the loop puts all others back."""

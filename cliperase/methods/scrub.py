@@ -11,18 +11,17 @@ in the first half. Ours are searched (params.yaml): more weight on the KL of Dr,
 Known failure: where the forget phase ends decides between too little and too much.
 """
 
-from dataclasses import dataclass
-
 import torch
+from pydantic import Field, NonNegativeFloat
 
 from cliperase.losses import consistency, kl_divergence, retention
+from cliperase.methods.base import LossMethod
 
 
-@dataclass(frozen=True)
-class SCRUB:
-    mu: float = 1.0
-    alpha: float = 1.0
-    forget_share: float = 0.5  # of the steps, from the first
+class SCRUB(LossMethod):
+    mu: NonNegativeFloat = 1.0
+    alpha: NonNegativeFloat = 1.0
+    forget_share: float = Field(default=0.5, ge=0, le=1)  # of the steps, from the first
 
     def loss(self, batch):
         before, after = batch.original_retain, batch.retain

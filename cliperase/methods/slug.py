@@ -13,22 +13,21 @@ searched (params.yaml).
 Known failure: one layer holds more than one concept; neighbours go with it.
 """
 
-from dataclasses import dataclass
-
 import torch
+from pydantic import NonNegativeFloat, PositiveInt
 
 from cliperase.errors import CliperaseError
 from cliperase.losses import forgetting, retention
+from cliperase.methods.base import EditMethod
 from cliperase.methods.gradients import mean_over_batches
 
 
-@dataclass(frozen=True)
-class SLUG:
-    layers: int = 2
-    search_steps: int = 5
-    largest_step: float = 1.0  # relative to the layer's norm
-    tolerance: float = 1.0  # percent
-    batches: int = 8
+class SLUG(EditMethod):
+    layers: PositiveInt = 2
+    search_steps: PositiveInt = 5
+    largest_step: NonNegativeFloat = 1.0  # relative to the layer's norm
+    tolerance: NonNegativeFloat = 1.0  # percent
+    batches: PositiveInt = 8
 
     @torch.no_grad()
     def apply(self, model, batch, validate=None):

@@ -10,19 +10,20 @@ model loses what classes share (figures/tuning.md), and a lower λ.
 Known failure: no α is right for all concepts; too low erases what others share, too high forgets nothing.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
+from pydantic import NonNegativeFloat, PositiveInt
 
+from cliperase.methods.base import EditMethod
 from cliperase.methods.gradient_ascent import ascent, pairs_against
 from cliperase.methods.gradients import mean_over_batches
 
 
-@dataclass(frozen=True)
-class SSD:
-    alpha: float = 10.0
-    dampening: float = 1.0  # λ
-    batches: int = 20
+class SSD(EditMethod):
+    alpha: NonNegativeFloat = 10.0
+    dampening: NonNegativeFloat = 1.0  # λ
+    batches: PositiveInt = 20
 
     @torch.no_grad()
     def apply(self, model, batch, validate=None):

@@ -1,80 +1,146 @@
-"""What an image-text model is here: the interface that losses, loop and evaluation rely on."""
+"""What an image-text model is: the interface that losses, loop, metrics and methods rely on."""
 
 import json
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cliperase.errors import CliperaseError, reason_of
 
 REMEMBERED = 100_000  # texts, about 1 kB each
 
 
-class ImageTextModel(nn.Module):
-    """The interface that losses, loop and evaluation rely on. One adapter per model family.
+@dataclass(frozen=True)
+class PatchAttention:
+    """Self-attention over patches: what a map of relevance needs of a vision transformer.
 
-    Adapters define `encode_image`, `encode_text`, `multiply_text_head`, `resize`, `logit_scale`, `image_size`, `save`.
+    `layers`: first to last; their tokens are the class token, then the patches row by row. `grid`: rows and columns of
+    patches. `class_token`: the features come from that token; otherwise they are the mean of the patches.
     """
 
-    def encode_image(self, images):
+    layers: list[nn.MultiheadAttention]
+    grid: tuple[int, int]
+    class_token: bool
+
+
+class ImageTextModel(nn.Module, ABC):
+    """An image-text model. Each family has one adapter, a subclass, named in `cliperase.models.FAMILIES`.
+
+    An adapter defines what is abstract here, and sets `image_size`, the side in pixels of the pictures that the image
+    tower takes. `sources`: how the sources of the family are written, for the message about one that nobody knows.
+    """
+
+    sources: ClassVar[tuple[str, ...]] = ()
+    image_size: int
+
+    @classmethod
+    @abstractmethod
+    def recognises(cls, source: str | Path) -> bool:
+        """Whether `load` is to load this source. Cheap: it reads no weights."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, source: str | Path, device: str | torch.device = "cpu") -> Self:
+        """The model of `source` in evaluation mode; CliperaseError where it is not whole."""
+
+    @abstractmethod
+    def save(self, folder: str | Path) -> None:
+        """Write a folder that `recognises` and `load` take, and that gives the same embeddings bit for bit."""
+
+    @abstractmethod
+    def encode_image(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) uint8 in 0…255 or float in 0…1 -> (N, D), L2-normalised, on the model's device."""
-        raise TypeError("an adapter defines encode_image")
 
-    def encode_text(self, texts):
-        """List of T strings -> (T, D), L2-normalised."""
-        raise TypeError("an adapter defines encode_text")
+    @abstractmethod
+    def encode_text(self, texts: list[str]) -> Tensor:
+        """T strings -> (T, D), L2-normalised."""
 
-    def text_rows(self, texts):
-        """(T, L) of T strings: equal rows are one text to the model, however the strings differ. Adapters that cut or
-        clean texts give their tokens; by default only equal strings are one text."""
+    def text_rows(self, texts: list[str]) -> Tensor:
+        """(T, L) of T strings: equal rows are one text to the model, however the strings differ.
+
+        An adapter that cuts or cleans texts gives their tokens; default: only equal strings are one text.
+        """
         number = {text: i for i, text in enumerate(dict.fromkeys(texts))}
         return torch.tensor([[number[text]] for text in texts])
 
-    def multiply_text_head(self, matrix):
-        """Fold (D, D) into the last linear map of the text tower: text features t (before norm) become t @ matrix."""
-        raise TypeError("an adapter defines multiply_text_head")
+    @property
+    @abstractmethod
+    def logit_scale(self) -> Tensor:
+        """The temperature as a multiplier of cosines, a scalar."""
 
-    def set_colours(self, mean, std):
+    @abstractmethod
+    def resize(self, pixels: Tensor) -> Tensor:
+        """(N, 3, H, W) in 0…1 -> (N, 3, image_size, image_size) in 0…1."""
+
+    @abstractmethod
+    def multiply_text_head(self, matrix: Tensor) -> None:
+        """Fold (D, D) into the last linear map of the text tower: text features t (before norm) become t @ matrix."""
+
+    def further_metrics(self, pairs, forgotten: Tensor) -> dict[str, float]:
+        """What else a model of this family can be measured by on a split: {metric: value}; default: nothing.
+
+        `pairs`: a `PairSet` of N rows; `forgotten`: (N,) bool.
+        """
+        return {}
+
+    def narrow_vocabulary(self, texts: list[str]) -> None:
+        """Leave the token embeddings that no text uses out of the parameters; default: keep them all."""
+
+    def widen_vocabulary(self) -> None:
+        """Undo `narrow_vocabulary`: the parameters are the whole model's again, with what was learnt."""
+
+    @property
+    def image_tower(self) -> nn.Module | None:
+        """The module whose output (N, D) is the image features before their norm; default: None, there is none."""
+        return None
+
+    @property
+    def image_trunk(self) -> nn.Module | None:
+        """The part of a convolutional tower whose `forward_features` gives a map (N, C, h, w); default: None."""
+        return None
+
+    @property
+    def image_attention(self) -> PatchAttention | None:
+        """The layers of an image tower that is a plain vision transformer; default: None, it is another one."""
+        return None
+
+    @property
+    def clip_text_tower(self) -> nn.Module | None:
+        """CLIP's own text tower, with open_clip's names: `token_embedding`, `positional_embedding`, `transformer`,
+        `ln_final`; default: None, the model reads text in another way."""
+        return None
+
+    def set_colours(self, mean: list[float], std: list[float]) -> None:
         """The mean and standard deviation of each channel, three numbers in 0…1, that `pixels` normalises by."""
         for name, values in (("mean", mean), ("std", std)):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
 
-    def resize(self, pixels):
-        """(N, 3, H, W) in 0…1 -> pictures of the model's size."""
-        raise TypeError("an adapter defines resize")
-
-    def pixels(self, images):
+    def pixels(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) uint8 in 0…255 or float in 0…1 -> what the image tower takes, on the model's device."""
         images = images.to(self.device, non_blocking=True)
         pixels = images.float() / 255 if images.dtype == torch.uint8 else images
         return (self.resize(pixels) - self.mean) / self.std
 
-    def further_metrics(self, pairs, forgotten):
-        """What else a model of this family can be measured by on a split: {metric: value}."""
-        return {}
-
-    def narrow_vocabulary(self, texts):
-        """Leave the token embeddings that no text uses out of the parameters, where that saves something."""
-
-    def widen_vocabulary(self):
-        """Undo `narrow_vocabulary`: the parameters are the whole model's again, with what was learnt."""
-
     @property
-    def device(self):
+    def device(self) -> torch.device:
         return next(self.parameters()).device
 
 
 class Tokens:
     """A tokenizer that remembers: the same prompts every step cost more to tokenize than to encode.
 
-    Of a stream no caption comes twice for long, so what is remembered is dropped when it is much.
+    Captions of a stream rarely come twice, so everything is dropped when there is much of it.
     """
 
     def __init__(self, tokenizer):
         self.tokenizer, self.rows = tokenizer, {}
 
-    def __call__(self, texts):
-        """List of T strings -> (T, context length) long."""
+    def __call__(self, texts: list[str]) -> Tensor:
+        """T strings -> (T, context length) long."""
         if len(self.rows) > REMEMBERED:
             self.rows.clear()
         new = list(dict.fromkeys(text for text in texts if text not in self.rows))
@@ -86,7 +152,7 @@ class Tokens:
         return self  # copies of a model share what is the same for all of them
 
 
-def read_json(path):
+def read_json(path: Path) -> dict:
     """A configuration file, a mapping."""
     try:
         found = json.loads(path.read_text())
@@ -97,6 +163,6 @@ def read_json(path):
     return found
 
 
-def pick_device():
+def pick_device() -> torch.device:
     """A GPU where there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,70 +1,30 @@
-"""BLIP (Li et al. 2022) behind the same interface as CLIP: its contrastive heads, its matching head, a small one.
+"""BLIP (Li et al. 2022) behind the same interface as CLIP: its contrastive heads, and beside them its matching head.
 
-The adapter wraps `transformers.BlipForImageTextRetrieval`, from a folder or a hub name. `pretrain_blip` trains a small
-one, and beside it a captioner with the same image tower, by BLIP's three losses at once. BLIP's image tower starts from
-ImageNet; the small one has the compact CLIP's convolutions in the place of its patches, and starts from their weights
-(a hybrid: Dosovitskiy et al. 2021, section 3.1).
+The adapter wraps `transformers.BlipForImageTextRetrieval`, from a folder or a hub name.
 """
+
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-import transformers
-from torch import nn
-from transformers import (
-    AutoTokenizer,
-    BlipForConditionalGeneration,
-    BlipForImageTextRetrieval,
-    BlipImageProcessor,
-)
 
+from cliperase.devices import send
 from cliperase.errors import CliperaseError, reason_of
 from cliperase.metrics.scores import draw_rivals
 from cliperase.metrics.tasks import PROMPT, WAYS
-from cliperase.models.base import ImageTextModel, Tokens
-from cliperase.models.towers import COMPACT, CompactConv
+from cliperase.models.base import ImageTextModel, Tokens, read_json
 
 LOGIT_SCALE = 1 / 0.07  # BLIP's starting temperature; transformers' classes do not keep the learnt one
 LENGTH = 35  # tokens of a caption, as in BLIP
 
 
-class Convolutions(nn.Module):
-    """The compact CLIP's feature map in the place of patches: (N, 3, H, W) -> (N, width, H/8, W/8)."""
-
-    def __init__(self, width):
-        super().__init__()
-        self.trunk = CompactConv(**COMPACT)
-        self.projection = nn.Conv2d(self.trunk.num_features, width, 1)
-
-    @property
-    def weight(self):
-        """transformers asks it for the type of numbers."""
-        return self.projection.weight
-
-    def forward(self, pixels):
-        return self.projection(self.trunk.forward_features(pixels))
-
-
-class Hybrid:
-    """A BLIP of transformers whose configuration may ask for `Convolutions`; any other one is left as it is."""
-
-    def __init__(self, config):
-        super().__init__(config)
-        if getattr(config.vision_config, "convolutional", False):
-            self.vision_model.embeddings.patch_embedding = Convolutions(config.vision_config.hidden_size)
-
-
-class Matching(Hybrid, BlipForImageTextRetrieval):
-    """Contrastive heads and matching head."""
-
-
-class Captioner(Hybrid, BlipForConditionalGeneration):
-    """A decoder that says what it sees."""
-
-
 class BLIP(ImageTextModel):
-    """A BLIP with its tokenizer and preprocessing. Of a `Matching` model it gives the contrastive heads, and `matching`
-    is the other head; a `Captioner` has neither, and is asked by `caption_logits`.
+    """A BLIP of transformers with its tokenizer and preprocessing.
+
+    `model`: one with contrastive heads and a matching head; or one without, which only `look` and `read` serve.
     """
+
+    sources = ("a folder of transformers with a BLIP", "blip:<hub name>")
 
     def __init__(self, model, tokenizer, processor):
         super().__init__()
@@ -73,6 +33,36 @@ class BLIP(ImageTextModel):
         self.set_colours(processor.image_mean, processor.image_std)
         self.register_buffer("scale", torch.tensor(LOGIT_SCALE), persistent=False)
         self.image_size = model.config.vision_config.image_size
+
+    @classmethod
+    def recognises(cls, source):
+        config = Path(source) / "config.json"
+        named = str(source).startswith("blip:")
+        return named or (config.is_file() and read_json(config).get("model_type") == "blip")
+
+    @classmethod
+    def load(cls, source, device="cpu", kind=None):
+        """`kind`: the class of transformers that is wrapped, by default `BlipForImageTextRetrieval`."""
+        import transformers  # takes a second, and only a BLIP needs it
+
+        name, kind = str(source).removeprefix("blip:"), kind or transformers.BlipForImageTextRetrieval
+        transformers.utils.logging.disable_progress_bar()
+        try:
+            model, report = kind.from_pretrained(name, output_loading_info=True)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+            processor = transformers.BlipImageProcessor.from_pretrained(name)
+        except Exception as error:  # transformers, the hub and safetensors each raise their own
+            raise CliperaseError(f"BLIP {name!r} cannot be loaded ({reason_of(error)}); is the folder whole?") from None
+        missing = sorted(report["missing_keys"])
+        if missing:  # transformers fills them with random numbers
+            raise CliperaseError(f"BLIP {name!r} has no weight {missing[0]!r}; it is not a {kind.__name__}")
+        check_vocabulary(tokenizer, model, name)
+        return cls(model, tokenizer, processor).to(device).eval()
+
+    def save(self, folder):
+        """Write a folder in transformers' layout: weights, configuration, tokenizer, preprocessing."""
+        for part in (self.model, self.words, self.processor):
+            part.save_pretrained(folder)
 
     def tokenize(self, texts):
         length = min(LENGTH, self.model.config.text_config.max_position_embeddings)
@@ -84,10 +74,10 @@ class BLIP(ImageTextModel):
 
     def read(self, texts):
         """T strings -> token numbers and mask (T, longest), without the padding that none of them needs."""
-        tokens = self.tokenizer(texts).to(self.device)
+        tokens = self.tokenizer(texts)
         mask = (tokens != self.words.pad_token_id).long()
-        longest = mask.sum(dim=1).max()
-        return tokens[:, :longest], mask[:, :longest]
+        longest = mask.sum(dim=1).max()  # found on the host, because to ask a GPU is to wait for it
+        return send(tokens[:, :longest], self.device), send(mask[:, :longest], self.device)
 
     @property
     def logit_scale(self):
@@ -114,17 +104,17 @@ class BLIP(ImageTextModel):
     def matching(self, states, texts):
         """Logit that text i belongs to the image of `states` (N, 1 + patches, width), row i: (N,)."""
         tokens, mask = self.read(texts)
-        seen = torch.ones(states.shape[:2], dtype=torch.long, device=states.device)
-        found = self.model.text_encoder(
-            input_ids=tokens, attention_mask=mask, encoder_hidden_states=states, encoder_attention_mask=seen,
+        visible = torch.ones(states.shape[:2], dtype=torch.long, device=states.device)
+        joint = self.model.text_encoder(
+            input_ids=tokens, attention_mask=mask, encoder_hidden_states=states, encoder_attention_mask=visible,
             is_decoder=False,
         ).last_hidden_state  # fmt: skip
-        logits = self.model.itm_head(found[:, 0])
+        logits = self.model.itm_head(joint[:, 0])
         return logits[:, 1] - logits[:, 0]
 
     @torch.no_grad()
     def further_metrics(self, pairs, forgotten):
-        """Accuracy of the matching head among `WAYS` class prompts, the image's own and others drawn for each row."""
+        """Accuracy of the matching head among `WAYS` class prompts: the image's own, and others drawn for each row."""
         classes = len(pairs.class_names or ())
         if classes < 2:
             return {}
@@ -153,57 +143,11 @@ class BLIP(ImageTextModel):
         head.weight.copy_(matrix.T @ head.weight)
         head.bias.copy_(head.bias @ matrix)
 
-    def save(self, folder):
-        """Write a folder in transformers' layout: weights, configuration, tokenizer, preprocessing.
 
-        transformers loads it, unless the image tower begins with convolutions (`convolutional`), as the small one's
-        does: it knows no such tower, and `load_blip` is what reads that folder.
-        """
-        for part in (self.model, self.words, self.processor):
-            part.save_pretrained(folder)
-
-
-def load_blip(source, device="cpu", kind=Matching):
-    """The adapter of a saved folder or of `blip:<hub name>`; `kind`: what it wraps, `Matching` or `Captioner`."""
-    name = str(source).removeprefix("blip:")
-    transformers.utils.logging.disable_progress_bar()
-    try:
-        model, report = kind.from_pretrained(name, output_loading_info=True)
-        tokenizer, processor = AutoTokenizer.from_pretrained(name), BlipImageProcessor.from_pretrained(name)
-    except Exception as error:  # transformers, the hub and safetensors each raise their own
-        raise CliperaseError(f"BLIP {name!r} cannot be loaded ({reason_of(error)}); is the folder whole?") from None
-    missing = sorted(report["missing_keys"])
-    if missing:  # transformers fills them with random numbers
-        raise CliperaseError(f"BLIP {name!r} has no weight {missing[0]!r}; it is not a {kind.__name__}")
+def check_vocabulary(tokenizer, model, name):
+    """transformers gives a tokenizer of a few tokens where it finds no files of one."""
     wanted = model.config.text_config.vocab_size
     if not 0 <= wanted - len(tokenizer) <= 2:  # [DEC] and [ENC] were added by hand to some published tokenizers
         raise CliperaseError(
             f"BLIP {name!r}: the tokenizer has {len(tokenizer)} tokens, the model {wanted}; are its files all there?"
         )
-    return BLIP(model, tokenizer, processor).to(device).eval()
-
-
-def caption_logits(captioner, states, texts):
-    """What a captioner expects next: (logits (N, L - 1, V), the tokens that come (N, L - 1), their mask).
-
-    `captioner`: the adapter of a `Captioner`; `states` (N, 1 + patches, width): what its image tower saw.
-    """
-    tokens, mask = captioner.read(texts)
-    tokens = tokens.clone()
-    tokens[:, 0] = captioner.model.config.text_config.bos_token_id
-    seen = torch.ones(states.shape[:2], dtype=torch.long, device=states.device)
-    logits = captioner.model.text_decoder(
-        input_ids=tokens, attention_mask=mask, encoder_hidden_states=states, encoder_attention_mask=seen
-    ).logits
-    return logits[:, :-1], tokens[:, 1:], mask[:, 1:]
-
-
-def caption_loss(captioner, states, texts):
-    """Cross-entropy of each caption, (N,), in nats per token."""
-    return token_loss(*caption_logits(captioner, states, texts))
-
-
-def token_loss(logits, tokens, mask):
-    """`caption_loss` of what `caption_logits` gave."""
-    each = F.cross_entropy(logits.transpose(1, 2), tokens, reduction="none")
-    return (each * mask).sum(dim=1) / mask.sum(dim=1)

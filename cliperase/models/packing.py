@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 from cliperase.errors import CliperaseError, reason_of
 from cliperase.files import whole_file
 from cliperase.models import load_model
-from cliperase.models.compact import ARCHITECTURES, create_model
+from cliperase.models.compact import TOWERS, is_small
+from cliperase.models.openclip import OpenCLIP, create_model
 
 TABLE = "token_embedding.weight"
 SMALL = 4096  # tensors of fewer numbers stay as they are: norms, biases, the temperature
@@ -19,9 +20,8 @@ SMALL = 4096  # tensors of fewer numbers stay as they are: norms, biases, the te
 def pack(source, texts, path):
     """Write the small model in the folder `source` as the file `path`; `texts`: all that it has been trained on."""
     model = load_model(source)
-    vision = getattr(model, "config", {}).get("model_cfg", {}).get("vision_cfg", {})
-    if vision.get("timm_model_name") not in ARCHITECTURES.values():
-        raise CliperaseError(f"model {source} is not one of {', '.join(ARCHITECTURES)}; others have files of their own")
+    if not isinstance(model, OpenCLIP) or not is_small(model.config):
+        raise CliperaseError(f"model {source} is not one of {', '.join(TOWERS)}; others have files of their own")
     weights = dict(model.model.state_dict())
     used = model.tokenizer(texts).unique()
     weights[TABLE] = weights[TABLE][used]

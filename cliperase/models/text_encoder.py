@@ -33,8 +33,7 @@ def to_transformers(model):
     """The text tower of an open_clip CLIP as a `transformers.CLIPTextModel`: the same hidden states, exactly."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    check_text_tower(model)
-    tower, settings = model.text_tower, model.config["model_cfg"]["text_cfg"]
+    tower, settings = text_tower(model), model.config["model_cfg"]["text_cfg"]
     vocabulary, width = tower.token_embedding.weight.shape
     config = CLIPTextConfig(
         vocab_size=vocabulary,
@@ -65,8 +64,7 @@ def to_transformers(model):
 @torch.no_grad()
 def from_transformers(model, encoder):
     """Write the weights of a `CLIPTextModel` back into the text tower of `model`, in place; shapes must agree."""
-    check_text_tower(model)
-    tower, weights = model.text_tower, encoder.state_dict()
+    tower, weights = text_tower(model), encoder.state_dict()
     parameters = dict(tower.named_parameters())
     for ours, theirs, part in names_of(len(tower.transformer.resblocks)):
         place = parameters[ours] if part is None else parameters[ours].chunk(3)[part]
@@ -75,9 +73,10 @@ def from_transformers(model, encoder):
         place.copy_(weights[theirs])
 
 
-def check_text_tower(model):
-    if not hasattr(getattr(model, "text_tower", None), "transformer") or not hasattr(model.text_tower, "ln_final"):
+def text_tower(model):
+    if model.clip_text_tower is None:
         raise CliperaseError(f"{type(model).__name__} has no CLIP text tower to convert; give an open_clip CLIP model")
+    return model.clip_text_tower
 
 
 def clip_tokenizer(context_length):

@@ -1,0 +1,51 @@
+"""What a method is: settings that are checked once, and either losses for the loop or one edit of the weights.
+
+Methods see embeddings (`Batch`) and weights by name. They know no tower and no data set.
+"""
+
+from abc import abstractmethod
+from typing import ClassVar
+
+from cliperase.settings import Settings
+
+
+class Method(Settings):
+    """Base of all methods. The fields of a method are its settings; `create_method` checks them."""
+
+    takes_steps: ClassVar[bool]
+    replaces_data: ClassVar[bool] = False
+
+
+class LossMethod(Method):
+    """A method that the loop trains with. The loop adds up its terms, logs each of them and takes the step."""
+
+    takes_steps = True
+
+    @abstractmethod
+    def loss(self, batch):
+        """{name of a term: scalar tensor} of one step's `Batch`."""
+
+    def prepare(self, model, forget, retain, seed):
+        """The `PairSet`s (forget, retain) that steps draw from. Who returns others sets `replaces_data`."""
+        return forget, retain
+
+    def restrict(self, model, batch):
+        """{parameter name: mask of its weights that may move}; a parameter that is not named moves freely.
+
+        Called once, before the first step. `batch(i)` is a `Batch` with gradients.
+        """
+        return {}
+
+
+class EditMethod(Method):
+    """A method that takes no steps: it edits the weights of the model once."""
+
+    takes_steps = False
+
+    @abstractmethod
+    def apply(self, model, batch, validate=None):
+        """Edit `model` in place. `batch(i)` is a `Batch` with gradients.
+
+        `validate(model)` returns metrics on validation data, among them `score` (higher is better) and `remaining`
+        (percent of the forget set that is still recognised). It is None where nothing can be measured.
+        """
