@@ -15,7 +15,7 @@ from cliperase.data.shards import Decoder
 from cliperase.data.source import load_split, load_training
 from cliperase.data.tars import samples_of
 from cliperase.errors import CliperaseError
-from cliperase.settings import TrainConfig
+from cliperase.settings import TrainSettings
 
 ROOT = Path(__file__).parent.parent
 CASES = next((folder / "shared" / "cases" for folder in ROOT.parents if (folder / "shared" / "cases").is_dir()), None)
@@ -154,7 +154,9 @@ def test_names_with_dots_are_samples_of_their_own():
         pairs, forgotten = read_all(name, "test", concept="apple")
         assert len(pairs) == 24
         assert forgotten.sum() == 6
-        training = load_training(case(f"shards/{name}"), {"concept": "apple"}, 16, TrainConfig(lanes=2, retain_batch=8))
+        training = load_training(
+            case(f"shards/{name}"), {"concept": "apple"}, 16, TrainSettings(lanes=2, retain_batch=8)
+        )
         assert len(training.forget) == 12
         assert training.rows["broken"] == 0
 

@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inputs import caption_rows, captioned, colours, write_rows
 
+from cliperase.api import unlearn
 from cliperase.data.pairs import load_pairs
 from cliperase.data.rules import caption_pattern, forget_mask, near_misses
 from cliperase.data.source import load_split, load_training
 from cliperase.errors import CliperaseError
 from cliperase.metrics.tasks import task_of
 from cliperase.models import load_model
-from cliperase.settings import TrainConfig
+from cliperase.settings import TrainSettings
 
 
 def matched(captions, **rule):
@@ -143,7 +144,7 @@ def three_splits(tmp_path):
 
 def test_unknown_row_hashes_are_counted(three_splits):
     known = load_pairs(three_splits, "train").row_hashes[:1] + load_pairs(three_splits, "test").row_hashes[:1]
-    training = load_training(three_splits, {"rows": known}, 32, TrainConfig())
+    training = load_training(three_splits, {"rows": known}, 32, TrainSettings())
     assert training.rows == {"forget": 1, "retain": 7}
     for rows, message in (
         (
@@ -153,30 +154,34 @@ def test_unknown_row_hashes_are_counted(three_splits):
         (["b", *known, "a"], "2 of the 4 row hashes .* the first is 'b'"),
     ):
         for load in (
-            lambda rule: load_training(three_splits, rule, 32, TrainConfig()),
+            lambda rule: load_training(three_splits, rule, 32, TrainSettings()),
             lambda rule: load_split(three_splits, "test", rule, 32),
         ):
             with pytest.raises(CliperaseError, match=message):
                 load({"rows": rows})
 
 
-def test_rows_of_training_alone_may_be_forgotten_and_retention_selects(three_splits, model_folder, tmp_path):
+def test_rows_of_training_alone_may_be_forgotten_and_retention_selects(three_splits, model_folder):
     rule = {"rows": load_pairs(three_splits, "train").row_hashes[:3]}
     pairs, forgotten = load_split(three_splits, "validation", rule, 32)
     assert not forgotten.any()
     metrics = task_of(pairs).validate(load_model(model_folder), pairs, forgotten)
     assert metrics["score"] == metrics["retain_accuracy"]
     assert "remaining" not in metrics
+    report = unlearn(model_folder, three_splits, rule, settings={"steps": 2, "learning_rate": 1e-3, "forget_batch": 2})
+    assert report["rows"] == {"forget": 3, "retain": 5}
+    with pytest.raises(CliperaseError, match="SLUG searches its step on validation rows to forget; this rule"):
+        unlearn(model_folder, three_splits, rule, "SLUG", settings={"forget_batch": 2, "retain_batch": 4})
     with pytest.raises(CliperaseError, match="matches no row of 8; nothing to forget"):
-        load_training(three_splits, {"rows": load_pairs(three_splits, "test").row_hashes[:1]}, 32, TrainConfig())
+        load_training(three_splits, {"rows": load_pairs(three_splits, "test").row_hashes[:1]}, 32, TrainSettings())
 
 
 def test_near_misses_are_said_when_training_starts(three_splits, shards, caplog):
-    load_training(three_splits, {"concept": "apple"}, 32, TrainConfig())
+    load_training(three_splits, {"concept": "apple"}, 32, TrainSettings())
     assert not caplog.text
     rows = caption_rows([(n, text) for n, text in enumerate(["an apple", "two apples", "a lamp"])])
     write_rows(three_splits / "words", rows)
-    load_training(three_splits / "words", {"concept": "apple"}, 32, TrainConfig())
+    load_training(three_splits / "words", {"concept": "apple"}, 32, TrainSettings())
     assert "1 of 3 captions hold the word only within another" in caplog.text
     with pytest.raises(CliperaseError, match=r"matches none or all .*: apple"):
-        load_training(shards, {"concept": "appl"}, 32, TrainConfig(retain_batch=8))
+        load_training(shards, {"concept": "appl"}, 32, TrainSettings(retain_batch=8))
