@@ -26,7 +26,8 @@ def load_checkpoint(path, identity):
         state = torch.load(path, map_location="cpu", weights_only=True)
         before = state["identity"]
     except (OSError, RuntimeError, KeyError, TypeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise CliperaseError(f"checkpoint {path} cannot be read ({reason_of(error)}); delete it") from None
+        reason = reason_of(error)
+        raise CliperaseError(f"checkpoint {path} cannot be read ({reason}); delete it to start anew") from None
     different = [name for name in {**identity, **before} if before.get(name) != identity.get(name)]
     if different:
         raise CliperaseError(

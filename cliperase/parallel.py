@@ -11,12 +11,17 @@ import os
 import torch
 import torch.distributed as dist
 
+from cliperase.errors import CliperaseError
+
 
 def join_processes():
     """Join the processes that torchrun started, on its GPU where there is one. Without torchrun nothing happens."""
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
         if torch.cuda.is_available():
-            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+            rank, cards = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+            if rank >= cards:
+                raise CliperaseError(f"process {rank + 1} of torchrun has no GPU; give --nproc-per-node={cards}")
+            torch.cuda.set_device(rank)
         dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
 
 

@@ -10,159 +10,122 @@
 
 # %% [markdown]
 # # Retrieval: forgetting one object of a scene
-#
-# **The paper's claim.** On Flickr30K, image retrieval R@10 under CLIPErase is 10.55 % for the forget set and 50.35 %
-# for the retain set; gradient difference reaches 7.82 / 47.13: it forgets a little more and keeps less.
-#
-# **What is run here.** Pictures with five captions each in the role of Flickr30K: of the profile `icons` scenes of two
-# to four objects, with captions that differ in wording and in what they leave out; of the profile `cifar` Flickr8k. A
-# scene is forgotten if any of its captions matches the pattern. `original` is the small CLIP of the profile trained on
-# with these captions. Data set and provenance are printed below; none is a measurement of the paper's models.
-# Checkpoints are selected on validation images by this same task; what is shown is the test split. Each row has
-# settings of its own, chosen among as many candidates on validation images of two other words (`tuning_captions.md`
-# beside the figures). A step draws one of the five captions for all its rows.
-#
-# **R@k.** Image retrieval: each caption looks for its image, and it must be among the first k of all scenes of the
-# test split. Text retrieval: each image looks for its captions, and one of the five among the first k is enough.
-#
-# **Why not zero.** A forgotten scene also holds objects that are kept, and some of its captions do not name the
-# concept at all. What they say is still true and is meant to stay known, so R@10 of the forget set can not be
-# expected to reach zero; a method that brings it there has taken more than the concept.
 
 # %% tags=["parameters"]
 results = "metrics/icons/results.csv"
-publish_to = "figures"
+publish_to = "figures/icons/retrieval"
 
 # %%
-from paper.figures import cut_grid, publish_figure, use_style
-from paper.ledger import beside_paper, paper_cells
-from paper.tables import (
-    claim,
-    claim_above,
-    experiment_rows,
-    find_root,
-    in_order,
-    per_concept,
-    publish_table,
-    runs_of,
-    score,
-    show,
-    summarise,
-    with_ranges,
-)
+from paper.figures.dots import cut_grid
+from paper.figures.style import publish_figure, use_style
+from paper.ledger import beside_paper, paper_values
+from paper.statistics import in_order, runs_of, score, summarise
+from paper.tables import experiment_rows, per_concept, publish_table, show, with_ranges, without_intervals
+from paper.verdicts import above, claim_above, claims, open_with
 
 use_style()
-root = find_root()
-rows = experiment_rows(root / results, "retrieval")
+rows = experiment_rows(results, "retrieval")
+(provenance,) = rows.provenance.unique()
 task = {"forget": "forget_image_retrieval_r@10", "retain": "retain_image_retrieval_r@10"}
-print("concepts:", *sorted(rows.concept.unique()), "| seeds:", *sorted(rows[rows.method == "CLIPErase"].seed.unique()))
-print("provenance:", *rows.provenance.unique(), "| data:", *rows.dataset.unique(), "| model:", *rows.model.unique())
-
-# %% [markdown]
-# ## The table
-#
-# Recall in percent: the mean, and in brackets the lowest and the highest run. The concepts are too few for an
-# interval over them. `original` is one model, its runs are the concepts. References first, then by the harmonic
-# mean of 100 - forget and retain (image retrieval, R@10), best first.
-
-# %%
-directions = {"image_retrieval": "image retrieval", "text_retrieval": "text retrieval"}
-columns = {f"{group}, R@{k}": f"{group}_{{}}_r@{k}" for group in ("forget", "retain") for k in (1, 5, 10)}
-measured = sorted(set(rows.metric))
-summary = in_order(summarise(rows, ["method"], measured), **task)
-readable = with_ranges(summary, rows, directions, columns).assign(provenance=rows.provenance.iloc[0])
-intervals = [column for column in summary if column.endswith("±")]  # the concepts are too few for one
-numbers = summary.drop(columns=intervals).assign(provenance=rows.provenance.iloc[0])
-publish_table(readable, "retrieval", root / publish_to, numbers=numbers)
-show(readable)
+forget, retain = task.values()
+summary = in_order(summarise(rows, ["method"], sorted(set(rows.metric))), **task)
+order, mean, runs, paper = list(summary.method), summary.set_index("method"), runs_of(rows), paper_values("retrieval")
+ours, before = runs.loc["CLIPErase"], runs.loc["original"].droplevel("seed")
+left = 100 * (ours[forget] / before[forget]).max()
+loss = (before[retain] - ours[retain]).max()
+tested = {
+    "every run of CLIPErase at least halves the forget set's R@10": left <= 50,
+    "every run keeps the retain set within 3 points": loss <= 3,
+}
+open_with(
+    "retrieval",
+    rows,
+    paper=f"On Flickr30K, image retrieval R@10 under CLIPErase is {paper['CLIPErase', forget]:.2f} % for the forget "
+    f"set and {paper['CLIPErase', retain]:.2f} % for the retain set. Gradient difference forgets a little more and "
+    f"keeps less: {paper['GradDiff', forget]:.2f} / {paper['GradDiff', retain]:.2f} %.",
+    here=f"CLIPErase brings R@10 from {mean[forget]['original']:.1f} to {mean[forget]['CLIPErase']:.1f} % for the "
+    f"forget set, and from {mean[retain]['original']:.1f} to {mean[retain]['CLIPErase']:.1f} % for the retain set; "
+    f"gradient difference to {mean[forget]['GradDiff']:.1f} / {mean[retain]['GradDiff']:.1f} %.",
+    tested=tested | above(runs, "GradDiff", **task),
+)
 
 # %% [markdown]
 # ## The picture
 #
-# In each row R@1 is the upper, pale dot, then R@5, then R@10 as the full one; the bar behind a dot reaches from the
-# lowest to the highest run. Grey lines: the original. Diamonds: the paper's R@10. A guess among the scenes of the
-# split has an R@10 that the eye can not tell from zero here.
+# Grey lines: the original. Diamonds: the paper's R@10.
 
 # %%
-published = {(cell["method"], cell["metric"]): cell["value"] for cell in paper_cells("retrieval")}
+directions = {"image_retrieval": "image retrieval", "text_retrieval": "text retrieval"}
+sides = {"forget": "Forget ↓", "retain": "Retain ↑"}
 panels = [
-    [(f"{group}_{way}_r", f"{title}, {text}") for group, title in (("forget", "Forget ↓"), ("retain", "Retain ↑"))]
-    for way, text in directions.items()
+    [(f"{side}_{way}_r", f"{title}, {text}") for way, text in directions.items()] for side, title in sides.items()
 ]
-figure, axes = cut_grid(rows, list(summary.method), panels, {"1": "R@1", "5": "R@5", "10": "R@10"}, published)
-publish_figure(figure, "retrieval", root / publish_to)
+figure, axes = cut_grid(rows, order, panels, {"1": "R@1", "5": "R@5", "10": "R@10"}, paper)
+publish_figure(figure, "retrieval", publish_to)
 
 # %% [markdown]
-# ## The same, per concept
+# ## What is run
 #
-# Image retrieval R@10, mean over seeds.
+# Pictures with five captions each, in the role of Flickr30K: drawn scenes of two to four objects in the profile
+# `icons`, Flickr8k in the profile `cifar`. A scene is forgotten if any of its captions matches the pattern. `original`
+# is the small CLIP of the profile trained on with these captions. A step draws one of the five captions for all its
+# rows. Each row has settings of its own, chosen among equally many candidates on validation images of other words
+# (`figures/<profile>/tuning/`). Checkpoints are selected on validation images by this same task.
+#
+# **R@k.** Image retrieval: a caption's image must be among the first k of all scenes of the test split. Text retrieval:
+# one of an image's five captions must be. Zero is not to be expected for the forget set: a forgotten scene also holds
+# objects that are kept, and some of its captions do not name the concept. A method that reaches zero took too much.
+#
+# **The table.** Recall in percent: the mean, and in brackets the lowest and the highest run. The concepts are too few
+# for an interval. `original` is one model, its runs are the concepts. It comes first, then the order is by the harmonic
+# mean of 100 - forget and retain (image retrieval, R@10).
 
 # %%
-show(per_concept(rows, list(summary.method), {metric: group for group, metric in task.items()}))
+columns = {f"{side}, R@{k}": f"{side}_{{}}_r@{k}" for side in sides for k in (1, 5, 10)}
+readable = with_ranges(summary, rows, directions, columns).assign(provenance=provenance)
+publish_table(readable, "retrieval", publish_to, numbers=without_intervals(summary).assign(provenance=provenance))
+show(readable)
+
+# %% [markdown]
+# Image retrieval R@10, by concept:
+
+# %%
+show(per_concept(rows, order, {metric: side for side, metric in task.items()}))
 
 # %% [markdown]
 # ## Beside the paper
 #
-# A cell is a `match` within 2 points. The paper gives no number before unlearning here, so `same direction` means
-# the same order of CLIPErase and GradDiff, by more than 1 point in both; else the cell `differs`. Levels depend on
-# how hard the data are and how many images compete: the order says more.
+# A `match` is within 2 points. The paper gives no number before unlearning, so `same direction` means the same order of
+# CLIPErase and GradDiff, by more than 1 point in both. Levels depend on how hard the data are and on how many images
+# compete.
 
 # %%
-beside = beside_paper(summary, "retrieval", provenance=rows.provenance.iloc[0])
-show(beside)
+show(beside_paper(summary, "retrieval", provenance=provenance))
 
 # %% [markdown]
-# ## The claim, tested
+# ## The claims, tested
 #
-# *It forgets.* In every run CLIPErase at least halves the forget set's image retrieval R@10.
+# It forgets, it keeps, and it does both better than gradient difference: in the harmonic mean that sorts the table,
+# paired by run, by concept where there are three or more. The interval speaks of these concepts only.
 
 # %%
-runs = runs_of(rows)
-mean = summary.set_index("method")
-ours, before = runs.loc["CLIPErase"], runs.loc["original"].droplevel("seed")
-left = 100 * (ours[task["forget"]] / before[task["forget"]]).max()
 print(f"runs: {len(ours)}; most that is left of the original's forget R@10: {left:.1f} %")
-claim("every run of CLIPErase at least halves the forget set's R@10", left <= 50)
-
-# %% [markdown]
-# *It keeps.* In every run the retain set's image retrieval R@10 loses at most 3 points.
-
-# %%
-loss = (before[task["retain"]] - ours[task["retain"]]).max()
-least = before[task["retain"]].min()
-print(f"largest loss of retain R@10, image retrieval: {loss:.2f} points, where the original has {least:.2f} or more")
-claim("every run keeps the retain set within 3 points", loss <= 3)
-
-# %% [markdown]
-# *It does so better than gradient difference*, both sides in one number: the harmonic mean that sorts the table, in
-# which the paper's four cells have the same order; the difference is paired by run, by concept where there are three or
-# more, and the interval speaks of these concepts only.
-
-# %%
-both = dict(zip(summary.method, score(summary, **task), strict=True))
-print(f"harmonic mean of the means: CLIPErase {both['CLIPErase']:.2f}, GradDiff {both['GradDiff']:.2f}")
+print(f"largest loss of retain R@10: {loss:.2f} points, where the original has {before[retain].min():.2f} or more")
+claims(tested)
 claim_above(runs, "GradDiff", **task)
 
 # %% [markdown]
 # ## What does not agree, and what the paper does not show
-#
-# Computed: the sentences below are printed from the table.
 
 # %%
-differing = beside[beside.verdict == "differs"]
-print(f"Published cells that differ: {len(differing)} of {len(beside)}.")
-for cell in differing.itertuples():
-    print(f"- {cell.method}, {cell.metric}: {cell.ours:.2f} here, {cell.paper:.2f} in the paper.")
-best = max((name for name in both if name != "original"), key=both.get)
-print(f"By the harmonic mean the first row is {best} ({both[best]:.2f}), CLIPErase has {both['CLIPErase']:.2f}:")
-for name in dict.fromkeys([best, "CLIPErase"]):
-    print(f"- {name}, R@10: {mean[task['forget']][name]:.2f} % forget, {mean[task['retain']][name]:.2f} % retain.")
-for way, text in directions.items():
-    forget, retain = mean[f"forget_{way}_r@10"], mean[f"retain_{way}_r@10"]
-    print(f"{text.capitalize()} R@10, original to CLIPErase: forget {forget['original']:.2f} to", end=" ")
-    print(f"{forget['CLIPErase']:.2f}, retain {retain['original']:.2f} to {retain['CLIPErase']:.2f}.")
-lowest = mean.drop("original")[task["forget"]]
-print(f"The lowest forget R@10 of any row is {lowest.min():.2f} % ({lowest.idxmin()}).")
-aside = mean.unrelated_cosine
-print(f"Cosine of forgotten scenes' captions to unrelated images: {aside['original']:.2f} in the original,", end=" ")
-print(f"{aside['CLIPErase']:.2f} under CLIPErase, {aside['MultiDelete']:.2f} under MultiDelete.")
+both = score(summary.set_index("method"), **task).drop("original")
+print(
+    f"By the harmonic mean the first row is {both.idxmax()} ({both.max():.2f}), CLIPErase has {both['CLIPErase']:.2f}."
+)
+for name in dict.fromkeys([both.idxmax(), "CLIPErase"]):
+    print(f"- {name}, R@10: {mean[forget][name]:.2f} % forget, {mean[retain][name]:.2f} % retain.")
+text = [mean[f"{side}_text_retrieval_r@10"] for side in sides]
+told = [f"{side} {each['original']:.2f} to {each['CLIPErase']:.2f}" for side, each in zip(sides, text, strict=True)]
+print(f"Text retrieval R@10, original to CLIPErase: {', '.join(told)}.")
+told = [f"{mean.unrelated_cosine[name]:.2f} under {name}" for name in ("original", "CLIPErase", "MultiDelete")]
+print(f"Cosine of forgotten scenes' captions to unrelated images: {', '.join(told)}.")

@@ -5,7 +5,8 @@ import math
 import pandas as pd
 
 from cliperase.settings import read_params
-from paper.tables import experiment_rows, find_root, paired_change, summarise
+from paper.statistics import change_from_original, paired_change, summarise
+from paper.tables import experiment_rows, in_root, with_wilson
 
 MATCH_POINTS = 2.0  # |ours - paper| up to which a cell counts as a match
 MOVED_POINTS = 1.0  # change against the baseline from which a direction counts
@@ -22,12 +23,17 @@ OF_STATEMENT = {True: "same direction", False: "differs", None: "not distinguish
 
 def all_cells():
     """Every published cell."""
-    return read_params(find_root() / "figures" / "paper_reference.yaml")["cells"]
+    return read_params(in_root("figures/paper_reference.yaml"))["cells"]
 
 
 def paper_cells(experiment):
     """The published cells of one experiment."""
     return [cell for cell in all_cells() if cell["experiment"] == experiment]
+
+
+def paper_values(experiment):
+    """{(method, metric): value} of one experiment, None where the paper prints a dash; statements are left out."""
+    return {(cell["method"], cell["metric"]): cell["value"] for cell in paper_cells(experiment) if "value" in cell}
 
 
 def verdict(ours, paper, our_baseline, paper_baseline):
@@ -93,6 +99,30 @@ def beside_paper(summary, experiment, provenance, concept=None):
     return pd.DataFrame(lines)
 
 
+def detection_table(ranked, runs, pictures, others):
+    """Rates of generated pictures with their 95 % Wilson intervals, and the paper's beside them.
+
+    `ranked`: a summary of the rates, a line for each forgotten concept and row; `runs`: see `statistics.runs_of`;
+    `pictures` of each prompt, `others`: how many other prompts there are.
+    """
+    cells = {
+        (line.method, concept): [f"{line.paper:g}", f"{line.difference:+.1f}", line.verdict]
+        for concept, summary in ranked.groupby("concept")
+        for line in beside_paper(summary, "diffusion", "", concept).itertuples()
+    }
+    lines = []
+    for row in ranked.itertuples():
+        by_seed = runs.detection_rate[row.method, row.concept]
+        line = {"forget": row.concept, "method": row.method, "pictures a prompt": pictures}
+        line["forgotten seen"] = with_wilson(row.detection_rate, pictures)
+        line["by seed"] = f"{by_seed.min():.1f} to {by_seed.max():.1f}"
+        line["others seen"] = with_wilson(row.other_detection_rate, pictures * others)
+        line["seen unasked"] = with_wilson(row.false_detection_rate, pictures * others)
+        cell = cells.get((row.method, row.concept), ["–"] * 3)
+        lines.append(line | dict(zip(("paper", "difference", "verdict"), cell, strict=True)))
+    return pd.DataFrame(lines)
+
+
 def bears_out(mean, half, expected, margin=MATCH_POINTS):
     """Does a change with its interval bear out that a metric `falls`, `rises` or `stays`? True, False or None.
 
@@ -106,6 +136,14 @@ def bears_out(mean, half, expected, margin=MATCH_POINTS):
     if expected == "stays":
         yes, no = (-margin <= low and high <= margin, low > margin or high < -margin)
     return True if yes else False if no else None
+
+
+def outcome(mean, half, margin=MATCH_POINTS, words=("holds", "falls", "rises")):
+    """What a change from the original with its interval says: one of `words`, or that it cannot be told."""
+    stays, falls, rises = words
+    return {True: stays, False: falls if mean < 0 else rises, None: "cannot be told"}[
+        bears_out(mean, half, "stays", margin)
+    ]
 
 
 def ratio_of(concept):
@@ -147,8 +185,7 @@ def judge_others(rows):
     lines = []
     for cell in (cell for cell in paper_cells("diffusion") if "statement" in cell):
         method, concept, metric = cell["method"], cell["concept"], cell["metric"]
-        before, after = ({"concept": concept, "method": name} for name in ("original", method))
-        mean, half = paired_change(rows, metric, before, after)
+        mean, half = change_from_original(rows, metric, method, concept)
         lines.append(
             {
                 "method": method,

@@ -3,9 +3,9 @@
     python -m paper.notebooks main_results
     python -m paper.notebooks main_results --profile cifar
 
-Another profile than icons has a folder of its own for notebooks and for what they publish.
-papermill runs it; what would differ from run to run (times, random cell ids, papermill's own notes) is
-then normalised, so that a second run writes the same bytes.
+Another profile than icons has a folder of its own for its notebooks. What a notebook publishes goes into
+`figures/<profile>/<name>`. papermill runs it. What differs from run to run (times, random cell ids, papermill notes) is
+then normalised, so that a second run writes the same bytes. Code cells are folded: a reader sees results.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import nbformat
 import papermill
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
+FOLDED = "hide-input"  # nbconvert --TagRemovePreprocessor.remove_input_tags; JupyterLab asks for `source_hidden`
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
@@ -44,11 +45,14 @@ def refuse_stderr(notebook, name):
 
 
 def normalise(notebook):
-    """Drop everything that depends on when and where the notebook ran."""
+    """Drop everything that depends on when and where the notebook ran, and fold the code."""
     notebook.metadata = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number:02d}"
-        cell.metadata = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
+        tags = cell.metadata.get("tags", [])
+        cell.metadata = {"tags": tags} if tags else {}
+        if cell.cell_type == "code":
+            cell.metadata = {"jupyter": {"source_hidden": True}, "tags": [*tags, FOLDED]}
         if cell.get("outputs"):
             cell.outputs = joined(cell.outputs)
     return notebook
@@ -65,13 +69,14 @@ def joined(outputs):
     return whole
 
 
-def of_profile(name):
-    """(folder of the notebooks, parameters) of a profile; the notebooks themselves name those of the icons."""
-    if name == "icons":
+def of_profile(profile, name):
+    """(folder of the executed notebook, its parameters); the notebooks themselves name those of the icons."""
+    if profile == "icons":
         return FOLDER, {}
-    published = Path("figures") / name
-    (FOLDER.parent / published).mkdir(parents=True, exist_ok=True)
-    return FOLDER / name, {"results": f"metrics/{name}/results.csv", "publish_to": str(published)}
+    return FOLDER / profile, {
+        "results": f"metrics/{profile}/results.csv",
+        "publish_to": f"figures/{profile}/{name}",
+    }
 
 
 def main():
@@ -82,7 +87,7 @@ def main():
     parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     arguments = parser.parse_args()
     logging.getLogger("papermill").setLevel(logging.WARNING)
-    folder, parameters = of_profile(arguments.profile)
+    folder, parameters = of_profile(arguments.profile, arguments.name)
     output = arguments.output or folder / f"{arguments.name}.ipynb"
     execute(arguments.name, output, parameters | dict(arguments.parameter))
 

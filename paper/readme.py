@@ -13,7 +13,8 @@ import nbformat
 import pandas as pd
 
 from cliperase.errors import CliperaseError, end_in_one_line
-from paper.tables import experiment_rows, in_order, lead, markdown, runs_of, score, spread, summarise
+from paper.statistics import in_order, lead, runs_of, score, summarise
+from paper.tables import experiment_rows, markdown, spread
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATES = {"README.md": "paper/readme_template.md", "docs/results.md": "paper/results_template.md"}

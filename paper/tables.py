@@ -1,15 +1,15 @@
-"""Summaries of the results and the tables that notebooks show and publish."""
+"""Results in, tables out: what notebooks read, show and publish. Relative paths are those of the repository."""
 
 import math
 import os
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
 
-from cliperase.metrics.tasks import harmonic_mean
-from paper.results import REFERENCES, mean_interval, read_results
+from cliperase.settings import read_params
+from paper.results import REFERENCES, read_results
+from paper.statistics import wilson
 
 COMPARE = "CLIPERASE_COMPARE"  # set by `make test`: notebooks that are checked must not change what they are to match
 
@@ -23,139 +23,41 @@ def find_root():
     raise FileNotFoundError(f"no dvc.yaml in {here} or above; open the notebook inside the repository")
 
 
+def in_root(path):
+    """The path in the repository, whatever the working folder."""
+    return Path(path) if Path(path).is_absolute() else find_root() / path
+
+
+def settings_of(experiment):
+    """The section of an experiment in the parameters of the profile `icons`."""
+    return read_params(in_root("params.yaml"))[experiment]
+
+
 def experiment_rows(results, experiment, split="test"):
     """Rows of one experiment on one split."""
-    table = read_results(results)
+    table = read_results(in_root(results))
     return table[(table.experiment == experiment) & (table.split == split)]
 
 
-def runs_of(rows):
-    """A table of runs: indexed by method, concept and seed, a column for each metric."""
-    return rows.pivot_table(index=["method", "concept", "seed"], columns="metric", values="value")
+def renamed_rows(results, experiment, names):
+    """Test rows of the metrics `names` {metric: new name} only."""
+    rows = experiment_rows(results, experiment)
+    rows = rows[rows.metric.isin(list(names))]
+    return rows.assign(metric=rows.metric.map(names))
 
 
-def unit_of_interval(rows):
-    """What the runs are independent samples of: concepts where there are several, else seeds."""
-    return "concept" if rows.concept.nunique() > 1 else "seed"
+def with_intervals(summary, percent, cosines=(), by=("method",), worst=False):
+    """The summary as strings `mean ± half-width` to read: one decimal for percent, two for cosines.
 
-
-def summarise(rows, by, metrics):
-    """Mean, 95 % t-interval and worst run of each group: columns `<metric>`, `<metric> ±`, `<metric> worst`, `runs`.
-
-    Runs of one unit (see `unit_of_interval`) are averaged first, so that seeds do not pass for more concepts.
+    `worst`: after each percent its worst run, as `worst forget` of `forget_accuracy`.
     """
-    unit, groups = unit_of_interval(rows), []
-    for key, group in rows.groupby(by, sort=False):
-        record = dict(zip(by, key, strict=True))
-        for metric in metrics:
-            runs = group[group.metric == metric]
-            values = runs.groupby(unit).value.mean()
-            record[metric], record[f"{metric} ±"] = mean_interval(values) if len(values) else (math.nan, math.nan)
-            record[f"{metric} worst"] = worst(metric, runs.value)
-            record["runs"] = len(runs)
-        groups.append(record)
-    return pd.DataFrame(groups)
-
-
-def summarise_each(rows, metrics):
-    """`summarise` of every concept and method, one concept at a time: the intervals are over seeds."""
-    concepts = rows.groupby("concept", sort=False)
-    return pd.concat([summarise(group, ["concept", "method"], metrics) for _, group in concepts], ignore_index=True)
-
-
-def worst(metric, values):
-    """The least favourable run: the highest of what should fall, else the lowest."""
-    return values.max() if metric.startswith("forget") else values.min()
-
-
-def score(summary, forget="forget_accuracy", retain="retain_accuracy"):
-    """The rule that sorts tables, and selects checkpoints, for each row: see `tasks.harmonic_mean`."""
-    return pd.Series(harmonic_mean(summary[forget], summary[retain]), index=summary.index)
-
-
-def in_order(summary, references=REFERENCES, **metrics):
-    """Sorted by rule: references first, then by `score`, best first."""
-    reference = summary.method.isin(references)
-    ranks = [references.index(m) if r else len(references) for m, r in zip(summary.method, reference, strict=True)]
-    return (
-        summary.assign(rank=ranks, score=score(summary, **metrics))
-        .sort_values(["rank", "score"], ascending=[True, False], kind="stable")
-        .drop(columns=["rank", "score"])
-        .reset_index(drop=True)
-    )
-
-
-def compare(rows, ours, metric, others):
-    """Paired comparison of `ours` with other rows over the units they share: mean difference, 95 % interval, p.
-
-    Two-sided paired t-test over units (seeds averaged first), p adjusted by Holm for the number of rows.
-    `better` says ours or theirs only where the adjusted p is below 0.05.
-    """
-    from scipy.stats import ttest_rel
-
-    unit = unit_of_interval(rows)
-    wide = rows[rows.metric == metric].pivot_table(index=unit, columns="method", values="value")
-    lines = []
-    for other in others:
-        shared = wide[[ours, other]].dropna()
-        difference = shared[ours] - shared[other]
-        mean, half = mean_interval(difference)
-        if difference.std() == 0:  # the test divides by it
-            p = 1.0 if mean == 0 else 0.0
-        else:
-            p = float(ttest_rel(shared[ours], shared[other]).pvalue)
-        lines.append({"against": other, "pairs": len(difference), "difference": mean, "±": half, "p": p})
-    table = pd.DataFrame(lines).sort_values("p", kind="stable").reset_index(drop=True)
-    table["p (Holm)"] = (table.p * (len(table) - table.index)).cummax().clip(upper=1)
-    sign = 1 if metric.startswith("retain") else -1
-    significant = table["p (Holm)"] < 0.05
-    table["better"] = np.where(~significant, "", np.where(sign * table.difference > 0, ours, table.against))
-    return table.drop(columns="p")
-
-
-def paired_change(rows, metric, before, after):
-    """(mean, half-width of the 95 % t-interval) of a metric's change between two selections, paired by seed.
-
-    `before`, `after`: {column: value}. A reference that is a single model is paired with every seed.
-    """
-    start, end = (
-        rows[(rows.metric == metric) & (rows[list(chosen)] == list(chosen.values())).all(axis=1)]
-        .set_index("seed", verify_integrity=True)
-        .value
-        for chosen in (before, after)
-    )
-    return mean_interval(end - (start.item() if len(start) == 1 else start))
-
-
-def lead(ours, theirs):
-    """(mean, half-width of the 95 % t-interval, `"5 concepts"`) of `ours - theirs`, Series by concept and seed.
-
-    Paired by concept, seeds averaged first, where there are three concepts or more; else by run, and with two concepts
-    the interval speaks of these two only.
-    """
-    difference, unit = (ours - theirs).dropna(), "runs"
-    if difference.index.unique("concept").size > 2:
-        difference, unit = difference.groupby("concept").mean(), "concepts"
-    return (*mean_interval(difference), f"{len(difference)} {unit}")
-
-
-def claim_above(runs, theirs, forget="forget_accuracy", retain="retain_accuracy", ours="CLIPErase"):
-    """Print by how much `ours` leads in the harmonic mean of each run, and whether the interval says so.
-
-    `runs`: see `runs_of`, with a column for each of the two metrics.
-    """
-    mean, half, pairs = lead(*(score(runs.loc[method], forget, retain) for method in (ours, theirs)))
-    print(f"harmonic mean of each run, {ours} less {theirs}: {mean:+.2f} ± {half:.2f} (paired, {pairs})")
-    claim(f"{ours} stands above {theirs}, and the interval lies above zero", mean - half > 0)
-
-
-def with_intervals(summary, percent, cosines=(), by="method"):
-    """The summary as strings `mean ± half-width` to read: one decimal for percent, two for cosines."""
-    table = summary[[by, "runs"]].copy()
+    table = summary[[*by, "runs"]].copy()
     for metric in (*percent, *cosines):
         digits = 1 if metric in percent else 2
         pairs = zip(summary[metric], summary[f"{metric} ±"], strict=True)
         table[metric] = [spread(mean, half, digits) for mean, half in pairs]
+        if worst and metric in percent:
+            table[f"worst {metric.split('_')[0]}"] = summary[f"{metric} worst"].map("{:.1f}".format)
     return table
 
 
@@ -164,6 +66,17 @@ def spread(mean, half, digits):
     if math.isnan(mean):
         return "–"
     return f"{mean:.{digits}f}" + ("" if math.isnan(half) else f" ± {half:.{digits}f}")
+
+
+def with_wilson(rate, count):
+    """`rate (low to high)`, one decimal; see `wilson`."""
+    low, high = wilson(rate, count)
+    return f"{rate:.1f} ({low:.1f} to {high:.1f})"
+
+
+def extent(values):
+    """`mean (lowest to highest run)` with one decimal and the unit percent."""
+    return f"{values.mean():.1f} % ({values.min():.1f} to {values.max():.1f} by run)"
 
 
 def with_ranges(summary, rows, directions, columns):
@@ -185,6 +98,11 @@ def with_ranges(summary, rows, directions, columns):
     return pd.DataFrame(lines)
 
 
+def without_intervals(summary):
+    """The summary without its `±` columns, for concepts that are too few for an interval."""
+    return summary.drop(columns=[column for column in summary if column.endswith("±")])
+
+
 def per_concept(rows, order, metrics):
     """Mean over seeds of each concept, one decimal: columns `<name>, <concept>` for `metrics` {metric: name}."""
     table = pd.DataFrame({"method": order})
@@ -204,9 +122,13 @@ def mark_best(table, summary, column, forget="forget_accuracy", most=1.0, refere
     return table
 
 
-def claim(text, holds):
-    """Print whether a claim holds here. nbval compares the line, so a verdict that changes fails the check."""
-    print(f"{'holds' if holds else 'DOES NOT HOLD'}: {text}")
+def costs(results, order):
+    """Seconds and peak memory of one run alone, where they were measured, and the share of weights that changed."""
+    alone = experiment_rows(results, "efficiency", split="validation").drop_duplicates("method").set_index("method")
+    changed = experiment_rows(results, "main", split="validation").query("metric == 'changed_parameters'")
+    share = changed.groupby("method").value.mean().rename("changed parameters, %")
+    table = pd.concat([alone[["seconds", "peak_mb"]], share], axis="columns")
+    return table.loc[[method for method in order if method in table.index]].rename_axis("method")
 
 
 def show(table):
@@ -231,8 +153,9 @@ def publish_table(table, name, folder, numbers=None):
     numbers = table if numbers is None else numbers
     texts = {"md": markdown(table) + "\n", "csv": numbers.to_csv(index=False, float_format="%.6g", lineterminator="\n")}
     for kind, text in texts.items():
-        path = Path(folder) / f"{name}.{kind}"
+        path = in_root(folder) / f"{name}.{kind}"
         if not os.environ.get(COMPARE):
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         elif not path.is_file() or path.read_text() != text:
             raise AssertionError(f"{path} is not what this notebook publishes; run `dvc repro`")

@@ -212,7 +212,7 @@ def test_an_adapter_defines_what_the_interface_asks():
         def encode_image(self, images):
             return images
 
-    with pytest.raises(TypeError, match="abstract methods encode_text, load, logit_scale"):
+    with pytest.raises(TypeError, match=r"abstract class Half.*encode_text.*load.*logit_scale"):
         Half()
 
 

@@ -123,7 +123,7 @@ def test_a_step_waits_for_nothing(settings):
 @on_gpu
 def test_memory_does_not_grow_with_the_data(base_model, training):
     peaks = []
-    for copies in (1, 10):
+    for copies in (10, 100):  # both more than one batch of the encoding
         many = repeated(training, copies)
         torch.cuda.reset_peak_memory_stats()
         unlearned(base_model, many, "cuda")

@@ -42,7 +42,7 @@ def unlearn(processes, model_folder, data_folder, output, *settings, method="CLI
     command += ["--forget", "apple", "--method", method, "--output", str(output), "--set", "steps=3"]
     command += ["learning_rate=1.0e-3"]
     command += ["forget_batch=4", "retain_batch=9", "evaluate_every=1", *settings]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run([*run, *command], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout), load_model(output).state_dict()
@@ -98,8 +98,8 @@ def test_two_processes_have_the_gradients_of_one(source, micro_batch, model_fold
     for count in (1, 2):
         run = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}", str(script)]
         what = [str(model_folder), str(request.getfixturevalue(source)), str(tmp_path / f"{count}.pt")]
-        done = subprocess.run([*run, *what, str(micro_batch)], env={**os.environ, "OMP_NUM_THREADS": "1"},
-                              capture_output=True, text=True)  # fmt: skip
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        done = subprocess.run([*run, *what, str(micro_batch)], env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-3000:]
         found.append(torch.load(tmp_path / f"{count}.pt", weights_only=True))
     (terms, one), (others, two) = found

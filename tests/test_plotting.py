@@ -1,14 +1,21 @@
-"""What notebooks share: verdicts without a paper baseline, ranges, the dots of runs, the grid of cuts, their names."""
+"""What the figures of the notebooks draw, and where they write names and numbers; verdicts without a paper baseline."""
 
+import itertools
 import math
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 
-from paper.figures import OURS, PAPER, crowd, cut_grid, dot_plot, name_marks, spread_out
-from paper.ledger import baselines, beside_paper, paper_cells
+from paper.figures.changes import Change, change_groups, change_of, names_figure
+from paper.figures.dots import ZERO_SHOT, crowd, cut_grid, dot_plot
+from paper.figures.labels import name_ends, name_point, spread_out
+from paper.figures.style import OURS, PAPER, publish_figure, use_style
+from paper.figures.trends import tens_around
+from paper.ledger import baselines, beside_paper, paper_cells, paper_values
 from paper.tables import per_concept, with_ranges
 
 mpl.use("Agg")
@@ -30,6 +37,12 @@ def test_the_ledger_gives_no_baseline_for_captions():
     cells = paper_cells("pairs") + paper_cells("retrieval")
     assert len(cells) == 8
     assert not any("baseline" in cell for cell in cells)
+
+
+def test_values_of_the_paper_have_dashes_and_no_statements():
+    assert paper_values("main")["GradDiff", "forget_accuracy"] is None
+    assert paper_values("main")["CLIPErase", "retain_accuracy"] == 90.99
+    assert not paper_values("ratios")
 
 
 def test_without_a_baseline_the_order_of_the_two_rivals_is_the_direction():
@@ -67,6 +80,12 @@ def test_baselines():
         assert all(math.isnan(value) for value in baselines(cell, cells, ours))
 
 
+def in_key(figure):
+    """The texts of the line below the panels."""
+    (key,) = figure.legends
+    return [text.get_text() for text in key.get_texts()]
+
+
 def rows_of_runs():
     """One direction, two cuts, the original and one row on two concepts."""
     values = {("original", "apple", "0"): (60, 90), ("original", "cat", "0"): (70, 98)}
@@ -96,14 +115,16 @@ def test_per_concept_averages_seeds():
 def test_the_grid_draws_means_guides_and_the_paper():
     paper = {("CLIPErase", "forget_way_r@5"): 10.55}
     panels, cuts = [[("forget_way_r", "Forget")]], {1: "R@1", 5: "R@5"}
-    _, axes = cut_grid(rows_of_runs(), ["original", "CLIPErase"], panels, cuts, paper, [("forget_way_r", 20, "chance")])
+    chance = [("forget_way_r", 20, "chance")]
+    figure, axes = cut_grid(rows_of_runs(), ["original", "CLIPErase"], panels, cuts, paper, chance)
     lines = axes[0, 0].lines
     dots = [line.get_xydata()[0] for line in lines if line.get_marker() == "o"]
     assert [x for x, _ in dots] == [65, 94, 3, 6]
     assert [round(y) for _, y in dots] == [2, 2, 1, 1]
     diamonds = [line for line in lines if line.get_marker() == "D"]
     assert [(line.get_xdata()[0], line.get_markeredgecolor()) for line in diamonds] == [(10.55, PAPER)]
-    assert {text.get_text() for text in axes[0, 0].texts} == {"R@1", "R@5", "chance", "paper"}
+    assert {text.get_text() for text in axes[0, 0].texts} == {"R@1", "R@5", "chance"}
+    assert in_key(figure) == ["R@1", "R@5", "paper", "lowest to highest run"]
     plt.close("all")
 
 
@@ -113,6 +134,7 @@ def test_the_grid_draws_means_guides_and_the_paper():
         ([10.0, 90.0], [10, 90]),
         ([50.0, 50.0], [43, 57]),
         ([96.0, 97.0, 98.0], [83, 97, 111]),
+        ([98.0, 96.0, 97.0], [111, 83, 97]),
         ([60.0, 80.0, 82.0], [60, 74, 88]),
         ([65.0, 80.0, 82.0], [61.67, 75.67, 89.67]),  # the two in the middle push the third
     ],
@@ -121,34 +143,35 @@ def test_names_stand_apart_and_near_their_lines(places, expected):
     assert spread_out(places, 14) == pytest.approx(expected, abs=0.01)
 
 
-@pytest.mark.parametrize(
-    ("points", "expected"),
-    [
-        ([(5, 3, "D"), (14, 3, "o"), (1, 2, "D"), ([9, 60], [2, 2], "-"), (1, 1, "D"), (40, 1, "o")], (1, 1, "left")),
-        ([(95, 2, "D"), (40, 1, "D"), (45, 1, "o")], (95, 2, "right")),  # the frame is in the way on its right
-        ([(30, 2, "D"), (30, 2, "o"), (50, 1, "D")], (50, 1, "left")),  # which of two in one place would be meant?
-        ([(30, 1, "D"), (30, 1, "o")], (30, 1, "left")),  # no other is there
-        ([(50, 1, "D"), ([0, 100], [1, 1], "-")], (50, 1, "left")),  # nor any room
-    ],
-)
-def test_a_mark_is_named_where_nothing_stands(points, expected):
-    axis = plt.figure(figsize=(3, 2)).add_subplot(xlim=(0, 100))
-    for x, y, style in points:
-        axis.plot(x, y, style)
-    name_marks([axis], {"D": ("paper", PAPER), "s": ("of a kind that is not there", PAPER)})
-    assert [(*text.xy, text.get_ha()) for text in axis.texts] == [expected]
-    plt.close("all")
+def test_names_stay_within_the_panel():
+    assert spread_out([99.0, 100.0, 3.0], 14, 0, 100) == pytest.approx([86, 100, 3])
+    assert spread_out([1.0, 0.0], 14, 0, 100) == pytest.approx([14, 0])
 
 
-def test_names_do_not_cover_each_other():
-    axis = plt.figure(figsize=(3, 2)).add_subplot(xlim=(0, 100))
-    for x, y, style in ((40, 2, "D"), (50, 2, "o"), (40, 1, "o")):
-        axis.plot(x, y, style)
-    name_marks([axis], {"D": ("paper", PAPER), "o": ("a run", OURS)})
-    assert [(text.get_text(), *text.xy, text.get_ha()) for text in axis.texts] == [
-        ("paper", 40, 2, "right"), ("a run", 50, 2, "left")
-    ]  # fmt: skip
-    plt.close("all")
+def test_names_of_lines_do_not_cover_each_other():
+    figure = plt.figure(figsize=(4, 3))
+    axis = figure.add_subplot(xlim=(0, 30), ylim=(0, 100))
+    ends = {name: (29, height) for name, height in {"GA": 1, "SSD": 0, "KL-min": 2, "CLIPErase": 50}.items()}
+    name_ends(axis, ends, 32, dict.fromkeys(ends, "0.5"))
+    figure.canvas.draw()
+    boxes = [Text.get_window_extent(name) for name in axis.texts]  # without their lines
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+    plt.close(figure)
+
+
+def test_a_point_is_named_where_nothing_loud_is_hidden():
+    figure = plt.figure(figsize=(3, 3))
+    axis = figure.add_subplot(xlim=(0, 10), ylim=(0, 10))
+    right = axis.transData.transform([(x, y) for x in np.linspace(5.5, 9, 8) for y in (4.5, 5, 5.5)])
+    standing = []
+    for name in ("one", "two"):
+        name_point(axis, (5, 5), name, standing, right, np.zeros((0, 2)), fontsize=8)
+    first, second = standing
+    assert not first.overlaps(second)
+    for box in standing:
+        assert not any(box.contains(*point) for point in right)
+        assert axis.get_window_extent().containsx(box.x0)
+    plt.close(figure)
 
 
 EXTENTS = {"original": (96, 97), "A": (93, 95), "B": (90, 94), "C": (91, 96), "D": (4, 5)}
@@ -177,7 +200,7 @@ def drawn(paper, far=4.0):
     values = {"original": [96], "CLIPErase": [95, 96], "GA": [91, 93], "FM": [far, far + 1], "KL-min": [94, 94]}
     lines = [(method, "accuracy", value) for method, runs in values.items() for value in runs]
     rows = pd.DataFrame(lines, columns=["method", "metric", "value"])
-    figure, (axis,) = dot_plot(rows, list(values), [("accuracy", "Accuracy, %")], paper)
+    figure, (axis,) = dot_plot(rows, list(values), paper, {"accuracy": "Accuracy, %"})
     assert figure.get_figwidth() == 7
     plt.close("all")
     return axis
@@ -205,18 +228,18 @@ def test_dots_are_runs_and_bars_their_means():
     assert bold == ["CLIPErase"]
 
 
-def test_each_thing_is_named_once():
-    axis = drawn({("GA", "accuracy"): 92.5, ("CLIPErase", "accuracy"): 94})
-    names = [text.get_text() for text in axis.texts]
-    assert all(names.count(name) == 1 for name in ("original", "mean", "a run", "paper"))
+def test_the_key_names_each_mark_that_is_drawn():
+    axis = drawn({("GA", "accuracy"): 92.5, ("CLIPErase", "accuracy"): 94}, far=92.0)
+    assert in_key(axis.figure) == ["a run", "mean", "paper"]
+    assert in_key(drawn({}).figure) == ["a run", "mean", "paper", "beyond the axis, with its value"]
 
 
 @pytest.mark.parametrize(("value", "shape"), [(12.46, "<"), (300, ">")])
 def test_a_published_value_far_off_stands_at_the_edge_with_its_number(value, shape):
     axis = drawn({("GA", "accuracy"): value}, far=92.0)
     low, high = axis.get_xlim()
-    assert 90 < low < 91
-    assert 96 < high < 97
+    narrow, wide = 0.06 * 5, 0.24 * 5  # of the runs, 91 to 96: the wide side has room for the number
+    assert (91 - low, high - 96) == pytest.approx((wide, narrow) if shape == "<" else (narrow, wide))
     assert marks(axis, shape) == [({"<": low, ">": high}[shape], 3, PAPER, "none")]
     assert f"{value:.2f}" in [text.get_text() for text in axis.texts]
     assert not marks(axis, "D")
@@ -225,9 +248,70 @@ def test_a_published_value_far_off_stands_at_the_edge_with_its_number(value, sha
 def test_a_row_far_off_stands_there_too_before_what_the_paper_has():
     axis = drawn({("FM", "accuracy"): 64.12})
     low, high = axis.get_xlim()
-    assert 90 < low < 91
+    assert 89 < low < 91
     (ours, paper) = marks(axis, "<")
     assert (ours[0], ours[3]) == (low, "0.25")
     assert low < paper[0] < low + 0.1 * (high - low)
     assert [text.get_text() for text in axis.texts if text.get_text()[0].isdigit()] == ["4.50", "64.12"]
     assert 2 not in [y for _, y, *_ in marks(axis, "o")]
+
+
+def changed():
+    """The original and one row, two runs each."""
+    values = {("original", "forget_accuracy"): (98, 100), ("CLIPErase", "forget_accuracy"): (0, 4)}
+    values |= {("original", "retain_accuracy"): (60, 60), ("CLIPErase", "retain_accuracy"): (59, 61)}
+    lines = [(*key, value) for key, runs in values.items() for value in runs]
+    return pd.DataFrame(lines, columns=["method", "metric", "value"])
+
+
+def test_a_change_is_the_means_and_the_runs():
+    change = change_of(changed(), "forget_accuracy", "CLIPErase", PAPER, paper=1.5)
+    assert change == Change(PAPER, 99, 2, [0, 4], (), 1.5)
+
+
+def test_groups_show_before_after_and_the_number_after():
+    sides = [
+        change_of(changed(), f"{side}_accuracy", "CLIPErase", ink)
+        for side, ink in (("forget", PAPER), ("retain", OURS))
+    ]
+    figure, axes = plt.subplots(1, 2)
+    panels = {name: {"CLIPErase": sides, "GA": sides} for name in ("one head", "another")}
+    labels = {name: ["forget", "retain"] for name in ("CLIPErase", "GA")}
+    change_groups(axes, panels, labels, names={"GA": "GA"}, heads={"CLIPErase": "a heading"})
+    for axis in axes:
+        numbers = [text.get_text() for text in axis.texts if text.get_text().isdigit()]
+        assert numbers == ["2", "60"] * 2
+        rings = [line.get_xdata()[0] for line in axis.lines if line.get_markerfacecolor() == "white"]
+        assert rings == [99, 60] * 2
+        assert axis.get_ylim()[0] > axis.get_ylim()[1]  # the first group is on top
+    written = [text.get_text() for text in axes[0].texts if not text.get_text().isdigit()]
+    assert written == ["forget", "retain", "forget", "retain", "GA", "a heading"]
+    plt.close(figure)
+
+
+def test_names_are_counted_in_the_runs_that_do_not_list_them_too():
+    index = pd.MultiIndex.from_tuples([("cat", "0"), ("cat", "1")], names=["concept", "seed"])
+    own = pd.Series([0.0, 2.0], index=index)
+    others = pd.DataFrame(
+        {"concept": "cat", "seed": ["0", "0", "1"], "name": ["dog", "cow", "dog"], "value": [60, 30, 40]}
+    )
+    figure = names_figure(own, others, "images, %")
+    assert [text.get_text() for text in figure.axes[0].texts] == ["cat  1", "dog  50", "cow  15", "anything else  34"]
+    plt.close(figure)
+
+
+def test_an_axis_of_percent_holds_intervals_and_runs_and_no_more_than_100():
+    means = [(np.array([50.0, 60.0]), np.array([5.0, np.nan])), (np.array([95.0, 96.0]), np.array([9.0, 1.0]))]
+    assert tens_around(means, pd.Series([33.0, 90.0])) == (30, 100)
+
+
+def test_the_same_figure_is_the_same_bytes(tmp_path):
+    rows = pd.concat([changed().assign(metric=metric) for metric in ZERO_SHOT])
+    for run in ("one", "two"):
+        with mpl.rc_context():
+            use_style()
+            figure, _ = dot_plot(rows, ["original", "CLIPErase"], {("CLIPErase", "forget_accuracy"): 200})
+            publish_figure(figure, "figure", tmp_path / run)
+        plt.close(figure)
+    for kind in ("png", "svg"):
+        assert (tmp_path / "one" / f"figure.{kind}").read_bytes() == (tmp_path / "two" / f"figure.{kind}").read_bytes()

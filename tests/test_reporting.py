@@ -1,13 +1,16 @@
-"""Changes with their intervals, and what they say of a statement."""
+"""Changes with their intervals, what they say of a statement, tables, and the box that opens a notebook."""
 
 import math
 
 import pandas as pd
 import pytest
 
-from paper.ledger import OF_STATEMENT, VERDICTS, all_cells, bears_out, judge_ratios, ledger
+from paper import verdicts
+from paper.ledger import OF_STATEMENT, VERDICTS, all_cells, bears_out, detection_table, judge_ratios, ledger, outcome
 from paper.results import COLUMNS
-from paper.tables import COMPARE, claim_above, compare, lead, paired_change, publish_table, summarise_each
+from paper.statistics import change_from_original, compare, lead, paired_change, summarise, summarise_each, wilson
+from paper.tables import COMPARE, markdown, publish_table, with_intervals, with_wilson
+from paper.verdicts import WITHDRAWN, above, claim_above, claims, open_with, verdict
 
 LOW, HIGH = {"method": "GA", "concept": "few"}, {"method": "GA", "concept": "many"}
 
@@ -70,10 +73,47 @@ def test_a_lead_is_paired_by_concept_or_by_run():
 @pytest.mark.parametrize(("retain", "holds"), [((95, 96, 97), True), ((90, 96, 85), False), ((80, 81, 82), False)])
 def test_a_lead_is_claimed_only_where_the_interval_says_so(retain, holds, capsys):
     values = {("CLIPErase", str(i)): [(0, value)] for i, value in enumerate(retain)}
-    claim_above(runs_of(values | {("GA", str(i)): [(0, 90)] for i in range(3)}), "GA")
+    runs = runs_of(values | {("GA", str(i)): [(0, 90)] for i in range(3)})
+    claim_above(runs, "GA")
     said = capsys.readouterr().out
+    assert list(above(runs, "GA").values()) == [holds]
     assert "(paired, 3 concepts)" in said
     assert ("DOES NOT HOLD" not in said) == holds
+
+
+def test_a_change_from_the_original_is_of_one_concept():
+    rows = table_of(
+        {("original", "few"): [90], ("GA", "few"): [80, 84], ("original", "many"): [10], ("GA", "many"): [0, 0]}
+    )
+    assert change_from_original(rows, "forget_accuracy", "GA", "few")[0] == pytest.approx(-8)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"), [((0, 1), "kept"), ((-9, 1), "lost"), ((9, 1), "gained"), ((-4, 3), "cannot be told")]
+)
+def test_a_sense_is_kept_lost_or_gained(change, said):
+    assert outcome(*change, margin=5, words=("kept", "lost", "gained")) == said
+
+
+def test_wilsons_interval_of_a_count():
+    """Of 0 among 51 and of half of 20, as published tables have them."""
+    assert wilson(0.0, 51) == pytest.approx((0, 7.0), abs=0.05)
+    assert wilson(50.0, 20) == pytest.approx((29.93, 70.07), abs=0.01)
+    assert with_wilson(0.0, 51) == "0.0 (0.0 to 7.0)"
+    with pytest.raises(AssertionError, match="no number of 20 images"):
+        wilson(51.0, 20)
+
+
+def test_a_summary_shows_the_worst_run_beside_its_percent():
+    rows = pd.concat(
+        [table_of({("GA", c): [1, 3] for c in "ab"}), table_of({("GA", c): [90, 80] for c in "ab"}, "retain_accuracy")]
+    )
+    metrics = ["forget_accuracy", "retain_accuracy"]
+    table = with_intervals(summarise(rows, ["method"], metrics), metrics, worst=True)
+    assert table.to_dict("records") == [
+        {"method": "GA", "runs": 4, "forget_accuracy": "2.0 ± 0.0", "worst forget": "3.0",
+         "retain_accuracy": "85.0 ± 0.0", "worst retain": "80.0"}
+    ]  # fmt: skip
 
 
 def test_published_numbers_are_numbers(tmp_path):
@@ -96,6 +136,11 @@ def test_a_notebook_that_is_checked_writes_nothing_and_finds_another_number(tmp_
     assert (tmp_path / "t.csv").read_text() == before
     with pytest.raises(AssertionError, match=r"other\.md"):
         publish_table(table, "other", tmp_path)
+
+
+def test_a_folder_is_made_for_what_is_published(tmp_path):
+    publish_table(pd.DataFrame({"method": ["GA"]}), "t", tmp_path / "figures" / "icons" / "t")
+    assert (tmp_path / "figures" / "icons" / "t" / "t.csv").is_file()
 
 
 def test_who_is_better_is_told_by_the_metrics_direction():
@@ -212,3 +257,81 @@ def test_generated_pictures_are_judged_concept_by_concept(tmp_path):
         ("CLIPErase", "bicycle", "other_detection_rate"): "differs",
     }
     assert table.ours["CLIPErase", "bicycle", "other_detection_rate"] == "-35.0 ± 0.0 points"
+
+
+def test_rates_of_pictures_stand_beside_the_papers():
+    values = {("original", "apple"): (100, 90), ("CLIPErase", "apple"): (50, 90)}
+    metrics = ("detection_rate", "other_detection_rate", "false_detection_rate")
+    rows = pd.concat(
+        table_of({key: [pair[min(i, 1)]] * 2 for key, pair in values.items()}, metric)
+        for i, metric in enumerate(metrics)
+    )
+    runs = rows.pivot_table(index=["method", "concept", "seed"], columns="metric", values="value")
+    table = detection_table(summarise_each(rows, list(metrics)), runs, 10, 11).set_index("method")
+    assert table.loc["original", ["paper", "difference", "verdict"]].tolist() == ["100", "+0.0", "match"]
+    assert table.loc["CLIPErase", ["paper", "difference", "verdict"]].tolist() == ["2", "+48.0", "same direction"]
+    assert table["by seed"].tolist() == ["100.0 to 100.0", "50.0 to 50.0"]
+    assert table["others seen"]["CLIPErase"] == with_wilson(90, 110)
+
+
+def measured(profile="icons"):
+    """Rows of two ratios, with what the box says of them."""
+    rows = table_of(
+        {("original", "10 % of classes"): [90], ("GA", "3 % of classes"): [1, 2], ("GA", "10 % of classes"): [3]}
+    )
+    return rows.assign(profile=profile, dataset="cifar100", model="wide", provenance="real-data")
+
+
+def boxed(monkeypatch, *arguments, **said):
+    """The text of a box."""
+    shown = []
+    monkeypatch.setattr(verdicts, "display", shown.append)
+    open_with(*arguments, paper="It forgets.", here="It does.", **said)
+    return shown[0].data
+
+
+def test_the_box_says_claim_finding_verdict_and_what_was_measured(monkeypatch):
+    text = boxed(monkeypatch, "polysemy", measured(), tested={"it forgets": True})
+    assert all(line.startswith(">") for line in text.splitlines())
+    assert "**The paper.** It forgets." in text
+    assert "**Here.** It does." in text
+    assert "**Verdict: holds.** All 1 claims" in text
+    assert "concepts 3 % of classes, 10 % of classes; seeds 0, 1; provenance real-data" in text
+    assert "Withdrawn" not in text
+
+
+@pytest.mark.parametrize("notebook", WITHDRAWN)
+def test_the_box_says_what_is_withdrawn_and_why(monkeypatch, notebook):
+    for profile in ("icons", "cifar"):
+        text = boxed(monkeypatch, notebook, measured(profile), tested={"it forgets": True})
+        for each in WITHDRAWN[notebook]:
+            said = f"**Withdrawn until it is run again:** {each.finding}, because {each.because}."
+            assert (said in text) == (profile in each.profiles)
+
+
+@pytest.mark.parametrize(
+    ("tested", "unlike", "said"),
+    [
+        ({"a": True, "b": True}, {}, "**Verdict: holds.** All 2 claims tested below hold."),
+        ({"a": True, "b": False}, {}, "**Verdict: holds in part.** 1 of 2 claims fails: b."),
+        ({"a": False, "b": False}, {}, "**Verdict: does not hold.** 2 of 2 claims fail: a; b."),
+        (
+            {"a": True},
+            {"it rises": True, "it sinks": False},
+            "**Verdict: holds in part.** All 1 claims tested below hold. Unlike in the paper, it rises.",
+        ),
+    ],
+)
+def test_a_verdict_follows_from_the_claims(tested, unlike, said):
+    assert verdict(tested, unlike) == said
+
+
+def test_claims_are_printed_as_the_readme_reads_them(capsys):
+    claims({"it forgets": True, "it keeps": False})
+    assert capsys.readouterr().out == "holds: it forgets\nDOES NOT HOLD: it keeps\n"
+
+
+def test_a_table_shows_gaps_as_dashes_and_text_as_it_stands():
+    shown = markdown(pd.DataFrame({"n": [1.0, math.nan], "text": ["1e5", "–"]}))
+    assert [cell.strip() for cell in shown.splitlines()[2].split("|")[1:3]] == ["1.00", "1e5"]
+    assert [cell.strip() for cell in shown.splitlines()[3].split("|")[1:3]] == ["–", "–"]

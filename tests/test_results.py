@@ -8,7 +8,8 @@ import pytest
 from cliperase.errors import CliperaseError
 from paper.ledger import beside_paper, paper_cells, verdict
 from paper.results import COLUMNS, collect, mean_interval, read_results, rows_of, write_table
-from paper.tables import compare, in_order, mark_best, summarise
+from paper.statistics import compare, in_order, summarise
+from paper.tables import mark_best
 
 ABOUT = {"profile": "icons", "experiment": "main", "dataset": "icons", "model": "compact", "method": "GA"}
 ABOUT |= {"concept": "apple", "seed": "0", "split": "test", "provenance": "icons"}

@@ -230,7 +230,7 @@ def test_two_processes_read_the_rows_of_one(shards, model_folder, tmp_path):
         command = ["-m", "cliperase.cli", "unlearn", "--model", str(model_folder), "--data", str(shards)]
         command += ["--forget", "apple", "--output", str(tmp_path / str(count)), "--set"]
         command += [f"{name}={value}" for name, value in settings.items()]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         done = subprocess.run([*run, *command], env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-3000:]
         said.append(json.loads(done.stdout))

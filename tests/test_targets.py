@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from paper.results import read_results
-from paper.tables import experiment_rows, runs_of
+from paper.statistics import runs_of
+from paper.tables import experiment_rows
 
 RESULTS = Path(__file__).parent.parent / "metrics" / "icons" / "results.csv"
 
