@@ -161,7 +161,6 @@ def test_absent_classes_are_neither_forgotten_nor_kept_nor_selected_on(data_fold
 
 
 def test_features_are_kept_by_content(data_folder, model_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("cliperase.cache.LEAST", 0)
     monkeypatch.setattr("paper.runs.FEATURES", tmp_path)
     first = Bench.load(ABOUT, data_folder, model_folder, ("validation",)).training_features
     (kept,) = tmp_path.iterdir()
