@@ -17,6 +17,7 @@ from cliperase.memory import peak_megabytes, reset_peak
 from cliperase.metrics.encode import encode_images
 from cliperase.models import load_model
 from cliperase.models.base import pick_device
+from cliperase.settings import TrainSettings
 from cliperase.unlearning import Recipe, Run, check_streamable, embed
 
 WARM_UP, MEASURED = 2, 5  # steps
@@ -106,14 +107,15 @@ class Examination:
         return f"{self.source}, {millions:.1f} million weights, images of {self.model.image_size} pixels"
 
     def look_at_data(self):
-        recipe, size = self.recipe, self.model.image_size if self.model else SMALL
-        allowed = recipe.training.broken_percent if recipe else 100.0
+        size = self.model.image_size if self.model else SMALL
+        settings = self.recipe.training if self.recipe else TrainSettings(broken_percent=100.0)
         if is_sharded(self.data):
             found = f"{len(shards_of(self.data, 'train'))} training shards; to forget"
         else:
-            self.training = load_training(self.data, self.rule, size, recipe and recipe.training)
+            self.training = load_training(self.data, self.rule, size, settings)
             found = f"to forget {self.training.mask.sum()} of {len(self.training.mask)} training rows and"
-        self.validation, self.forgotten = load_split(self.data, "validation", self.rule, size, allowed)
+        split = load_split(self.data, "validation", self.rule, size, settings.broken_percent)
+        self.validation, self.forgotten = split
         return f"{self.data}: {found} {self.forgotten.sum()} of {len(self.validation)} validation rows"
 
     def first_rows(self):

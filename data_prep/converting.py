@@ -18,8 +18,8 @@ def add_reading(parser):
 
 
 def decoding_of(arguments):
-    """The `Decoding` that the options say; they are taken out of the mapping `arguments`."""
-    return Decoding(arguments.pop("ground"), arguments.pop("most_pixels"))
+    """The `Decoding` that the options say."""
+    return Decoding(arguments.ground, arguments.most_pixels)
 
 
 def read_all(files, size, decoding):

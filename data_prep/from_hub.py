@@ -22,7 +22,6 @@ from converting import add_reading, decoding_of, read_all
 
 from cliperase.data.limits import BROKEN_PERCENT, leave_out
 from cliperase.data.pairs import NO_CAPTION, is_captioned, one_row_a_picture, write_split
-from cliperase.data.pictures import PLAIN
 from cliperase.data.tables import place_of, read_table
 from cliperase.data.words import check_classes
 from cliperase.errors import CliperaseError
@@ -174,34 +173,29 @@ def readable_rows(table, source, size, decoding, broken_percent):
     return resized.select_columns(kept.column_names)
 
 
-def convert(
-    source, output, label=None, captions=None, validation=0, seed=0, size=0, local=None, decoding=PLAIN,
-    broken_percent=BROKEN_PERCENT,
-):  # fmt: skip
-    """Write train, validation and test of the schema to `output`. Without `validation` the source has that split.
+def convert(asked):
+    """Write train, validation and test of the schema to `asked.output`; `asked` are the options of `main`.
 
-    `size`: pixels a side, where the pictures are not to stay as they are; `decoding`: how they then become RGB. So many
-    per cent of a split's rows may be broken; they are left out.
+    Without `validation` the source has that split.
     """
-    if bool(label) == bool(captions):
+    if bool(asked.label) == bool(asked.captions):
         raise CliperaseError("give --label, a column of classes, or --captions, a column of captions")
-    if size < 0:
-        raise CliperaseError(f"--size {size}: give pixels a side, or nothing to keep the pictures as they are")
-    source = find_source(source, local)
-    if Path(source).resolve() == Path(output).resolve():
+    if asked.size < 0:
+        raise CliperaseError(f"--size {asked.size}: give pixels a side, or nothing to keep the pictures as they are")
+    source, output, decoding = find_source(asked.source, asked.local), asked.output, decoding_of(asked)
+    if Path(source).resolve() == output.resolve():
         raise CliperaseError(f"{str(output)!r} is the source itself; name another folder")
-    names = ("train", "test") if validation else ("train", "validation", "test")
-    splits = {
-        split: with_captions(read_split(source, split), source, label, captions, broken_percent) for split in names
-    }
-    if validation:
-        splits["train"], splits["validation"] = hold_out(splits["train"], validation, seed)
+    names = ("train", "test") if asked.validation else ("train", "validation", "test")
+    how = (source, asked.label, asked.captions, asked.broken_percent)
+    splits = {split: with_captions(read_split(source, split), *how) for split in names}
+    if asked.validation:
+        splits["train"], splits["validation"] = hold_out(splits["train"], asked.validation, asked.seed)
     splits = without_leaks(splits, source)
-    # all of them before the first is written
-    splits = {split: readable_rows(table, source, size, decoding, broken_percent) for split, table in splits.items()}
+    how = (source, asked.size, decoding, asked.broken_percent)
+    splits = {split: readable_rows(table, *how) for split, table in splits.items()}  # before the first is written
     for split, table in splits.items():
         table = table.remove_columns(ROW).cast_column("image", datasets.Image())
-        write_split(table, Path(output), split)
+        write_split(table, output, split)
         print(f"{split}: {len(table)} rows")
 
 
@@ -220,9 +214,7 @@ def main(arguments=None):
     add_reading(parser)
     quiet_libraries()
     try:
-        given = vars(parser.parse_args(arguments))
-        decoding = decoding_of(given)
-        convert(**given, decoding=decoding)
+        convert(parser.parse_args(arguments))
     except CliperaseError as error:
         print(f"from_hub: {error}", file=sys.stderr)
         return 2

@@ -72,7 +72,7 @@ def main(arguments=None):
     parser.add_argument("--size", type=int, default=224, help="pixels a side")
     add_reading(parser)
     given = parser.parse_args(arguments)
-    decoding = decoding_of(vars(given))
+    decoding = decoding_of(given)
     if given.size < 1:
         raise CliperaseError(f"--size {given.size}: give pixels a side")
     check_writable(given.output / SHARD_NAME)

@@ -29,7 +29,7 @@ def test_zero_shot_accuracy_is_the_brute_force_count(seed, n, classes):
 class Oracle(torch.nn.Module):
     """Embeds images by their brightest channel and the prompts as fixed directions."""
 
-    text_rows = ImageTextModel.text_rows  # equal strings are one text
+    token_rows = ImageTextModel.token_rows  # equal strings are one text
 
     def encode_image(self, images):
         return torch.nn.functional.one_hot(images.float().mean(dim=(2, 3)).argmax(dim=1), 4).float()

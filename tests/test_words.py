@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inputs import caption_rows, captioned, colours, write_rows
 
+from cliperase.api import unlearn
 from cliperase.data.pairs import load_pairs
 from cliperase.data.rules import caption_pattern, forget_mask, near_misses
 from cliperase.data.source import load_split, load_training
@@ -160,13 +161,17 @@ def test_unknown_row_hashes_are_counted(three_splits):
                 load({"rows": rows})
 
 
-def test_rows_of_training_alone_may_be_forgotten_and_retention_selects(three_splits, model_folder, tmp_path):
+def test_rows_of_training_alone_may_be_forgotten_and_retention_selects(three_splits, model_folder):
     rule = {"rows": load_pairs(three_splits, "train").row_hashes[:3]}
     pairs, forgotten = load_split(three_splits, "validation", rule, 32)
     assert not forgotten.any()
     metrics = task_of(pairs).validate(load_model(model_folder), pairs, forgotten)
     assert metrics["score"] == metrics["retain_accuracy"]
     assert "remaining" not in metrics
+    report = unlearn(model_folder, three_splits, rule, settings={"steps": 2, "learning_rate": 1e-3, "forget_batch": 2})
+    assert report["rows"] == {"forget": 3, "retain": 5}
+    with pytest.raises(CliperaseError, match="SLUG searches its step on validation rows to forget; this rule"):
+        unlearn(model_folder, three_splits, rule, "SLUG", settings={"forget_batch": 2, "retain_batch": 4})
     with pytest.raises(CliperaseError, match="matches no row of 8; nothing to forget"):
         load_training(three_splits, {"rows": load_pairs(three_splits, "test").row_hashes[:1]}, 32, TrainSettings())
 

@@ -232,10 +232,8 @@ def decoded_images(encoded, row_hashes, decoding):
 
     Every stage and every worker reads the same ones, so they are kept.
     """
-    folder, kind = (
-        Path(datasets.config.HF_DATASETS_CACHE) / "cliperase-images",
-        f"decoded pictures {VERSION} {decoding}",
-    )
+    folder = Path(datasets.config.HF_DATASETS_CACHE) / "cliperase-images"
+    kind = f"decoded pictures {VERSION} {decoding}"
     tensors = kept(folder, kind, row_hashes, lambda: decode_images(encoded, decoding), least=WORTH_A_FILE)
     return tensors["images"], tensors["readable"]
 

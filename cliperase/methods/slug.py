@@ -33,10 +33,13 @@ class SLUG(EditMethod):
     def apply(self, model, batch, validate=None):
         if validate is None:
             raise CliperaseError("SLUG searches its step on validation data with classes or captions; it has none here")
+        untouched = validate(model)
+        if "remaining" not in untouched:
+            raise CliperaseError("SLUG searches its step on validation rows to forget; this rule matches none of them")
         with torch.enable_grad():
             g_forget = mean_over_batches(model, forget_loss, batch, self.batches)
             g_retain = mean_over_batches(model, retain_loss, batch, self.batches)
-        best = (validate(model)["score"], None, None)  # the untouched model may be the best there is
+        best = (untouched["score"], None, None)  # the untouched model may be the best there is
         for name in pareto_layers(model, g_forget, g_retain)[: self.layers]:
             best = max(best, self.search(model, name, g_forget[name], validate), key=lambda found: found[0])
         if best[1]:

@@ -19,4 +19,4 @@ def encode_texts(model, texts, batch_size=250):
 
 def number_texts(model, texts):
     """(T,) long, equal where the model reads two texts as one: they differ in case, in blanks, or behind its length."""
-    return model.text_rows(texts).unique(dim=0, return_inverse=True)[1]
+    return model.token_rows(texts).unique(dim=0, return_inverse=True)[1]

@@ -59,7 +59,7 @@ class ImageTextModel(nn.Module, ABC):
     def encode_text(self, texts: list[str]) -> Tensor:
         """T strings -> (T, D), L2-normalised."""
 
-    def text_rows(self, texts: list[str]) -> Tensor:
+    def token_rows(self, texts: list[str]) -> Tensor:
         """(T, L) of T strings: equal rows are one text to the model, however the strings differ.
 
         An adapter that cuts or cleans texts gives their tokens; default: only equal strings are one text.

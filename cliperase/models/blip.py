@@ -69,7 +69,7 @@ class BLIP(ImageTextModel):
         settings = {"padding": "max_length", "truncation": True, "max_length": length, "return_tensors": "pt"}
         return self.words(list(texts), **settings).input_ids
 
-    def text_rows(self, texts):
+    def token_rows(self, texts):
         return self.tokenizer(texts)
 
     def read(self, texts):

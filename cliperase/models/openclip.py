@@ -88,7 +88,7 @@ class OpenCLIP(ImageTextModel):
         length = tokens.argmax(dim=1).max() + 1  # found on the host, because to ask a GPU is to wait for it
         return self.encode_tokens(send(tokens[:, :length], self.device))
 
-    def text_rows(self, texts):
+    def token_rows(self, texts):
         return self.tokenizer(texts)
 
     def encode_tokens(self, tokens):
