@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from packaging.requirements import Requirement
 
-from cliperase.data.shards import MOST_FORGET, is_sharded, shards_of
-from cliperase.data.source import load_split, load_training
+from cliperase.data.shards import MOST_FORGET, shards_of
+from cliperase.data.source import is_sharded, load_split, load_training
 from cliperase.errors import CliperaseError
 from cliperase.files import check_writable
 from cliperase.memory import peak_megabytes, reset_peak

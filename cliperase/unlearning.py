@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 
 from cliperase.data.pairs import PairSet
-from cliperase.data.shards import Stream
 from cliperase.errors import CliperaseError
 from cliperase.features import Features, LiveFeatures, Original
 from cliperase.loop import History, run_loop
@@ -54,7 +53,7 @@ class Run:
     model: ImageTextModel
     recipe: Recipe
     forget: PairSet
-    retain: PairSet | Stream
+    retain: "PairSet | Stream"  # noqa: F821 – imported where there are shards
     validation: PairSet | None = None
     forgotten: torch.Tensor | None = None
     original: Original | None = None
@@ -83,12 +82,12 @@ class Run:
 
 def embed(model, forget, retain):
     """The `Original` of a run: the embeddings of its rows by the model as it is; of a stream, step by step."""
-    of_retain = LiveFeatures(model) if isinstance(retain, Stream) else Features.of(model, retain)
+    of_retain = Features.of(model, retain) if isinstance(retain, PairSet) else LiveFeatures(model)
     return Original(Features.of(model, forget), of_retain, model.logit_scale.item())
 
 
 def check_streamable(recipe, retain):
-    if recipe.method.replaces_data and isinstance(retain, Stream):
+    if recipe.method.replaces_data and not isinstance(retain, PairSet):
         raise CliperaseError(f"{recipe.name} makes a set of its own from all rows, which shards do not allow")
 
 

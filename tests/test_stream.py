@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from cliperase.api import evaluate, unlearn
 from cliperase.cli import main
 from cliperase.data.rules import caption_pattern
-from cliperase.data.shards import Decoder, Stream, collect, is_sharded, load_forget, load_shards, samples_of, shards_of
+from cliperase.data.shards import Decoder, Stream, collect, load_forget, load_shards, samples_of, shards_of
+from cliperase.data.source import is_sharded
 from cliperase.errors import CliperaseError
 from cliperase.loop import Loop
 from cliperase.methods.fine_tune import FineTune

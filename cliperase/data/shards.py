@@ -28,11 +28,6 @@ MOST_FORGET, MOST_RETAIN = 5000, 2000  # rows that are held in memory, for train
 FEWEST = 1000  # of fewer samples as many may be broken as of these
 
 
-def is_sharded(source):
-    """Whether `source` is a folder of shards."""
-    return Path(source).is_dir() and any(Path(source).glob("*.tar"))
-
-
 def shards_of(folder, split):
     """The shards of one split, paths."""
     names = sorted(Path(folder).glob("*.tar"))

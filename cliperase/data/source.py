@@ -5,6 +5,7 @@ Only this module asks. What it gives has the same form for both.
 
 import contextlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -12,7 +13,6 @@ from cliperase.data.limits import BROKEN_PERCENT, log
 from cliperase.data.pairs import PairSet, hashes_of, load_pairs
 from cliperase.data.pictures import PLAIN, Decoding
 from cliperase.data.rules import Rule, forget_mask, near_misses
-from cliperase.data.shards import MOST_FORGET, Stream, is_sharded, load_forget, load_shards
 from cliperase.data.tables import read_table, splits_of
 from cliperase.errors import CliperaseError
 
@@ -25,7 +25,7 @@ class Training:
     """
 
     forget: PairSet
-    retain: PairSet | Stream
+    retain: "PairSet | Stream"  # noqa: F821 – imported where there are shards
     pairs: PairSet | None = None
     mask: torch.Tensor | None = None
 
@@ -56,9 +56,15 @@ def load_split(source, split, rule, image_size, broken_percent=BROKEN_PERCENT, d
     return open_source(source, decoding).load_split(split, rule, image_size, broken_percent)
 
 
-def load_training(source, rule, image_size, settings, most_forget=MOST_FORGET, decoding=PLAIN):
-    """The `Training` rows under `rule`. `settings`: `TrainSettings`. Of shards at most `most_forget` rows are held."""
+def load_training(source, rule, image_size, settings, most_forget=None, decoding=PLAIN):
+    """The `Training` rows under `rule`. `settings`: `TrainSettings`. Of shards at most `most_forget` rows are held, by
+    default `shards.MOST_FORGET`."""
     return open_source(source, decoding).load_training(rule, image_size, settings, most_forget)
+
+
+def is_sharded(source):
+    """Whether `source` is a folder of shards."""
+    return Path(source).is_dir() and any(Path(source).glob("*.tar"))
 
 
 def open_source(source, decoding=PLAIN):
@@ -116,10 +122,14 @@ class Shards:
             raise CliperaseError(
                 f"shards in {self.source} are measured by a rule; give --forget CONCEPT or --rule '{{…}}'"
             )
+        from cliperase.data.shards import load_shards  # webdataset is imported where there are shards only
+
         return load_shards(self.source, split, rule, image_size, broken_percent, self.decoding)
 
     def load_training(self, rule, image_size, settings, most_forget):
+        from cliperase.data.shards import MOST_FORGET, Stream, load_forget
+
         broken = settings.broken_percent
-        forget = load_forget(self.source, rule, image_size, broken, most_forget, self.decoding)
+        forget = load_forget(self.source, rule, image_size, broken, most_forget or MOST_FORGET, self.decoding)
         how = (settings.retain_batch, settings.seed, settings.lanes, broken, self.decoding)
         return Training(forget, Stream(self.source, rule, image_size, *how))

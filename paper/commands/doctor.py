@@ -12,7 +12,7 @@ def add_arguments(parser):
 
 def run(arguments):
     from cliperase.cli import override, rule_of, tell
-    from cliperase.data.shards import is_sharded
+    from cliperase.data.source import is_sharded
     from cliperase.doctor import examine
     from paper.params import read_profile
 
