@@ -9,6 +9,7 @@ PROFILE ?= icons
 # stages beside notebooks and manifests that nothing else needs
 MORE_icons := 'contact_sheet@*'
 MORE_paper := shards
+TUNE_icons := guidance
 export DATA
 ifeq ($(PROFILE),icons)
 export HF_HUB_OFFLINE := 1
@@ -51,7 +52,7 @@ test: setup
 	CLIPERASE_COMPARE=1 pytest $(TOGETHER) --nbval notebooks -p no:cacheprovider
 
 tune: setup
-	dvc repro --glob 'choices@$(PROFILE)' 'guidance@$(PROFILE)'
+	dvc repro choices@$(PROFILE) $(TUNE_$(PROFILE))
 
 bench: setup
 	python -m benchmarks.step_time

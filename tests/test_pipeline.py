@@ -133,7 +133,7 @@ def test_a_changed_setting_makes_those_stages_stale_that_have_it(copy):
     found = stale(copy)
     (copy / ICONS).write_text(before)
     having = ("main", "ablation", "ratios", "polysemy", "retention", "efficiency")
-    assert found == {*(f"experiment@icons-{name}" for name in having), "pictures@icons-diffusion",
+    assert found == {*(f"experiment@icons-{name}" for name in having), "diffusion",
                      "pictures@icons-embedding", "results@icons"}  # fmt: skip
 
 

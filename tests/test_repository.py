@@ -1,5 +1,6 @@
 """What the repository promises: pins in step, numbers from runs, notebooks that are their scripts, no leaks."""
 
+import fnmatch
 import itertools
 import re
 import shlex
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 
 import jupytext
 import nbformat
+import networkx as nx
 import pandas as pd
 import pytest
 import torch
@@ -323,9 +325,8 @@ def test_the_paths_that_a_stage_reads_are_dependencies(stages):
 def test_every_profile_has_a_stage_for_each_experiment_model_and_search(stages):
     """What a table of dvc.yaml repeats from a profile is the same there."""
     experiments = {f"{name}-{one}" for name, profile in PROFILES.items() for one in profile.experiments}
-    assert {
-        name.partition("@")[2] for name in stages if name.split("@")[0] in ("experiment", "pictures")
-    } == experiments
+    code = {str(dep).removeprefix("artifacts/code/") for stage in stages.values() for dep in stage.deps}
+    assert {path.removeprefix("experiment/") for path in code if path.startswith("experiment/")} == experiments
     searches = {f"{name}-{one}" for name in PROFILES for s in searches_of(name).values() for one in s.experiments}
     assert {name.partition("@")[2] for name in stages if name.startswith("search@")} == searches
     for line in STAGES["search"]["foreach"].values():
@@ -337,9 +338,38 @@ def test_every_profile_has_a_stage_for_each_experiment_model_and_search(stages):
     assert set(fetched) == set(PROFILES["paper"].hub)
 
 
+def made(rule, profile, stages):
+    """The stages that a rule of the Makefile has DVC make for a profile, with all that they need."""
+    text = (ROOT / "Makefile").read_text()
+    more = dict(re.findall(r"^(\w+) := (\S+)$", text, flags=re.MULTILINE))
+    (recipe,) = re.findall(rf"^{rule}: setup\n((?:\t.*\n)+)", text, flags=re.MULTILINE)
+    lines = [line for line in recipe.replace("$(PROFILE)", profile).splitlines() if line.startswith("\tdvc repro")]
+    lines = [re.sub(r"\$\((\w+)\)", lambda name: more.get(name[1], ""), line) for line in lines]
+    patterns = [
+        part for line in lines for part in shlex.split(line)[2:] if not part.startswith("-") and part != "readme"
+    ]
+    asked = {name for pattern in patterns for name in fnmatch.filter(stages, pattern)}
+    graph = next(iter(stages.values())).repo.index.graph
+    needed = asked.union(*({one.addressing for one in nx.descendants(graph, stages[name])} for name in asked))
+    return {name: name.split("@")[0] for name in needed}
+
+
+def test_make_reproduces_a_profile_without_its_searches(stages):
+    every = {"readme"}
+    for profile in PROFILES:
+        found = made("reproduce", profile, stages)
+        assert {f"results@{profile}", f"notebook@{profile}-main_results"} <= set(found)
+        assert not {"search", "choices", "guidance"} & set(found.values())
+        others = [name for name in PROFILES if name != profile]
+        assert not [name for name in found if any(f"@{other}" in name for other in others)]
+        every |= set(found) | set(made("tune", profile, stages))
+    assert every == set(stages)
+    assert {"pretrain@icons", "retrain@icons-apple"} <= set(made("quick", "icons", stages))
+
+
 def test_what_diffusion_reads_is_what_its_stage_depends_on(stages):
     settings = experiment_of(ICONS, "diffusion")
-    deps = {str(dep) for dep in stages["pictures@icons-diffusion"].deps}
+    deps = {str(dep) for dep in stages["diffusion"].deps}
     assert {str(Path(settings.pipeline).parent), str(Path(settings.detector).parent), *settings.measured_on} <= deps
     assert {settings.pipeline, settings.detector} <= {str(out) for stage in stages.values() for out in stage.outs}
 

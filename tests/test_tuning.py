@@ -8,6 +8,7 @@ import yaml
 
 from cliperase.metrics.tasks import ZERO_SHOT
 from paper.choices import main, retention_control, summarise_search
+from paper.params import read_profile
 from paper.results import write_table
 from paper.search import SEARCHES, Search, searches_of
 
@@ -66,6 +67,7 @@ BUDGETS = {"icons-main": 8, "icons-captions": 4, "icons-blip": 4, "cifar-main": 
 def test_every_row_of_a_search_has_the_same_budget(name):
     search = searches_of(name.split("-")[0])[name]
     assert {len(candidates) for candidates in search.candidates.values()} == {BUDGETS[name]}
+    assert not set(search.concepts) & set(read_profile(name.split("-")[0]).concepts)
 
 
 def test_the_tables_of_all_searches(tmp_path, monkeypatch):
