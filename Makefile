@@ -17,15 +17,9 @@ else
 export HF_HUB_OFFLINE ?= $(if $(DATA),1,0)
 endif
 export DVC_NO_ANALYTICS := 1
-# glibc returns every step's activations to the system and asks for them again; to keep them saves a tenth of the time
-export MALLOC_TRIM_THRESHOLD_ := 2000000000
-export MALLOC_TOP_PAD_ := 268435456
-export MALLOC_MMAP_THRESHOLD_ := 33554432
-# numbers that do not depend on how wide the processor's vectors are; see COMMON_KERNELS in paper/__main__.py
-ATEN_CPU_CAPABILITY ?= avx2
-ONEDNN_MAX_CPU_ISA ?= AVX2
-MKL_ENABLE_INSTRUCTIONS ?= AVX2
+include paper/environment.mk
 export ATEN_CPU_CAPABILITY ONEDNN_MAX_CPU_ISA MKL_ENABLE_INSTRUCTIONS
+export MALLOC_TRIM_THRESHOLD_ MALLOC_TOP_PAD_ MALLOC_MMAP_THRESHOLD_
 export PYTHONWARNINGS := ignore::SyntaxWarning
 
 .PHONY: reproduce quick test tune setup bench
@@ -48,6 +42,7 @@ test: export OMP_WAIT_POLICY := PASSIVE
 test: setup
 	ruff check .
 	ruff format --check .
+	lint-imports --no-cache
 	pytest $(TOGETHER)
 	CLIPERASE_COMPARE=1 pytest $(TOGETHER) --nbval notebooks -p no:cacheprovider
 

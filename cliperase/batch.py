@@ -1,4 +1,4 @@
-"""What a method sees of one step."""
+"""The embeddings that a method gets at one step."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""`cliperase …`: make one's own model forget, and measure it. A thin layer over `cliperase.api`."""
+"""The command line `cliperase`: unlearn, evaluate, doctor, pack, unpack. A thin layer over `cliperase.api`."""
 
 import argparse
 import json
@@ -23,13 +23,13 @@ def parse(arguments):
     )
     add_options(unlearn, "model", "data", "forget", "rule", "method", "set", "seed", "output")
     doctor = add_command(
-        commands, "doctor", run_doctor, "Say what would stop `unlearn` with these arguments, and what it would cost."
+        commands, "doctor", run_doctor, "List problems, fixes and the estimated time of `unlearn` with these arguments."
     )
     add_options(doctor, "model", "data", "forget", "rule", "method", "set", "output")
     for sub in (unlearn, doctor):
         sub.add_argument("--params", type=Path, help="take settings of the loop and the method from this file")
     measure = add_command(
-        commands, "evaluate", run_evaluate, "Forget and retain accuracy of a model on one split, or its accuracy."
+        commands, "evaluate", run_evaluate, "Measure a model on one split, with or without a forget rule."
     )
     add_options(measure, "model", "data", "forget", "rule", "split")
     measure.add_argument("--output", type=Path, help="write the metrics to this file, too")
@@ -97,7 +97,7 @@ def override(settings, assignments):
 
 
 def settings_of(arguments):
-    """Settings of loop and method, mixed: those of `--params`, if given, under those of `--set`."""
+    """Settings of loop and method in one mapping: those of `--params`, overridden by those of `--set`."""
     usual = {}
     if arguments.params:
         params = read_params(arguments.params)
@@ -122,7 +122,7 @@ def tell(findings):
         missing += finding.missing
         print(f"{'MISSING' if finding.missing else 'ok':8}{finding.subject:9}{finding.said}", flush=True)
     if missing:
-        raise CliperaseError(f"{missing} of what the run needs is missing; see the lines above")
+        raise CliperaseError(f"{missing} problems must be fixed before the run; see the lines marked MISSING")
 
 
 def run_unlearn(arguments):

@@ -1,4 +1,4 @@
-"""`cliperase doctor`: what would stop a run on this machine, said before it starts, and what the run would cost."""
+"""`cliperase doctor`: list problems and fixes before a run starts, and estimate its time and memory."""
 
 import shutil
 import time
@@ -21,14 +21,14 @@ from cliperase.settings import TrainSettings
 from cliperase.unlearning import Recipe, Run, check_streamable, embed
 
 WARM_UP, MEASURED = 2, 5  # steps
-SMALL = 32  # pixels of the pictures that are looked at, where no model says how large
-COPIES = 8  # of the weights on disk: while a checkpoint (weights, best ones, Adam's two) is written, the last one stays
+SMALL = 32  # picture size in pixels, if no model could be loaded
+COPIES = 8  # of the weights on disk: two checkpoints (old and new) of four each (weights, best weights, Adam's two)
 KEPT = 5  # in memory beside the step: the best weights, and a checkpoint's copies while it is written
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at: what was found, or what is missing with its remedy."""
+    """The result of one check: what is there, or the problem with its fix."""
 
     subject: str
     said: str
@@ -62,7 +62,7 @@ def examine(model, data, rule, method, settings, output, runs=1):
 
 
 def packages():
-    """Packages that are absent or too old for this one, or one line that says none is."""
+    """Packages that are missing or too old, or one line saying that all are there."""
     wanted = [Requirement(line) for line in metadata.requires("cliperase") or ()]
     wanted = [one for one in wanted if one.marker is None or one.marker.evaluate({"extra": ""})]
     wrong = []

@@ -9,12 +9,12 @@ class CliperaseError(Exception):
 
 
 def reason_of(error):
-    """The first line of what a library's exception says, or its kind where it says nothing."""
+    """The first line of an exception's message, or the exception's name if the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def end_in_one_line(run):
-    """Run a script's `run()`: bad input is one line on standard error and status 2, as of the command line."""
+    """Run a script's `run()`. As in the command line, bad input prints one line on standard error and exits with 2."""
     try:
         run()
     except CliperaseError as error:

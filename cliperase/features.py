@@ -1,4 +1,4 @@
-"""Embeddings of a whole data set by one model: what the losses need of the original, computed once and kept."""
+"""The original model's embeddings of a data set, computed once and kept, because the losses need them at every step."""
 
 import copy
 import hashlib
@@ -41,7 +41,7 @@ class Features:
 
 
 class LiveFeatures:
-    """Embeddings of rows that are drawn once and never kept, those of a stream: the model computes them each step."""
+    """The original's embeddings of streamed rows: the model computes them at each step."""
 
     def __init__(self, model):
         self.model = copy.deepcopy(model).requires_grad_(False)
@@ -64,7 +64,7 @@ def fingerprint(model, pairs):
 
 @dataclass
 class Original:
-    """What the losses need of the original model, so that it need not run every step."""
+    """The original model's embeddings and temperature, so that it does not have to run at every step."""
 
     forget: Features
     retain: Features | LiveFeatures

@@ -31,7 +31,7 @@ def whole_file(path):
 
 
 def check_writable(path):
-    """Fail before hours of work, not after: the folder of the file `path` must take one of that name."""
+    """Raise CliperaseError if the file `path` cannot be written. Call it before hours of work, not after."""
     folder = Path(path).parent
     if Path(path).is_dir():
         raise CliperaseError(f"{path} is a folder and is to be a file; name another one")

@@ -20,7 +20,7 @@ from cliperase.settings import MAY_CHANGE
 
 
 class Training(ABC):
-    """A model and what it learns from. A subclass defines `backward`; the rest is for those that need it."""
+    """A model and its gradients. A subclass defines `backward`; the other methods are optional."""
 
     def __init__(self, model, settings):
         self.model, self.settings = model, settings
@@ -31,10 +31,10 @@ class Training(ABC):
         """The gradients of one step, into the model's parameters. Returns {loss term: detached scalar tensor}."""
 
     def after_step(self):  # noqa: B027 – most have nothing to do
-        """What is done to the weights when the optimizer has moved them."""
+        """Change the weights after the optimizer's step; nothing by default."""
 
     def identity(self):
-        """What a resumed run must share with the one that was killed, as plain values: {name: value}."""
+        """{name: plain value} that must be equal in the killed and in the resumed run."""
         return self.settings.model_dump(exclude=MAY_CHANGE)
 
     def tell(self):
@@ -42,7 +42,7 @@ class Training(ABC):
         return
 
     def seek(self, position):  # noqa: B027
-        """Go on from what `tell` gave."""
+        """Continue at a position that `tell` returned."""
 
 
 @dataclass

@@ -1,9 +1,9 @@
-"""Several processes on one batch, started by `torchrun`: each encodes its share, all see the whole.
+"""Several processes on one batch, started by `torchrun`: each encodes a share of the images, all get all embeddings.
 
 A contrastive loss needs every pair of the batch, so embeddings are gathered, as open_clip does. Every process draws the
 same rows and computes the same loss; only the encoding of the images is divided, and the gradients of the shares are
-summed. So the step is the one that a single process takes, up to the order of sums, and no setting depends on how
-many there are.
+summed. The step is the same as with one process, up to the order of sums, and no setting depends on the number of
+processes.
 """
 
 import os
@@ -81,6 +81,6 @@ def gather_objects(mine):
 
 
 def wait_for_all():
-    """No process goes on before all are here."""
+    """Wait until all processes are here."""
     if dist.is_initialized():
         dist.barrier()

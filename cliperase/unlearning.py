@@ -81,19 +81,19 @@ class Run:
 
 
 def embed(model, forget, retain):
-    """The `Original` of a run: the embeddings of its rows by the model as it is; of a stream, step by step."""
+    """The `Original` of a run: the model's embeddings before training; of streamed rows step by step."""
     of_retain = Features.of(model, retain) if isinstance(retain, PairSet) else LiveFeatures(model)
     return Original(Features.of(model, forget), of_retain, model.logit_scale.item())
 
 
 def check_streamable(recipe, retain):
     if recipe.method.replaces_data and not isinstance(retain, PairSet):
-        raise CliperaseError(f"{recipe.name} makes a set of its own from all rows, which shards do not allow")
+        raise CliperaseError(f"{recipe.name} replaces the data; shards need another method")
 
 
 @contextmanager
 def narrowed(model, *sets):
-    """The token embeddings that no text of these sets uses are no parameters in here. Of a stream texts are unknown."""
+    """Train only the token embeddings that these sets use. A stream's texts are unknown: then train all."""
     known = all(isinstance(pairs, PairSet) for pairs in sets)
     if known:
         model.narrow_vocabulary([text for pairs in sets for text in pairs.texts])

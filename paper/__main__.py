@@ -2,16 +2,12 @@
 
 import argparse
 import ast
-import os
 import sys
 from importlib import import_module
 from pathlib import Path
 
 from cliperase.program import carry_out
-
-# Kernels that nearly every x86 processor of the last ten years has. Wider ones sum in another order, so that every
-# number of the pipeline would depend on the machine. torch and its libraries read this at their first step.
-COMMON_KERNELS = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
+from paper.environment import prepare_environment
 
 COMMANDS = {  # only the module of the command that is asked for is imported
     "fetch": "paper.commands.fetch:run",
@@ -28,7 +24,7 @@ COMMANDS = {  # only the module of the command that is asked for is imported
 
 def main(arguments=None):
     """The command line of the pipeline; its exit code."""
-    os.environ.update(COMMON_KERNELS | os.environ)
+    prepare_environment()
     return carry_out(parse(arguments), "paper")
 
 

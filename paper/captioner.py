@@ -1,4 +1,4 @@
-"""Beyond the paper: unlearning in a generative image-text model. Does a captioner still name what it should forget?
+"""Unlearning in a captioner, which the paper does not cover. Does it still name the forgotten concept?
 
 The paper lists generative models among its limits. Its three losses, carried over to a captioner p(caption | image):
 

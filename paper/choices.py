@@ -1,11 +1,10 @@
 """Join the searches of a profile into its `tuning.csv`, and publish their summaries with the choice of each row.
 
 The score of a candidate is the selection score on validation images, averaged over the search concepts. It cannot
-tell who forgot just enough from who forgot for certain, since both name none of a few dozen images. So the choice is
-made with the one-standard-error rule (Breiman et al. 1984): of the candidates whose score is within one standard
-error of the best, the one that moved its forgotten pairs furthest apart. One row has a rule of its own:
-`fine-tune retention` is the candidate of fine-tune that keeps the retain set best, for the score rewards forgetting,
-and the control for retention must not.
+tell just enough forgetting from certain forgetting, because both recognise none of a few dozen images. So the choice
+follows the one-standard-error rule (Breiman et al. 1984): of the candidates whose score is within one standard error of
+the best, take the one that moved its forgotten pairs furthest apart. One row has another rule: `fine-tune retention` is
+the candidate of fine-tune that keeps the retain set best. The score rewards forgetting, and this control must not.
 """
 
 import argparse

@@ -32,7 +32,7 @@ CHANNELS = (32, 64, 96)
 
 
 class PixelAutoencoder(ModelMixin, ConfigMixin):
-    """What a pipeline takes for its autoencoder: (N, 3, H, W) in -1…1 <-> (N, 12, H/2, W/2), exactly."""
+    """A pipeline's autoencoder that folds 2×2 pixels: (N, 3, H, W) in -1…1 <-> (N, 12, H/2, W/2), exactly."""
 
     @register_to_config
     def __init__(self, scaling_factor=1.0, latent_channels=3 * FOLD**2, block_out_channels=(1, FOLD)):
@@ -61,7 +61,7 @@ def create_pipeline(model, image_size):
         raise CliperaseError(f"image size {image_size} cannot be halved {len(CHANNELS)} times; give a multiple of 8")
     encoder = to_transformers(model)
     attention, plain = ("CrossAttnDownBlock2D", "CrossAttnUpBlock2D"), ("DownBlock2D", "UpBlock2D")
-    kinds = [plain, *[attention] * (len(CHANNELS) - 1)]  # attention is dear where there are many pixels
+    kinds = [plain, *[attention] * (len(CHANNELS) - 1)]  # attention is expensive at high resolution
     unet = UNet2DConditionModel(
         sample_size=image_size // FOLD,
         in_channels=3 * FOLD**2,
@@ -79,7 +79,7 @@ def create_pipeline(model, image_size):
         prediction_type="sample",
         timestep_spacing="trailing",
         rescale_betas_zero_snr=True,
-        clip_sample=False,  # the pipeline would switch it off; this does the same:
+        clip_sample=False,  # the pipeline switches it off; thresholding does the same
         thresholding=True,  # guidance asks for more than black and white
         steps_offset=1,  # what the pipeline expects
     )

@@ -1,6 +1,6 @@
-"""How strongly pictures should follow the prompt: detection before anything is forgotten, for several guidances.
+"""Choose the strength of guidance: detection before unlearning, for several strengths.
 
-Sampled at a seed that no result uses. The concepts are the reported ones, for the generator draws no others.
+The sampling seed is one that no result uses. The concepts are the reported ones, because the generator draws no others.
 """
 
 import argparse

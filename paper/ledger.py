@@ -51,7 +51,7 @@ def verdict(ours, paper, our_baseline, paper_baseline):
 
 
 def baselines(cell, cells, values):
-    """What the direction of a cell is told against: (ours, the paper's), nan where there is none.
+    """Baseline for a cell's direction: (ours, the paper's), nan if there is none.
 
     The value before unlearning; where the paper does not give it, that of the other of RIVALS, so that the
     direction is the order of the two.

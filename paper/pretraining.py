@@ -23,7 +23,7 @@ from cliperase.settings import LoopSettings, TrainSettings, checked
 from cliperase.training import PairTraining, total
 from cliperase.unlearning import narrowed
 
-THREADS = 2  # sums in another order give another model: the same number on every machine
+THREADS = 2  # fixed, because another number of threads sums in another order and gives another model
 
 
 def pretrain(data, output, settings, without=None, start=None):
@@ -105,6 +105,6 @@ class AveragedSettings(LoopSettings):
 
 
 def train_averaged(training, output):
-    """All steps that the checkpoint beside `output` leaves. Returns the mean loss since the last evaluation."""
+    """Train to the end, from the checkpoint if there is one. Returns the mean loss since the last evaluation."""
     return sum(value for name, value in run_loop(training, None, checkpoint_beside(output)).log[-1].items()
                if name not in ("step", "validation"))  # fmt: skip

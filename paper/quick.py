@@ -1,12 +1,11 @@
 """`make quick`: the main table of one concept and one seed, from the models that dvc has made, into artifacts/quick."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 from cliperase.errors import end_in_one_line
-from paper.__main__ import COMMON_KERNELS
+from paper.environment import prepare_environment
 from paper.experiments import experiment_of
 from paper.params import read_profile
 from paper.results import write_table
@@ -16,7 +15,7 @@ CONCEPT, SEED = "apple", 0
 
 
 def main():
-    os.environ.update(COMMON_KERNELS | os.environ)
+    prepare_environment()
     profile = read_profile("icons").model_copy(update={"seeds": [SEED]})
     experiment = experiment_of(profile, "main", concepts=[CONCEPT])
     table, _ = experiment.run(profile, "data/icons", "artifacts/icons/models/original")

@@ -69,7 +69,7 @@ def check_results(table, path):
 
 
 def collect(folder, names, output):
-    """Join the part tables `<name>.csv` of `folder` into one, sorted by key. No part may be missing or left over."""
+    """Join the part tables `<name>.csv` of `folder` into one, sorted by key. A missing or unknown part is an error."""
     found = {part.stem for part in Path(folder).glob("*.csv")}
     missing, foreign = set(names) - found, found - set(names)
     if missing:

@@ -134,7 +134,7 @@ class Bench:
         return rows
 
     def selection_metrics(self, model, history):
-        """What validation already measured of the checkpoint that was kept, and what it cost."""
+        """The validation metrics of the checkpoint that was kept, its step, and the share of weights that changed."""
         known = {name: value for name, value in history.validation.items() if name not in ("score", "remaining")}
         return {
             **known,

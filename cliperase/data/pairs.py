@@ -83,11 +83,11 @@ class PairSet:
         return digest.hexdigest()
 
     def texts_used(self, column=0):
-        """The distinct captions that stand in one caption column, sorted by first appearance in `texts`."""
+        """The distinct captions of one caption column, in the order of `texts`."""
         return [self.texts[i] for i in self.text_ids[:, column].unique().tolist()]
 
     def with_texts(self, texts, text_ids):
-        """A set of other rows: `text_ids` (M,) into `texts`. Images are still this set's: replace them."""
+        """A set of M new rows with captions `text_ids` (M,) into `texts`. The caller must replace the images."""
         unknown = [""] * len(text_ids)
         return replace(self, texts=texts, text_ids=text_ids[:, None], labels=None, row_hashes=unknown, sources=unknown)
 

@@ -1,4 +1,4 @@
-"""Forget rules: which rows of a data set are to be forgotten."""
+"""Forget rules: which rows of a data set should be forgotten."""
 
 import difflib
 import re

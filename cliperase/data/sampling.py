@@ -47,7 +47,7 @@ class Rows:
 
 
 class Drawn:
-    """A `PairSet` as a source of rows: a function of the step, so there is no position to keep."""
+    """A `PairSet` as a source of rows. The step alone decides which rows, so there is no position to save."""
 
     def __init__(self, pairs, batch_size, seed, device=None):
         self.pairs, self.sampler = pairs, EpochSampler(len(pairs), batch_size, seed)

@@ -25,7 +25,7 @@ from cliperase.parallel import gather_objects, processes, share
 
 WAITING = 500  # samples of a lane, still encoded, that the next one is drawn from
 MOST_FORGET, MOST_RETAIN = 5000, 2000  # rows that are held in memory, for training to forget and to validate
-FEWEST = 1000  # of fewer samples as many may be broken as of these
+FEWEST = 1000  # samples; below that number the allowed count of broken ones stays the same
 
 
 def shards_of(folder, split):
@@ -42,9 +42,9 @@ def shards_of(folder, split):
 
 
 class Decoder:
-    """Samples to pictures of `size` pixels, and a count of those that cannot be: too many are an error.
+    """Decode samples to pictures of `size` pixels and count the unreadable ones. Too many of them are an error.
 
-    `read`, `broken`: the counts to go on from.
+    `read`, `broken`: start values of the two counts.
     """
 
     def __init__(self, size, broken_percent, decoding=PLAIN, read=0, broken=0):
@@ -52,7 +52,7 @@ class Decoder:
         self.read, self.broken, self.first = read, broken, ""
 
     def caption(self, sample):
-        """The caption of a sample, which is looked at first, or None, counted as broken."""
+        """The caption of a sample; None, counted as broken, if there is none. Call it before `picture`."""
         self.read += 1
         try:
             caption = sample[CAPTION].decode()
@@ -147,7 +147,7 @@ def pair_set(rows):
 
 
 def load_shards(folder, split, rule, size, broken_percent=1.0, decoding=PLAIN):
-    """(`PairSet`, forget mask) of a split that is measured: at most so many rows of each kind as memory holds."""
+    """(`PairSet`, forget mask) of a measured split: at most `MOST_FORGET` and `MOST_RETAIN` rows."""
     decoder = Decoder(size, broken_percent, decoding)
     return collect(shards_of(folder, split), caption_pattern(rule), decoder, MOST_FORGET, MOST_RETAIN)
 
@@ -186,9 +186,9 @@ class Stream:
         return repr([shards, repr(self.pattern), self.size, self.decoding])
 
     def seek(self, position):
-        """Go on from what `tell` gave, None the beginning."""
+        """Continue at a position that `tell` returned; None is the beginning."""
         for future in self.asked:
-            future.exception()  # done or not, a reader is not left at work
+            future.exception()  # wait until no thread is reading
         self.position = [tuple(position[i]) if position else (0, 0, 0, 0) for i in self.numbers]
         self.readers = [self.read(number, *one) for number, one in zip(self.numbers, self.position, strict=True)]
         self.asked = []

@@ -40,7 +40,7 @@ class Training:
 
     @property
     def rows(self):
-        """How many rows there are of each kind, for the report. With several processes all of them ask together."""
+        """The number of rows of each kind, for the report. All processes must call it together."""
         if self.streamed:
             return {"forget": len(self.forget), "retain": "streamed", "broken": self.retain.broken()}
         return {"forget": len(self.forget), "retain": len(self.retain)}

@@ -8,7 +8,7 @@ from cliperase.errors import CliperaseError
 PICTURES, CAPTION = ("jpg", "jpeg", "png", "webp"), "txt"  # suffixes of the files of a sample
 END = 1024  # empty bytes
 MOST_BYTES = 2**28  # of a file in a shard; a tar of two kilobytes can claim to hold a file of forty gigabytes
-ABOUT_THE_SHARD = r"__[^/]*__($|/)"  # names that webdataset keeps for what is no sample
+ABOUT_THE_SHARD = r"__[^/]*__($|/)"  # names that webdataset reserves for its own notes
 
 
 def samples_of(shards):
@@ -77,7 +77,7 @@ def check_order(shard):
 def members_of(shard):
     """(name, bytes) of the files of a shard, in order.
 
-    tarfile takes a damaged header for the end, without a word; behind the true end there is nothing but empty blocks.
+    tarfile silently takes a damaged header for the end. So check the rest: a sound file has only empty blocks there.
     """
     with tarfile.open(shard, "r:") as tar:
         for member in tar:
@@ -93,9 +93,9 @@ def members_of(shard):
 
 
 def check_end(shard):
-    """tarfile takes a file that is cut between two members for a whole one; a whole one ends in two empty blocks.
+    """Refuse a shard that does not end in two empty blocks: it is cut off, or compressed.
 
-    They also tell a plain tar from a compressed one, which is not read.
+    tarfile does not notice a file that was cut between two members.
     """
     with open(shard, "rb") as file:
         file.seek(max(0, shard.stat().st_size - END))

@@ -26,7 +26,7 @@ class LossMethod(Method):
         """{name of a term: scalar tensor} of one step's `Batch`."""
 
     def prepare(self, model, forget, retain, seed):
-        """The `PairSet`s (forget, retain) that steps draw from. Who returns others sets `replaces_data`."""
+        """The `PairSet`s (forget, retain) to draw from. A method that returns other sets must set `replaces_data`."""
         return forget, retain
 
     def restrict(self, model, batch):

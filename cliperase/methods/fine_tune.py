@@ -6,8 +6,8 @@ Settings: the learning rate is the only one. As a baseline in the published code
 10 epochs at 0.01. We have two rows (params.yaml): the rate of `fine-tune` is chosen by the score of all rows, that of
 `fine-tune retention` by what is retained alone.
 
-Known failure: it forgets weakly if at all, for nothing pulls the forget pairs apart; a rate at which they fall apart
-takes the retain pairs along.
+Known failure: it hardly forgets, because nothing pulls the forget pairs apart. At a learning rate that separates them
+it also damages the retain pairs.
 """
 
 from cliperase.losses import retention

@@ -1,4 +1,4 @@
-"""Gradients over several batches, for the methods that look at weights before they touch them."""
+"""Mean gradients over several batches, for methods that choose weights by their importance."""
 
 import torch
 

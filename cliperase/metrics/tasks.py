@@ -1,4 +1,4 @@
-"""What "remembered" and "kept" mean on each kind of data: the metrics of a run, and the score that selects.
+"""The metrics of each kind of data, and the score that selects checkpoints.
 
 Data with classes are judged by zero-shot accuracy, images with one caption by k-way matching, images with
 several captions by retrieval; `task_of` tells which. Every task gives the same cosines beside its accuracies.
@@ -41,7 +41,7 @@ class Task:
         return float(harmonic_mean(metrics[self.forget], metrics[self.retain]))
 
     def quality(self, model, pairs):
-        """What a model gets right of a split, in percent, when nothing is to be forgotten."""
+        """The retain metric in percent, with no row forgotten."""
         return self.measure(model, pairs, torch.zeros(len(pairs), dtype=torch.bool))[self.retain]
 
 

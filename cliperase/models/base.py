@@ -131,7 +131,7 @@ class ImageTextModel(nn.Module, ABC):
 
 
 class Tokens:
-    """A tokenizer that remembers: the same prompts every step cost more to tokenize than to encode.
+    """A tokenizer with a cache: tokenizing the same prompts at every step costs more than encoding them.
 
     Captions of a stream rarely come twice, so everything is dropped when there is much of it.
     """
@@ -149,7 +149,7 @@ class Tokens:
         return torch.stack([self.rows[text] for text in texts])
 
     def __deepcopy__(self, memo):
-        return self  # copies of a model share what is the same for all of them
+        return self  # copies of a model share the cache
 
 
 def read_json(path: Path) -> dict:

@@ -161,10 +161,10 @@ def create_model(config=COMPACT, seed=0):
 
 
 class UsedEmbedding(nn.Module):
-    """A token embedding whose parameters are the rows of the tokens in `used`; other tokens are looked up and stay.
+    """A token embedding that trains only the rows of the tokens in `used`; the other rows stay as they are.
 
-    A row that no text uses has no gradient, but Adam reads and writes its whole table every step, and in a
-    small model that table is most of the weights. Weight decay does not reach the rows that are left out.
+    Unused rows have no gradient, but Adam would read and write the whole table at every step. In a small model the
+    table is most of the weights. Weight decay does not reach the unused rows.
     """
 
     def __init__(self, embedding, used):
@@ -216,9 +216,9 @@ def address_of(source):
 
 
 def check_vocabulary(tokenizer, model, source):
-    """Text towers of transformers have its tokenizers, and it makes one of a few tokens where it finds no files.
+    """Refuse a tokenizer much smaller than the embedding: transformers makes one of a few tokens if files lack.
 
-    A whole one may have fewer tokens than the embedding has rows, which are often rounded up, but not half as many.
+    A complete tokenizer may have a few tokens less than the embedding has rows, which are often rounded up.
     """
     tokens = len(tokenizer.tokenizer) if hasattr(tokenizer, "tokenizer") else tokenizer.vocab_size
     rows = getattr(model, "vocab_size", 0)

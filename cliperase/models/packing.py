@@ -18,7 +18,7 @@ SMALL = 4096  # tensors of fewer numbers stay as they are: norms, biases, the te
 
 
 def pack(source, texts, path):
-    """Write the small model in the folder `source` as the file `path`; `texts`: all that it has been trained on."""
+    """Pack the small model in the folder `source` into the file `path`. `texts`: all captions of its training data."""
     model = load_model(source)
     if not isinstance(model, OpenCLIP) or not is_small(model.config):
         raise CliperaseError(f"model {source} is not one of {', '.join(TOWERS)}; others have files of their own")
