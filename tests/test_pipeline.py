@@ -15,7 +15,7 @@ from paper.experiments import EXPERIMENTS
 from paper.params import read_profile
 from paper.results import read_results
 
-TARGETS = ("results@icons", "manifest@icons*", "contact_sheet@icon*", "search@icons-main")
+TARGETS = ("results@icons", "manifest@icons*", "contact_sheet@icon*s", "search@icons-main")
 ROOT = Path(__file__).parent.parent
 ICONS = "paper/profiles/icons.yaml"
 
