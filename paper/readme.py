@@ -15,6 +15,7 @@ import pandas as pd
 from cliperase.errors import CliperaseError, end_in_one_line
 from paper.statistics import in_order, lead, runs_of, score, summarise
 from paper.tables import experiment_rows, markdown, spread
+from paper.verdicts import WITHDRAWN
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATES = {"README.md": "paper/readme_template.md", "docs/results.md": "paper/results_template.md"}
@@ -204,7 +205,18 @@ def failed_claims_table():
     return markdown(pd.DataFrame(lines))
 
 
+def withdrawn():
+    """The findings that must not be cited, each with its reason."""
+    lines = [
+        {"notebook": notebook, "profile": ", ".join(each.profiles), "finding": each.finding, "because": each.because}
+        for notebook, listed in WITHDRAWN.items()
+        for each in listed
+    ]
+    return markdown(pd.DataFrame(lines))
+
+
 MARKS = {
+    "withdrawn": withdrawn,
     "summary": summary,
     "ratios": ratios,
     "flickr": flickr,
