@@ -13,13 +13,18 @@ import time
 from pathlib import Path
 
 from cliperase.data.shards import Stream
+from cliperase.settings import TrainSettings
 
 NOTHING = {"caption_pattern": r"\bno caption says this\b"}
 
 
 def one_epoch(folder, size, lanes):
     """(rows, seconds, peak MB) of reading until every lane is in its second epoch."""
-    stream, rows, start = Stream(folder, NOTHING, size, 8 * lanes, lanes=lanes), 0, time.perf_counter()
+    stream, rows, start = (
+        Stream(folder, NOTHING, size, TrainSettings(retain_batch=8 * lanes, lanes=lanes)),
+        0,
+        time.perf_counter(),
+    )
     while min(epoch for epoch, *_ in stream.tell()) < 1:
         rows += len(stream.rows(0, 0, None)[1])
     return rows, time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10  # of Linux

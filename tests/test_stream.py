@@ -69,7 +69,7 @@ def test_an_epoch_is_every_other_row_once_in_an_order_of_the_seed(lanes, shards)
     kept = [number for number in range(128) if number % 4]
     orders = []
     for seed in (0, 1):
-        stream = Stream(shards, RULE, 16, 8, seed, lanes)
+        stream = Stream(shards, RULE, 16, TrainSettings(retain_batch=8, seed=seed, lanes=lanes))
         batches = read(stream, len(kept) // 8)
         assert all(images.shape == (8, 3, 16, 16) for images, _ in batches)
         orders.append([number for _, captions in batches for number in numbers(captions)])
@@ -81,7 +81,7 @@ def test_an_epoch_is_every_other_row_once_in_an_order_of_the_seed(lanes, shards)
 
 
 def test_images_belong_to_their_captions(shards):
-    for images, captions in read(Stream(shards, RULE, 8, 8, lanes=2), 3):
+    for images, captions in read(Stream(shards, RULE, 8, TrainSettings(retain_batch=8, lanes=2)), 3):
         for image, number in zip(images, numbers(captions), strict=True):
             colour = list(CLASSES.values())[number % 4]
             assert image.double().mean(dim=(1, 2)).tolist() == pytest.approx(colour, abs=15)
@@ -89,11 +89,11 @@ def test_images_belong_to_their_captions(shards):
 
 @given(steps=st.integers(0, 30))
 def test_a_stream_goes_on_where_it_was(steps, shards):
-    whole = Stream(shards, RULE, 4, 8, lanes=2)
+    whole = Stream(shards, RULE, 4, TrainSettings(retain_batch=8, lanes=2))
     batches = read(whole, steps + 2)
-    cut = Stream(shards, RULE, 4, 8, lanes=2)
+    cut = Stream(shards, RULE, 4, TrainSettings(retain_batch=8, lanes=2))
     read(cut, steps)
-    resumed = Stream(shards, RULE, 4, 8, lanes=2)
+    resumed = Stream(shards, RULE, 4, TrainSettings(retain_batch=8, lanes=2))
     resumed.seek(json.loads(json.dumps(cut.tell())))
     for (images, captions), (other, said) in zip(read(resumed, 2), batches[steps:], strict=True):
         assert captions == said
@@ -110,13 +110,13 @@ def broken_shards(folder):
 
 
 def test_broken_samples_are_counted_and_left_out(tmp_path, monkeypatch):
-    stream = Stream(broken_shards(tmp_path), RULE, 8, 4, lanes=2)
+    stream = Stream(broken_shards(tmp_path), RULE, 8, TrainSettings(retain_batch=4, lanes=2))
     kept = [number for number in range(40) if number % 4 and number not in (5, 6)]
     assert sorted(number for _, captions in read(stream, 28) for number in numbers(captions)) == sorted(4 * kept)
     read(stream, 1)  # the next epoch's first rows: the whole of the one before has been read
     assert stream.broken() >= 8
     monkeypatch.setattr("cliperase.data.shards.FEWEST", 100)
-    stream = Stream(tmp_path, RULE, 8, 4, lanes=2)
+    stream = Stream(tmp_path, RULE, 8, TrainSettings(retain_batch=4, lanes=2))
     with pytest.raises(CliperaseError, match=r"2 of \d+ samples are broken, the last is \d.tar, key 00000000[56]"):
         read(stream, 28)
 
@@ -125,7 +125,9 @@ def test_broken_samples_are_counted_and_left_out(tmp_path, monkeypatch):
 @given(cut=st.integers(0, 60))
 def test_a_resumed_stream_has_counted_the_same(cut, tmp_path_factory):
     folder = broken_shards(tmp_path_factory.mktemp("broken"))
-    whole, resumed = (Stream(folder, RULE, 4, 4, lanes=2, broken_percent=10.0) for _ in range(2))
+    whole, resumed = (
+        Stream(folder, RULE, 4, TrainSettings(retain_batch=4, lanes=2, broken_percent=10.0)) for _ in range(2)
+    )
     read(whole, cut)
     resumed.seek(json.loads(json.dumps(whole.tell())))
     assert [captions for _, captions in read(whole, 10)] == [captions for _, captions in read(resumed, 10)]
@@ -172,13 +174,13 @@ def test_what_cannot_be_streamed_is_said(shards, tmp_path):
         shards_of(shards, "heldout")
     for about, said in (({"lanes": 9}, "8 training shards"), ({"lanes": 3}, "retain_batch of 8")):
         with pytest.raises(CliperaseError, match=said):
-            Stream(shards, RULE, 8, 8, **about)
+            Stream(shards, RULE, 8, TrainSettings(retain_batch=8, **about))
     with pytest.raises(CliperaseError, match="captions alone take concept, a word, concepts, or"):
-        Stream(shards, {"classes": ["apple"]}, 8, 8)
+        Stream(shards, {"classes": ["apple"]}, 8, TrainSettings(retain_batch=8))
     with pytest.raises(CliperaseError, match="matches none or all"):
         load_forget(shards, {"concept": "zebra"}, 8)
     with pytest.raises(CliperaseError, match="lane 0 found no pair"):
-        read(Stream(shards, {"caption_pattern": "number"}, 8, 8, lanes=1), 1)
+        read(Stream(shards, {"caption_pattern": "number"}, 8, TrainSettings(retain_batch=8, lanes=1)), 1)
 
 
 def test_most_rows_of_a_kind_are_held(shards):
@@ -213,10 +215,15 @@ def test_unlearning_in_a_stream_and_a_killed_run_is_the_run(shards, model_folder
 
 
 def test_methods_that_need_all_rows_say_so(shards, model_folder):
-    with pytest.raises(CliperaseError, match="ENMN makes a set of its own"):
+    with pytest.raises(CliperaseError, match="ENMN replaces the data"):
         unlearn(model_folder, shards, RULE, "ENMN", settings=SETTINGS)
     with pytest.raises(CliperaseError, match="augment is for sets in memory"):
-        PairTraining(load_model(model_folder), FineTune(), TrainSettings(augment=True), Stream(shards, RULE, 32, 8))
+        PairTraining(
+            load_model(model_folder),
+            FineTune(),
+            TrainSettings(augment=True),
+            Stream(shards, RULE, 32, TrainSettings(retain_batch=8)),
+        )
 
 
 def test_two_processes_read_the_rows_of_one(shards, model_folder, tmp_path):

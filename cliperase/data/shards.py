@@ -166,9 +166,11 @@ class Stream:
     many processes there are. While a step is computed, threads decode the next one's pictures.
     """
 
-    def __init__(self, folder, rule, size, batch_size, seed=0, lanes=8, broken_percent=1.0, decoding=PLAIN):
-        self.shards, self.pattern, self.seed = shards_of(folder, "train"), caption_pattern(rule), seed
-        self.size, self.broken_percent, self.decoding = size, broken_percent, decoding
+    def __init__(self, folder, rule, size, settings, decoding=PLAIN):
+        """`size`: pixels a side; `settings`: the `TrainSettings`, of which batch, seed, lanes and limit are used."""
+        self.shards, self.pattern, self.seed = shards_of(folder, "train"), caption_pattern(rule), settings.seed
+        self.size, self.broken_percent, self.decoding = size, settings.broken_percent, decoding
+        batch_size, lanes = settings.retain_batch, settings.lanes
         for held, what in ((len(self.shards) >= lanes, f"{len(self.shards)} training shards, one for each at least"),
                            (batch_size % lanes == 0, f"a retain_batch of {batch_size}, which they must divide"),
                            (lanes % processes() == 0, f"{processes()} processes, which must divide them")):  # fmt: skip

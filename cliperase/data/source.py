@@ -131,5 +131,4 @@ class Shards:
 
         broken = settings.broken_percent
         forget = load_forget(self.source, rule, image_size, broken, most_forget or MOST_FORGET, self.decoding)
-        how = (settings.retain_batch, settings.seed, settings.lanes, broken, self.decoding)
-        return Training(forget, Stream(self.source, rule, image_size, *how))
+        return Training(forget, Stream(self.source, rule, image_size, settings, self.decoding))
