@@ -216,7 +216,7 @@ def test_every_method_says_where_it_is_from_how_it_is_set_and_how_it_fails(name)
     """The first paragraph of its file names a paper's year, or says `ours`; two others begin with fixed words."""
     first, *others = sys.modules[method_class(name).__module__].__doc__.strip().split("\n\n")
     assert re.search(r"\((ours\b|[^()]*\b20\d\d\b)", first)
-    for heading, word in (("Settings: ", "params.yaml"), ("Known failure: ", "")):  # what is usual beside what is ours
+    for heading, word in (("Settings: ", "paper/profiles"), ("Known failure: ", "")):  # what is usual beside ours
         (paragraph,) = [text for text in others if text.startswith(heading)]
         assert word in paragraph
 

@@ -5,7 +5,7 @@ distributions on Dr from the original's; `losses.consistency` has its two readin
 which gives the rows of the ablation.
 
 Settings: in the paper λ1 = 1 and λ2 = λ3 = 3, tuned by hand, with Adam at 1e-6 (1e-8 on Flickr30K), batches of 16 and
-20 epochs. These λ are the defaults. Ours are searched (params.yaml) and mostly weigh L_CM above L_FM.
+20 epochs. These λ are the defaults. Ours are searched (paper/profiles) and mostly weigh L_CM above L_FM.
 
 Known failure: L_FM has no stop at zero, so the forgotten prompt is driven away from all images, not only
 from its own.

@@ -7,7 +7,7 @@ both sets, ω is `norm_penalty`. 2. Fine-tune on (noise, text) with InfoNCE.
 Settings: the noise comes from UNSIR (Tarun et al. 2023), of the same group. Its published code takes 40 steps of Adam
 at 0.1 with a penalty of 0.1, and so do we. But there the penalty is on the sum of squares over an image, here on the
 mean, which holds the noise far less; and there a class has 256 images, here a text has `images_per_text`. The learning
-rate and ω are searched (params.yaml).
+rate and ω are searched (paper/profiles).
 
 Known failure: the noise is off the data manifold, and fine-tuning on it ruins retention.
 """

@@ -3,8 +3,8 @@
 It is the control for retention that *rises*: what this row gains is training, not unlearning.
 
 Settings: the learning rate is the only one. As a baseline in the published code of SalUn (Fan et al. 2024) it runs for
-10 epochs at 0.01. We have two rows (params.yaml): the rate of `fine-tune` is chosen by the score of all rows, that of
-`fine-tune retention` by what is retained alone.
+10 epochs at 0.01. We have two rows (paper/profiles): the rate of `fine-tune` is chosen by the score that all rows have,
+that of `fine-tune retention` by retention alone.
 
 Known failure: it hardly forgets, because nothing pulls the forget pairs apart. At a learning rate that separates them
 it also damages the retain pairs.

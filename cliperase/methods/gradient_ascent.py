@@ -3,8 +3,8 @@
 `towers: text` is the unimodal variant that the paper compares with: images only serve as constants.
 
 Settings: the learning rate decides alone. The published code of SalUn (Fan et al. 2024) has it at 1e-4, for 5 epochs of
-a classifier; a full-size CLIP bears no more than about 1e-7. Ours is searched for a small model (params.yaml), of which
-the text tower alone bears a higher rate than both.
+a classifier; a full-size CLIP bears no more than about 1e-7. Ours is searched for small models (paper/profiles). Their
+text tower alone bears a higher rate than both towers.
 
 Known failure: with nothing to hold the rest, retention collapses soon after the learning rate is enough to forget.
 """

@@ -6,8 +6,8 @@ image and text embeddings, which stay where the original has them. CLIP has no f
 stands for it, because its sum is the similarity. Squared errors are summed over dimensions, averaged over samples.
 
 Settings: the published code adds the three with equal weights, which is the default, but averages squared errors over
-dimensions too. Ours keep 1 for decoupling and multimodal; the weight of unimodal is searched (params.yaml), and on the
-class task the largest candidate won.
+dimensions too. Ours (paper/profiles) keep 1 for decoupling and multimodal. The weight of unimodal is searched; on the
+pictograms' classes the largest candidate won.
 
 Known failure: the target is only as good as its shuffle. Shuffled within the forget set, as in the published code, the
 pairs of one class stay true pairs, and the loss then holds what it should forget; hence `other_texts`.

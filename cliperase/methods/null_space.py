@@ -5,8 +5,8 @@ texts' mean, the unit vector of v - m·(v·m). Taking out all of v would leave t
 division of noise by noise; so it keeps what every text has. Ravfogel et al. take u from trained classifiers, many in
 turn, and project any representation; here it is one direction, of the texts themselves, in the text head.
 
-Settings: a projection has strength 1, which is the default and the choice of our search (params.yaml); below it a
-part of u stays, above it u is turned round. `batches` retain batches make the mean.
+Settings: a projection has strength 1, which is the default. The searches (paper/profiles) chose 1 on the pictograms and
+1.1 on the photographs. Below 1 a part of u stays, above it u is turned round. `batches` retain batches make the mean.
 
 Known failure: every text goes through the edited head, so texts that share the removed direction move too. Images
 keep their place, and a linear probe finds the concept in them as before.

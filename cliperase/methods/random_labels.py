@@ -4,8 +4,8 @@ Images of Df are taught a wrong caption, drawn anew each step; Dr is taught as b
 from the other classes. For CLIP the classes of a step are the texts of its retain batch, one of which is drawn, and of
 its forget batch, which are thus pushed away.
 
-Settings: usual γ = 1, both losses as they are, which is the default. Ours is searched and far below 1 (params.yaml):
-with γ = 1 retention suffers (figures/tuning.md).
+Settings: usual γ = 1, both losses as they are, which is the default. Ours is searched and far below 1
+(paper/profiles), because with γ = 1 retention suffers (figures/icons/tuning/tuning.md).
 
 Known failure: the images are pulled to *something*, so forgotten concepts come out as confident errors.
 """

@@ -6,7 +6,7 @@ retain texts of the step, which are constants there.
 
 Settings: the published code takes both in turn each epoch, with α = 0.5 and μ = 1 on its small sets, the forget term in
 the first 3 of 10 epochs. Here both are in one step, as every row has the same number of steps, and the forget term is
-in the first half. Ours are searched (params.yaml): more weight on the KL of Dr, less on that of Df.
+in the first half. Ours are searched (paper/profiles): more weight on the KL of Dr, less on that of Df.
 
 Known failure: sensitive to the length of the forget phase. Too short forgets too little, too long damages the rest.
 """

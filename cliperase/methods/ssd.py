@@ -4,8 +4,8 @@ F_f is a weight's importance for the forget set, F_D that for the data: the squa
 batches; D is sampled by the retain batches, in pieces of the forget batch's size. Scalars such as logit_scale are
 skipped: dampening the temperature changes every answer.
 
-Settings: usual α = 10, λ = 1, which are the defaults. Ours are searched (params.yaml): a higher α, for at 10 a small
-model loses what classes share (figures/tuning.md), and a lower λ.
+Settings: usual α = 10, λ = 1, which are the defaults. Ours are searched (paper/profiles). α is higher, because at 10 a
+small model loses what classes share (figures/icons/tuning/tuning.md). λ is lower on the pictograms.
 
 Known failure: no α is right for all concepts; too low erases what others share, too high forgets nothing.
 """
