@@ -105,7 +105,7 @@ def targets(profile):
                 "at most 1.5 points lost": f"{(forgot & (lost <= 1.5)).sum()} of {len(row)}",
                 "at most 1 point lost": f"{(forgot & (lost <= 1)).sum()} of {len(row)}",
                 "points lost, mean (worst)": f"{lost.mean():.2f} ({lost.max():.2f})",
-                "kept by CLIPErase less kept here": kept_more(table, name),
+                "CLIPErase minus this row (retain accuracy)": kept_more(table, name),
                 "unrelated_cosine moved by": f"{cosines[name] - cosines['original']:+.2f}",
                 "provenance": provenance(profile),
             }
@@ -215,6 +215,12 @@ def withdrawn():
     return markdown(pd.DataFrame(lines))
 
 
+def withdrawn_of(profile, notebook="main_results"):
+    """The findings of one notebook that must not be cited, in a line."""
+    found = [f"“{each.finding}”" for each in WITHDRAWN.get(notebook, ()) if profile in each.profiles]
+    return ", ".join(found) or "nothing"
+
+
 MARKS = {
     "withdrawn": withdrawn,
     "summary": summary,
@@ -229,6 +235,7 @@ MARKS = {
     "failed_claims": failed_claims_table,
     **{f"{profile}_main_table": partial(main_table, profile) for profile in DATA},
     **{f"{profile}_targets": partial(targets, profile) for profile in DATA},
+    **{f"{profile}_withdrawn": partial(withdrawn_of, profile) for profile in DATA},
 }
 
 
