@@ -19,7 +19,8 @@ class Batch:
     """The student's embeddings of a forget and a retain batch, and the original model's of the same rows.
 
     `original_logit_scale` is the original's temperature as a multiplier. `generator` is the loop's seeded
-    source of randomness; `step` counts from 0 to `steps` - 1.
+    source of randomness; `step` counts from 0 to `steps` - 1. `forget_share`: the forget rows' share of all training
+    rows, in 0…1; None where the rows are streamed and nobody has counted them.
     """
 
     forget: Pairs | None
@@ -31,3 +32,4 @@ class Batch:
     step: int
     steps: int
     generator: torch.Generator
+    forget_share: float | None = None

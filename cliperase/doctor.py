@@ -149,7 +149,7 @@ def cost(examination, runs=1):
     reset_peak()
     encode_images(model, forget.images[:8])  # warm-up
     start = time.perf_counter()
-    original = embed(model, forget, retain)
+    original = embed(model, forget, retain, recipe.training.autocast)
     encoding = (time.perf_counter() - start) / (len(forget) + (0 if streamed else len(retain)))
     if not recipe.method.takes_steps:
         yield Finding("time", f"{encoding * 1e3:.1f} ms to encode a row; {recipe.name} takes no steps")

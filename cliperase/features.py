@@ -19,18 +19,21 @@ class Features:
     text: torch.Tensor
 
     @classmethod
-    def of(cls, model, pairs):
-        return cls(encode_images(model, pairs.images), encode_texts(model, pairs.texts))
+    def of(cls, model, pairs, autocast=False):
+        """`autocast` as a training's setting, so that a student that has not moved has the same embeddings."""
+        with encoding_precision(model, autocast):
+            return cls(encode_images(model, pairs.images), encode_texts(model, pairs.texts))
 
     @classmethod
-    def kept(cls, model, pairs, folder):
-        """As `of`, kept in `folder`: one file for equal weights, preprocessing, rows and captions."""
+    def kept(cls, model, pairs, folder, autocast=False):
+        """As `of`, kept in `folder`: one file for equal weights, preprocessing, rows, captions and precision."""
 
         def compute():
-            features = cls.of(model, pairs)
+            features = cls.of(model, pairs, autocast)
             return {"image": features.image, "text": features.text}
 
-        return cls(**kept(folder, "features", [fingerprint(model, pairs)], compute))
+        key = [fingerprint(model, pairs), *(["autocast"] if autocast else [])]
+        return cls(**kept(folder, "features", key, compute))
 
     def select(self, mask):
         return Features(self.image[mask], self.text)
@@ -38,6 +41,11 @@ class Features:
     def lookup(self, rows):
         """Embeddings (B, D) of the images and of the captions that a step drew, its `Rows`."""
         return self.image[rows.index], self.text[rows.text_rows]
+
+
+def encoding_precision(model, autocast):
+    """A context in which encoders run in bfloat16, if `autocast`."""
+    return torch.autocast(model.device.type, torch.bfloat16, enabled=autocast)
 
 
 class LiveFeatures:

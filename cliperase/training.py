@@ -7,7 +7,7 @@ from cliperase.data.pairs import PairSet
 from cliperase.data.sampling import Drawn, Rows, mirror_and_shift
 from cliperase.devices import send
 from cliperase.errors import CliperaseError
-from cliperase.features import fingerprint
+from cliperase.features import encoding_precision, fingerprint
 from cliperase.loop import Training
 from cliperase.parallel import gather, gather_objects, is_first, processes, share, sum_gradients
 
@@ -28,6 +28,7 @@ class PairTraining(Training):
         self.original_scale = model.logit_scale.new_tensor(original.logit_scale) if original else None
         self.sets = [pairs for pairs in (retain, forget) if pairs is not None]
         self.sources = self.open_sources(retain, forget)
+        self.forget_share = share_of(forget, retain)
         self.started_from = None
         if settings.channels_last:
             model.to(memory_format=torch.channels_last)
@@ -97,7 +98,7 @@ class PairTraining(Training):
             return in_full(self.model.encode_text(texts))
 
     def precision(self):
-        return torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.settings.autocast)
+        return encoding_precision(self.model, self.settings.autocast)
 
     def backward(self, step):
         self.model.train(self.settings.update_norm_statistics)
@@ -125,10 +126,11 @@ class PairTraining(Training):
         total(terms).backward()
         if not is_first():  # the loss is the same in all processes; what it says of the texts counts once
             self.model.zero_grad()
-        gradients = features.grad.split([len(r.captions) for r in rows])
-        gradients = torch.cat([gradient[share(len(gradient))] for gradient in gradients])
-        for piece, gradient in zip(pieces, gradients.split([len(piece) for piece in pieces]), strict=True):
-            self.encode_image(piece).backward(gradient)
+        if features.grad is not None:  # a loss may take the images as constants
+            gradients = features.grad.split([len(r.captions) for r in rows])
+            gradients = torch.cat([gradient[share(len(gradient))] for gradient in gradients])
+            for piece, gradient in zip(pieces, gradients.split([len(piece) for piece in pieces]), strict=True):
+                self.encode_image(piece).backward(gradient)
         sum_gradients(self.model.parameters())
         return {name: value.detach() for name, value in terms.items()}
 
@@ -152,7 +154,15 @@ class PairTraining(Training):
             step=step,
             steps=self.settings.steps,
             generator=self.generator,
+            forget_share=self.forget_share,
         )
+
+
+def share_of(forget, retain):
+    """The share of the forget rows in all, in 0…1; None where nobody counts the others."""
+    if forget is None or not isinstance(retain, PairSet):
+        return None
+    return len(forget) / (len(forget) + len(retain))
 
 
 def in_full(features):

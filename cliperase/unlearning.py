@@ -68,7 +68,7 @@ class Run:
             forget, retain = method.prepare(self.model, forget, retain, self.recipe.training.seed)
             original = None  # it holds embeddings of rows that are no longer there
         elif original is None:
-            original = embed(self.model, forget, retain)
+            original = embed(self.model, forget, retain, self.recipe.training.autocast)
         with narrowed(self.model, retain, forget):
             training = PairTraining(self.model, method, self.recipe.training, retain, forget, original)
             validate = None if self.validation is None else self.validate
@@ -80,10 +80,10 @@ class Run:
         return task_of(self.validation).validate(model, self.validation, self.forgotten)
 
 
-def embed(model, forget, retain):
+def embed(model, forget, retain, autocast=False):
     """The `Original` of a run: the model's embeddings before training; of streamed rows step by step."""
-    of_retain = Features.of(model, retain) if isinstance(retain, PairSet) else LiveFeatures(model)
-    return Original(Features.of(model, forget), of_retain, model.logit_scale.item())
+    of_retain = Features.of(model, retain, autocast) if isinstance(retain, PairSet) else LiveFeatures(model)
+    return Original(Features.of(model, forget, autocast), of_retain, model.logit_scale.item())
 
 
 def check_streamable(recipe, retain):

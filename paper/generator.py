@@ -8,6 +8,8 @@ unchanged, which this few steps do not teach it, and what it fails to pass stays
 random for classifier-free guidance (Ho & Salimans 2022).
 """
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from diffusers import ConfigMixin, DDIMScheduler, ModelMixin, StableDiffusionPipeline, UNet2DConditionModel
@@ -52,11 +54,15 @@ class GeneratorSettings(AveragedSettings):
 
     batch: int = Field(default=64, ge=1)
     drop_prompt: float = Field(default=0.1, ge=0, le=1)  # share of the pictures that are trained without a prompt
+    pad: Literal["<|endoftext|>", "!"] = "<|endoftext|>"  # what fills a prompt up, as in Stable Diffusion or open_clip
     evaluate_every: int = Field(default=200, ge=1)
 
 
-def create_pipeline(model, image_size):
-    """An untrained pipeline for pictures of `image_size`, its text encoder that of the open_clip `model`."""
+def create_pipeline(model, image_size, pad="<|endoftext|>"):
+    """An untrained pipeline for pictures of `image_size`, its text encoder that of the open_clip `model`.
+
+    `pad`: the token that fills prompts up; the denoiser attends to its states.
+    """
     if image_size % (FOLD * 2 ** (len(CHANNELS) - 1)):
         raise CliperaseError(f"image size {image_size} cannot be halved {len(CHANNELS)} times; give a multiple of 8")
     encoder = to_transformers(model)
@@ -86,7 +92,7 @@ def create_pipeline(model, image_size):
     return StableDiffusionPipeline(
         vae=PixelAutoencoder(),
         text_encoder=encoder,
-        tokenizer=clip_tokenizer(encoder.config.max_position_embeddings),
+        tokenizer=clip_tokenizer(encoder.config.max_position_embeddings, pad),
         unet=unet,
         scheduler=scheduler,
         safety_checker=None,
@@ -116,7 +122,7 @@ def train_generator(data, model_folder, output, settings):
         raise CliperaseError(f"data {str(data)!r} has no classes; the generator is prompted with their names")
     torch.manual_seed(settings.seed)
     reader = load_model(model_folder)
-    pipeline = create_pipeline(reader, pairs.images.shape[-1])
+    pipeline = create_pipeline(reader, pairs.images.shape[-1], settings.pad)
     prompts = text_states(pipeline, [*(PROMPT.format(name) for name in pairs.class_names), ""])
     latents = pipeline.vae.encode(pairs.images.float() / 127.5 - 1)
     about = (latents, pairs.labels, prompts.to(device), settings, fingerprint(reader, pairs))

@@ -98,14 +98,16 @@ class Bench:
     def unlearn(self, run):
         """A copy of the original, unlearned and selected on validation data. (model, history)"""
         training, validation = self.splits["train"], self.splits["validation"]
+        recipe = Recipe.of(run.method, run.settings, run.seed)
         features = self.training_features
+        if recipe.training.autocast:  # the original's in the precision of the run
+            features = Features.kept(self.model, training, FEATURES, autocast=True)
         if run.absent:  # neither trained on nor in what selects the checkpoint
             present = ~class_mask(training, run.absent)
             training, features = training.select(present), features.select(present)
             validation = validation.select(~class_mask(validation, run.absent))
         mask, forgotten = forget_mask(training, run.rule), forget_mask(validation, run.rule)
         model = copy.deepcopy(self.model)
-        recipe = Recipe.of(run.method, run.settings, run.seed)
         original = Original(features.select(mask), features.select(~mask), model.logit_scale.item())
         history = Unlearning(
             model, recipe, training.select(mask), training.select(~mask), validation, forgotten, original,

@@ -61,12 +61,25 @@ def test_an_encoder_that_transformers_built_becomes_a_text_tower(model):
 @given(st.text(alphabet=string.ascii_letters + string.digits + " .,;:?'-/()", max_size=60))
 def test_the_tokenizer_is_open_clips(text):
     """Prompts of plain text without "!", the padding; open_clip's also mends HTML, control characters, encodings."""
-    tokenizer, theirs = TOKENIZERS
+    tokenizer, _, theirs = TOKENIZERS
     found = tokenizer([text], padding="max_length", truncation=True, return_tensors="pt").input_ids
     assert torch.equal(found, theirs([text]))
 
 
-TOKENIZERS = (clip_tokenizer(24), create_model(COMPACT, seed=0).tokenizer.tokenizer)
+def test_the_tokenizer_pads_as_stable_diffusion_does():
+    """With the end of the text; up to it the tokens are those of the other padding."""
+    plain, own, _ = TOKENIZERS
+    as_clip, found = (
+        one(["a cat", "a photo of a cat"], padding="max_length", return_tensors="pt").input_ids for one in (plain, own)
+    )
+    lengths = as_clip.argmax(dim=1) + 1
+    for row, other, length in zip(as_clip, found, lengths, strict=True):
+        assert torch.equal(row[:length], other[:length])
+        assert set(row[length:].tolist()) == {0}
+        assert set(other[length:].tolist()) == {49407}
+
+
+TOKENIZERS = (clip_tokenizer(24, "!"), clip_tokenizer(24), create_model(COMPACT, seed=0).tokenizer.tokenizer)
 
 
 def test_a_tokenizer_without_its_files_is_refused():

@@ -61,13 +61,16 @@ def test_conformance(any_model, training, tmp_path):
     model.multiply_text_head(matrix)
     expected = torch.nn.functional.normalize(before @ matrix, dim=1)  # not its transpose
     assert torch.allclose(model.encode_text(TEXTS), expected, atol=1e-4)
+    model.multiply_image_head(matrix)
+    expected = torch.nn.functional.normalize(images @ matrix, dim=1)
+    assert torch.allclose(model.encode_image(training.images[:5]), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("method", ["CLIPErase", "SSD", "null space"])
 def test_methods_know_no_family(any_model, method, training):
     """The same method object on every family: one unlearning through the one loop."""
     model, _ = any_model
-    settings = {"CLIPErase": {"steps": 2, "learning_rate": 1e-3}, "SSD": {"batches": 2}}.get(method, {})
+    settings = {"CLIPErase": {"steps": 2, "learning_rate": 1e-3}, "SSD": {"batches": 2, "alpha": 1.0}}.get(method, {})
     recipe = Recipe.of(method, settings | {"forget_batch": 4, "retain_batch": 8})
     before = model.encode_text(TEXTS).detach()
     mask = training.labels == 0
@@ -204,6 +207,9 @@ def test_a_text_tower_apart_from_the_model_is_found_too():
     model.widen_vocabulary()
     with pytest.raises(CliperaseError, match="no linear projection to edit"):
         model.multiply_text_head(torch.eye(32))
+    model.model.visual = torch.nn.Linear(2, 2)
+    with pytest.raises(CliperaseError, match="the image tower has no linear projection to edit"):
+        model.multiply_image_head(torch.eye(32))
     assert len(list(model.parameters())) < count
 
 

@@ -59,6 +59,14 @@ def test_no_images_is_an_error_not_a_nan():
         zero_shot_accuracy(torch.zeros(0, 4), torch.eye(4), torch.zeros(0, dtype=torch.long))
 
 
+def test_a_tie_in_zero_shot_is_a_miss():
+    prompts = torch.eye(3)[[0, 0, 1]]  # two classes with equal features
+    images = torch.eye(3)[[0, 0, 1, 2]]
+    assert zero_shot_accuracy(images, prompts, torch.tensor([0, 1, 2, 0])) == 25  # only the third is told apart
+    assert zero_shot_accuracy(torch.ones(2, 3), torch.ones(3, 3), torch.tensor([0, 2])) == 0
+    assert zero_shot_accuracy(torch.full((2, 3), torch.nan), prompts, torch.tensor([0, 2])) == 0  # a broken model
+
+
 def test_selection_score_is_the_harmonic_mean():
     assert ZERO_SHOT.score({"forget_accuracy": 0.0, "retain_accuracy": 100.0}) == pytest.approx(100)
     assert ZERO_SHOT.score({"forget_accuracy": 50.0, "retain_accuracy": 100.0}) == pytest.approx(200 / 3)

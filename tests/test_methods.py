@@ -5,9 +5,11 @@ import subprocess
 import sys
 from dataclasses import replace
 from math import exp, log
+from types import SimpleNamespace
 
 import pytest
 import torch
+from pydantic import PositiveInt
 
 from cliperase.batch import Batch, Pairs
 from cliperase.errors import CliperaseError
@@ -15,10 +17,12 @@ from cliperase.losses import consistency, forgetting, info_nce, retention
 from cliperase.methods import create_method, method_class, method_names
 from cliperase.methods.base import EditMethod, LossMethod
 from cliperase.methods.gradients import mean_over_batches
+from cliperase.methods.leace import erasure
 from cliperase.methods.multidelete import shuffled_similarity
-from cliperase.methods.null_space import distinctive
+from cliperase.methods.null_space import distinctive, projection
 from cliperase.methods.random_labels import wrong_captions
 from cliperase.methods.slug import pareto_layers
+from cliperase.methods.ssd import share_of_forget
 
 
 def features(seed, n, d=4):
@@ -114,11 +118,31 @@ def test_multidelete_by_hand(batch):
         retain=pairs([[1, 0], [0.8, 0.6]], [[0, 1], [0, 1]], retain_ids),
         original_retain=pairs([[1, 0], [0, 1]], [[0, 1], [0.6, 0.8]], retain_ids),
     )
-    terms = create_method("MultiDelete", {"decoupling": 2.0, "multimodal": 3.0, "unimodal": 5.0}).loss(tried)
+    settings = {"decoupling": 2.0, "multimodal": 3.0, "unimodal": 5.0}
+    terms = create_method("MultiDelete", {**settings, "decoupling_over": "pairs"}).loss(tried)
     assert set(terms) == {"decoupling", "multimodal", "unimodal"}
     assert terms["decoupling"].item() == pytest.approx(2 * (0.2**2 + 0.6**2) / 2)
     assert terms["multimodal"].item() == pytest.approx(3 * 0.2**2 / 2)  # products (0, 0.6) and (0, 0.8)
     assert terms["unimodal"].item() == pytest.approx(5 * ((0.8**2 + 0.4**2) / 2 + (0.6**2 + 0.2**2) / 2))
+    whole = create_method("MultiDelete", settings).loss(tried)
+    # similarities 0.6 0.6 | 0 0, targets 0.8 0.8 | 0.6 0.6, and both directions
+    assert whole["decoupling"].item() == pytest.approx(2 * 2 * (2 * 0.2**2 + 2 * 0.6**2) / 4)
+    assert {name: whole[name] for name in ("multimodal", "unimodal")} == {
+        name: terms[name] for name in ("multimodal", "unimodal")
+    }
+
+
+def test_multidelete_over_the_matrix_moves_texts_together(batch):
+    """One retain text is not the forget texts', so the target is known: it is the same for every column."""
+    ids = torch.tensor([0, 0, 0, 7, 0])
+    tried = replace(
+        batch, retain=replace(batch.retain, text_ids=ids), forget=replace(batch.forget, text=features(8, 3))
+    )
+    target = (batch.original_forget.image @ batch.original_retain.text[3])[:, None]
+    published = torch.nn.functional.mse_loss
+    student = tried.forget.image @ tried.forget.text.T
+    expected = published(student, target.expand(3, 3)) + published(student.T, target.expand(3, 3).T)
+    assert create_method("MultiDelete", {}).loss(tried)["decoupling"].item() == pytest.approx(expected.item())
 
 
 def test_multidelete_never_shuffles_onto_a_true_pair(batch):
@@ -204,7 +228,7 @@ def test_a_method_without_losses_or_edit_cannot_be_made():
 
 def test_a_method_is_imported_when_it_is_asked_for():
     code = (
-        "import sys; from cliperase.methods import method_class, method_names; assert len(method_names()) == 13; "
+        "import sys; from cliperase.methods import method_class, method_names; assert len(method_names()) == 17; "
         "method_class('GA'); print([name for name in sys.modules if name.startswith('cliperase.methods.')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -216,9 +240,12 @@ def test_every_method_says_where_it_is_from_how_it_is_set_and_how_it_fails(name)
     """The first paragraph of its file names a paper's year, or says `ours`; two others begin with fixed words."""
     first, *others = sys.modules[method_class(name).__module__].__doc__.strip().split("\n\n")
     assert re.search(r"\((ours\b|[^()]*\b20\d\d\b)", first)
-    for heading, word in (("Settings: ", "paper/profiles"), ("Known failure: ", "")):  # what is usual beside ours
+    for heading, word in (
+        ("Settings: ", "profile"),
+        ("Known failure: ", ""),
+    ):  # what is usual beside what is ours
         (paragraph,) = [text for text in others if text.startswith(heading)]
-        assert word in paragraph
+        assert re.search(word, paragraph)
 
 
 def test_gradient_ascent_on_text_leaves_the_images_alone(batch):
@@ -242,7 +269,8 @@ def test_random_labels_by_hand(batch):
 
 
 def test_scrub_disobeys_only_at_first(batch):
-    method = create_method("SCRUB", {"mu": 2.0, "alpha": 3.0, "forget_share": 0.5})
+    joint = {"form": "joint", "temperature": 1.0, "forget_share": 0.5}
+    method = create_method("SCRUB", {"mu": 2.0, "alpha": 3.0, **joint})
     first = method.loss(replace(batch, step=4, steps=10))
     assert set(first) == {"RM", "KL", "disobey"}
     assert set(method.loss(replace(batch, step=5, steps=10))) == {"RM", "KL"}
@@ -255,6 +283,36 @@ def test_scrub_disobeys_only_at_first(batch):
         p, q = (torch.stack(v).mul(2.0).softmax(dim=0) for v in (before, after))
         expected += (p * (p / q).log()).sum().item() / 3
     assert first["disobey"].item() == pytest.approx(-2.0 * expected)
+
+
+def test_scrub_takes_turns_as_published(batch):
+    """Three rounds of ten begin with steps that disobey; each turn is half a round."""
+    method = create_method("SCRUB", {})
+    assert (method.temperature, method.alpha, method.mu, method.forget_share, method.rounds) == (2.0, 0.5, 1.0, 0.3, 10)
+
+    def turns(steps, **settings):
+        method = create_method("SCRUB", settings)
+        found = [set(method.loss(replace(batch, step=step, steps=steps))) for step in range(steps)]
+        assert all(terms in ({"disobey"}, {"RM", "KL"}) for terms in found)
+        return "".join("-" if terms == {"disobey"} else "+" for terms in found)
+
+    assert turns(40) == "--++--++--++" + 28 * "+"
+    assert turns(12, rounds=3, forget_share=1.0) == "--++--++--++"
+    assert turns(10) == "---+++++++"  # a round of one step is its first turn
+    assert turns(8, forget_share=0.0) == 8 * "+"
+
+
+def test_scrub_at_a_temperature_by_hand(batch):
+    """T² · KL of the distributions at logits / T, in both turns."""
+    method, o, r = create_method("SCRUB", {"temperature": 4.0, "alpha": 3.0}), batch.original_retain, batch.retain
+    disobeyed = method.loss(replace(batch, step=0, steps=10))["disobey"].item()
+    rows = []
+    for f, texts in ((batch.original_forget, o.text), (batch.forget, r.text)):
+        rows.append(torch.cat([(f.image * f.text).sum(dim=1, keepdim=True), f.image @ texts.T], dim=1))
+    p, q = ((2.0 * row / 4.0).softmax(dim=1) for row in rows)
+    assert disobeyed == pytest.approx(-16 * (p * (p / q).log()).sum(dim=1).mean().item())
+    obeyed = method.loss(replace(batch, step=9, steps=10))["KL"].item()
+    assert obeyed == pytest.approx(3 * 16 * consistency((o.image, o.text), (r.image, r.text), 2.0 / 4.0).item())
 
 
 class TwoWeights(torch.nn.Module):
@@ -287,10 +345,38 @@ def test_ssd_dampens_what_only_the_forget_set_needs(monkeypatch):
         return {name: torch.full_like(p, values[name]) for name, p in model.named_parameters()}
 
     monkeypatch.setattr("cliperase.methods.ssd.mean_over_batches", importance)
-    create_method("SSD", {"alpha": 10.0, "dampening": 2.0}).apply(model, None)
+    create_method("SSD", {"alpha": 10.0, "dampening": 2.0, "importance_of": "retain"}).apply(model, None)
     assert model.a.item() == pytest.approx(3.0 * 2.0 * 2.0 / 40.0)
     assert model.b.item() == 4.0
     assert torch.equal(model.unused, torch.ones(2, 2, dtype=torch.float64))
+
+
+def test_ssd_takes_the_forget_set_as_a_part_of_the_data(monkeypatch):
+    """F_f and F_r of three weights, of which Df has a share of 4 %: F_D = 0.04·F_f + 0.96·F_r."""
+    found = {"a": (50.0, 1.0), "b": (30.0, 5.0), "unused": (20.0, 0.0)}
+
+    def apply(**settings):
+        model, calls = TwoWeights(), iter((0, 1))
+
+        def importance(model, *_, power):
+            place = next(calls)
+            return {name: torch.full_like(p, found[name][place]) for name, p in model.named_parameters()}
+
+        monkeypatch.setattr("cliperase.methods.ssd.mean_over_batches", importance)
+        create_method("SSD", settings).apply(model, lambda _: SimpleNamespace(forget_share=0.04))
+        return model.a.item(), model.b.item(), model.unused[0, 0].item()
+
+    a, b, unused = apply(alpha=10.0)
+    assert a == pytest.approx(3.0 * (0.04 * 50 + 0.96) / 50)  # 50 > 10 · 2.96
+    assert b == 4.0  # 30 < 10 · 6
+    assert unused == pytest.approx(0.04)  # 20 > 10 · 0.8: only Df needs it, and still it is not erased
+    assert apply(alpha=25.0) == (3.0, 4.0, 1.0)  # 1 / 0.04: nothing can be above it
+    assert apply(alpha=1e12, importance_of="retain")[2] == 0.0  # erased whatever α is
+
+
+def test_ssd_of_rows_that_nobody_counted(model):
+    with pytest.raises(CliperaseError, match="set importance_of=retain"):
+        share_of_forget(lambda _: SimpleNamespace(forget_share=None))
 
 
 @torch.no_grad()
@@ -323,11 +409,127 @@ def test_slug_prefers_important_layers_that_point_elsewhere():
     assert pareto_layers(model, forget, retain) == ["big", "small"]
 
 
+def test_slug_leaves_embeddings_and_positions_out(model):
+    """Were every layer on the front, these would not be there, in any tower of any family."""
+    named = dict(model.named_parameters())
+    forget = {name: torch.full_like(p, 1.0 / p.numel() ** 0.5) for name, p in named.items()}
+    for number, name in enumerate(named):  # falling importance, falling alignment
+        forget[name] *= named[name].norm() * 0.9**number
+    retain = {name: torch.zeros_like(p) for name, p in named.items()}
+    for number, (name, p) in enumerate(named.items()):
+        retain[name].view(-1)[: max(1, round(p.numel() * 0.9**number))] = 1.0
+    embeddings = {"model.token_embedding.weight", "model.positional_embedding"}
+    assert not embeddings & set(pareto_layers(model, forget, retain))
+    ones = {name: torch.ones_like(p) for name, p in named.items()}
+    found = {name: set() for name in (True, False)}
+    for name in named:  # alone with a gradient, a layer is the front
+        only = {other: ones[other] if other == name else torch.zeros_like(p) for other, p in named.items()}
+        for allowed in found:
+            found[allowed] |= set(pareto_layers(model, only, ones, allowed))
+    assert found[True] - found[False] == embeddings
+    assert "model.visual.head.proj.weight" in found[False]
+
+
 def test_null_space_leaves_what_texts_share():
     common, own = torch.tensor([1.0, 0.0, 0.0]), torch.tensor([0.6, 0.8, 0.0])
     assert distinctive(own, common).tolist() == pytest.approx([0.0, 1.0, 0.0])
     with pytest.raises(CliperaseError, match="nothing distinctive"):
         distinctive(common, 2 * common)
+
+
+def test_null_space_takes_a_direction_for_each_text():
+    """Three texts, each seen several times and once with noise of rounding, beside the direction that all share."""
+    common = torch.nn.functional.normalize(torch.ones(8, dtype=torch.float64), dim=0)
+    texts = features(3, 3, d=8)
+    seen = texts[[0, 1, 2, 0, 0, 1]] + 1e-7 * features(4, 6, d=8)
+    removed = projection(seen, common)
+    assert torch.allclose(removed @ removed, removed, atol=1e-5)
+    assert removed.trace().item() == pytest.approx(3, abs=1e-5)
+    assert torch.allclose(removed @ common, torch.zeros(8, dtype=torch.float64), atol=1e-5)
+    own = texts - torch.outer(texts @ common, common)
+    left = own - own @ removed
+    assert left.norm(dim=1).max() < 1e-5  # nothing of any text is left but what all share
+    one = distinctive(seen.mean(dim=0), common)
+    assert torch.equal(projection(seen, common, rank=1), torch.outer(one, one))
+    two = projection(seen, common, rank=2)
+    assert two.trace().item() == pytest.approx(2)
+    assert torch.allclose(removed @ two, two, atol=1e-5)  # each rank is a part of the next
+    assert torch.allclose(two @ one, one)
+    assert torch.allclose(projection(texts[[0, 0]], common), projection(texts[[0, 0]], common, rank=1))
+
+
+def test_null_space_of_texts_that_span_everything():
+    with pytest.raises(CliperaseError, match="span all 4 dimensions; give a rank"):
+        projection(features(0, 20), features(1, 1)[0])
+    assert projection(features(0, 20), features(1, 1)[0], rank=2).trace().item() == pytest.approx(2)
+
+
+def test_fmuclip_by_hand(batch):
+    """Cross-entropy and KL of rows over one mixed batch, forget rows first, the diagonal as the only positives."""
+    f, r, of, o = batch.forget, batch.retain, batch.original_forget, batch.original_retain
+    image, text = torch.cat([f.image, r.image]), torch.cat([f.text, r.text])
+    before = 2.0 * torch.cat([of.image, o.image]) @ torch.cat([of.text, o.text]).T
+    after = 3.0 * image @ text.T
+    errors = sum(torch.nn.functional.cross_entropy(m, torch.arange(8), reduction="none") for m in (after, after.T))
+    divergence = sum(
+        (p.softmax(dim=1) * (p.log_softmax(dim=1) - q.log_softmax(dim=1))).sum(dim=1)
+        for p, q in ((before, after), (before.T, after.T))
+    )
+    terms = create_method("CLIPErase/FMUClip", {}).loss(batch)
+    assert set(terms) == {"RM", "FM", "CM"}
+    assert terms["FM"].item() == pytest.approx(-3 * errors[:3].mean().item())
+    assert terms["RM"].item() == pytest.approx(errors[3:].mean().item())
+    assert terms["CM"].item() == pytest.approx(3 * divergence[3:].mean().item())
+
+
+def test_salmu_by_hand(batch):
+    mse, f, r, o = torch.nn.functional.mse_loss, batch.forget, batch.retain, batch.original_retain
+    terms = create_method("CLIPErase/SALMU", {"retention": 2.0, "consistency": 5.0}).loss(batch)
+    similarity, kept, was = f.image @ f.text.T, r.image @ r.text.T, o.image @ o.text.T
+    nothing = torch.zeros_like(similarity)
+    assert terms["FM"].item() == pytest.approx((mse(similarity, nothing) + mse(similarity.T, nothing)).item())
+    assert terms["RM"].item() == pytest.approx(2 * (mse(kept, was) + mse(kept.T, was.T)).item())
+    assert terms["CM"].item() == pytest.approx(5 * (mse(r.image, o.image) + mse(r.text, o.text)).item())
+
+
+def test_task_negation_steps_back_as_far_as_fine_tuning_went(batch, monkeypatch):
+    """The loss is a - 2·b, so AdamW moves each by its rate at every step: a falls, b rises."""
+    model = TwoWeights()
+    monkeypatch.setattr("cliperase.methods.task_negation.pairs_against", lambda *_: (model.a - 2 * model.b).sum())
+    settings = {"scale": 0.5, "fine_tune_steps": 3, "fine_tune_rate": 0.1}
+    create_method("task negation", settings).apply(model, lambda _: batch)
+    assert model.a.item() == pytest.approx(3.0 + 0.5 * 0.3, abs=1e-6)
+    assert model.b.item() == pytest.approx(4.0 - 0.5 * 0.3, abs=1e-6)
+    assert torch.equal(model.unused, torch.ones(2, 2, dtype=torch.float64))
+    assert model.a.grad is None
+
+
+def test_leace_leaves_no_covariance_and_changes_as_little_as_it_can():
+    """Against the closed form with dense square roots, and one that changes more but erases as well."""
+    generator = torch.Generator().manual_seed(0)
+    z = (torch.arange(400) % 5 == 0).double()[:, None]
+    mixing = torch.randn(6, 6, generator=generator, dtype=torch.float64)
+    x = torch.randn(400, 6, generator=generator, dtype=torch.float64) @ mixing + z * mixing[0] + 2
+    x, z = torch.cat([x, x[:, :1] + x[:, 1:2]], dim=1), z  # of rank 6 in 7 dimensions
+    changed = x @ erasure(x, z)
+
+    def covariance(a, b):
+        return (a - a.mean(dim=0)).T @ (b - b.mean(dim=0)) / len(a)
+
+    assert covariance(x, z).abs().max() > 0.1
+    assert covariance(changed, z).abs().max() < 1e-9
+    assert torch.allclose(changed[z[:, 0] == 1].mean(dim=0), changed[z[:, 0] == 0].mean(dim=0))
+
+    def moved(values):
+        difference = values - x
+        return (difference - difference.mean(dim=0)).square().sum(dim=1).mean()
+
+    along = torch.nn.functional.normalize(covariance(x, z)[:, 0], dim=0)
+    plain = x - torch.outer(x @ along, along)  # the direction of the covariance, taken out at right angles
+    assert covariance(plain, z).abs().max() < 1e-9
+    assert moved(changed) < moved(plain) * (1 - 1e-6) or torch.allclose(moved(changed), moved(plain))
+    with pytest.raises(CliperaseError, match="nothing to erase"):
+        erasure(x, torch.ones(400, 1, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("value", ["3", None, "three", True])
@@ -354,6 +556,7 @@ SETTINGS = [(name, key, field) for name in method_names() for key, field in meth
 def test_every_setting_has_its_bounds(name, key, field):
     """Counts are at least 1, other numbers finite and at least 0, options are named."""
     wrong = {int: (0, -1, 1.0, True, "2", None), float: (-1e-9, float("nan"), float("inf"), True, "1.0", None)}
+    wrong[PositiveInt | None] = (0, -1, 1.0, True, "2")
     for value in wrong.get(field.annotation, ("", "unheard of", 1, None)):
         with pytest.raises(CliperaseError, match=rf"^{name}: {key} is {value!r}; \w.*") as caught:
             create_method(name, {key: value})

@@ -50,8 +50,8 @@ def unlearn(processes, model_folder, data_folder, output, *settings, method="CLI
 
 @pytest.mark.parametrize(
     ("method", "settings"),
-    [("CLIPErase", ()), ("CLIPErase", ("micro_batch=3",)), ("SalUn", ())],
-    ids=["whole", "in pieces", "with a mask"],
+    [("CLIPErase", ()), ("CLIPErase", ("micro_batch=3",)), ("SalUn", ()), ("GA", ("towers=text",))],
+    ids=["whole", "in pieces", "with a mask", "text alone"],
 )
 def test_two_processes_make_the_model_of_one(method, settings, model_folder, data_folder, tmp_path):
     alone, one = unlearn(1, model_folder, data_folder, tmp_path / "one", *settings, method=method)

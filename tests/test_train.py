@@ -17,7 +17,7 @@ from cliperase.methods.gradient_ascent import ascent
 from cliperase.methods.gradients import mean_over_batches
 from cliperase.settings import TrainSettings
 from cliperase.training import PairTraining
-from cliperase.unlearning import edit_once, narrowed
+from cliperase.unlearning import Recipe, Run, edit_once, narrowed
 
 CONFIG = TrainSettings(steps=6, learning_rate=1e-3, forget_batch=4, retain_batch=6, evaluate_every=2)
 
@@ -124,6 +124,89 @@ def test_salun_moves_only_masked_weights_and_resumes(model, sets):
 
 def fresh_loop(model, sets):
     return PairTraining(model.eval(), create_method("GA", {}), CONFIG, sets[1], sets[0])
+
+
+def test_images_that_are_constants_of_the_loss_do_not_move(model, sets):
+    """Only the text tower learns: images have no gradient, and texts the same one, whole or in pieces."""
+    found = []
+    for size in (0, 3):
+        student = copy.deepcopy(model)
+        about = (create_method("GA", {"towers": "text"}), CONFIG.model_copy(update={"micro_batch": size}))
+        PairTraining(student, *about, sets[1], sets[0], original_of(model, sets)).backward(0)
+        found.append({name: p.grad for name, p in student.named_parameters() if p.grad is not None})
+    assert found[0].keys() == found[1].keys()
+    for name, gradient in found[0].items():
+        assert (gradient - found[1][name]).abs().max() <= 1e-5 * gradient.abs().max() + 1e-9, name
+    assert found[0]["model.text_projection"].abs().max() > 1e-3
+    assert not any("visual" in name for name in found[0])
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_a_student_that_has_not_moved_obeys(autocast, model, training):
+    """CM is zero before the first step, because both are encoded in the same precision."""
+    seen, forget = [], training.labels == 0
+
+    class Watched(type(create_method("CLIPErase", {}))):
+        def loss(self, batch):
+            terms = super().loss(batch)
+            seen.append((terms["CM"].item(), (batch.retain.image - batch.original_retain.image).abs().max().item()))
+            return terms
+
+    settings = CONFIG.model_copy(update={"steps": 1, "autocast": autocast, "forget_batch": 4, "retain_batch": 24})
+    recipe = Recipe("CLIPErase", Watched(), settings)
+    Run(model, recipe, training.select(forget), training.select(~forget), progress=False).carry_out()
+    ((divergence, difference),) = seen
+    assert abs(divergence) < 1e-6
+    assert difference < 1e-6
+
+
+def test_the_forget_share_is_that_of_all_rows(model, sets):
+    batch = PairTraining(model, create_method("GA", {}), CONFIG, sets[1], sets[0]).batch(0)
+    assert batch.forget_share == len(sets[0]) / (len(sets[0]) + len(sets[1])) == 0.25
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("CLIPErase/FMUClip", {}),
+        ("CLIPErase/SALMU", {}),
+        ("CLIPErase/SALMU", {"retention": 0.0, "consistency": 0.0}),  # nothing holds what it forgets
+    ],
+)
+def test_the_other_two_cliperases_run_through_the_loop(name, settings, model, sets):
+    config = CONFIG.model_copy(update={"steps": 20})
+    state, history = weights_after(model, sets, config, create_method(name, settings))
+    assert all(set(entry) == {"step", "RM", "FM", "CM", "validation"} for entry in history.log)
+    assert not same(state, model.state_dict())
+    first, last = (history.log[place]["FM"] for place in (0, -1))
+    assert last < first - 1 if name == "CLIPErase/FMUClip" else last < (0.5 if settings else 1) * first
+
+
+def test_task_negation_raises_the_loss_that_fine_tuning_lowers(model, sets):
+    def error(student):
+        return -ascent(PairTraining(student.eval(), create_method("GA", {}), CONFIG, sets[1], sets[0]).batch(0)).item()
+
+    start = error(model)
+    settings = {"fine_tune_steps": 5, "fine_tune_rate": 1e-3}
+    found = {}
+    for scale in (-1.0, 0.0, 1.0):  # -1 is fine-tuning itself
+        student, method = copy.deepcopy(model), create_method("task negation", settings | {"scale": abs(scale)})
+        method = method.model_copy(update={"scale": scale})
+        train(student, method, sets[1], CONFIG, sets[0], original_of(model, sets))
+        found[scale] = error(student)
+    assert found[-1.0] < start < found[1.0]
+    assert found[0.0] == pytest.approx(start, abs=1e-4)
+
+
+def test_leace_hides_the_concept_from_the_means_of_the_images(model, sets):
+    def gap(student):
+        means = [torch.nn.functional.normalize(Features.of(student, one).image.mean(dim=0), dim=0) for one in sets]
+        return (1 - means[0] @ means[1]).item()
+
+    start, texts = gap(model), model.encode_text(sets[0].texts).detach()
+    train(model, create_method("LEACE", {}), sets[1], CONFIG, sets[0], original_of(model, sets))
+    assert gap(model) < 0.05 * start
+    assert torch.equal(model.encode_text(sets[0].texts), texts)
 
 
 @pytest.mark.parametrize("name", ["SSD", "SLUG", "null space"])

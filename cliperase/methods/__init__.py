@@ -18,6 +18,10 @@ METHODS = {
     "SCRUB": "cliperase.methods.scrub:SCRUB",
     "SLUG": "cliperase.methods.slug:SLUG",
     "null space": "cliperase.methods.null_space:NullSpace",
+    "task negation": "cliperase.methods.task_negation:TaskNegation",
+    "LEACE": "cliperase.methods.leace:LEACE",
+    "CLIPErase/SALMU": "cliperase.methods.cliperase_salmu:SALMU",
+    "CLIPErase/FMUClip": "cliperase.methods.cliperase_fmuclip:FMUClip",
     "CLIPErase": "cliperase.methods.cliperase:CLIPErase",
 }
 

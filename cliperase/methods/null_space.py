@@ -1,15 +1,17 @@
-"""Null space (ours; the projection is that of Ravfogel et al. 2020): head ← head·(I - strength·u·uᵀ), closed form.
+"""Null space (Mishra et al. 2025; the projection is that of Ravfogel et al. 2020): head ← head·(I - strength·U·Uᵀ).
 
-u is what is distinctive of the forget text: with v the forget texts' mean embedding and m the direction of the retain
-texts' mean, the unit vector of v - m·(v·m). Taking out all of v would leave the forget text without a direction, a
-division of noise by noise; so it keeps what every text has. Ravfogel et al. take u from trained classifiers, many in
-turn, and project any representation; here it is one direction, of the texts themselves, in the text head.
+Closed form, in the text head. The columns of U are orthonormal and span what is distinctive of the forgotten texts:
+each text's embedding without its part along m, the direction of the retain texts' mean. Taking out all of an embedding
+would leave its text without a direction, a division of noise by noise; so it keeps what every text has. U holds one
+direction for each forgotten text. `rank` takes fewer: first the direction of the texts' mean, then the largest
+principal directions of what is left of them. At rank 1 several texts have one direction together, and hardly move.
 
-Settings: a projection has strength 1, which is the default. The searches (paper/profiles) chose 1 on the pictograms and
-1.1 on the photographs. Below 1 a part of u stays, above it u is turned round. `batches` retain batches make the mean.
+Settings: a projection has strength 1, which is the default and was searched at rank 1 (paper/profiles). Below it a part
+of the texts stays, above it they are turned round. `batches` batches tell the texts.
 
-Known failure: every text goes through the edited head, so texts that share the removed direction move too. Images
-keep their place, and a linear probe finds the concept in them as before.
+Known failure: every text goes through the edited head, so texts that share the removed directions move too. Captions
+that all differ span the whole space; they need a `rank`. Images keep their place, and a linear probe finds the concept
+in them as before.
 """
 
 import torch
@@ -19,19 +21,40 @@ from pydantic import NonNegativeFloat, PositiveInt
 from cliperase.errors import CliperaseError
 from cliperase.methods.base import EditMethod
 
+SAME = 1e-3  # of the largest singular value: below it, two texts' embeddings differ by rounding only
+
 
 class NullSpace(EditMethod):
     strength: NonNegativeFloat = 1.0
-    batches: PositiveInt = 8  # retain batches whose texts make the mean
+    batches: PositiveInt = 8  # batches whose texts are seen
+    rank: PositiveInt | None = None  # directions that are taken out; None: one for each forgotten text
 
     @torch.no_grad()
     def apply(self, model, batch, validate=None):
         seen = [batch(index) for index in range(self.batches)]
-        direction = distinctive(
-            torch.cat([b.forget.text for b in seen]).mean(dim=0), torch.cat([b.retain.text for b in seen]).mean(dim=0)
+        forget, retain = (torch.cat([getattr(b, name).text for b in seen]) for name in ("forget", "retain"))
+        removed = projection(forget, retain.mean(dim=0), self.rank)
+        identity = torch.eye(len(removed), device=removed.device)
+        model.multiply_text_head(identity - self.strength * removed)
+
+
+def projection(forget, common, rank=None):
+    """(D, D) orthogonal projection on what is distinctive of the texts `forget` (N, D), beside `common` (D,)."""
+    first = distinctive(forget.mean(dim=0), common)
+    removed = torch.outer(first, first)
+    if rank == 1:
+        return removed
+    common = F.normalize(common, dim=0)
+    rest = forget - torch.outer(forget @ common, common)
+    largest = torch.linalg.matrix_norm(rest, 2)
+    _, sizes, directions = torch.linalg.svd(rest - rest @ removed, full_matrices=False)
+    others = directions[sizes > SAME * largest]
+    if rank is None and len(others) + 1 >= forget.shape[1] - 1:
+        raise CliperaseError(
+            f"null space: the forget texts span all {forget.shape[1]} dimensions; give a rank, such as 1"
         )
-        identity = torch.eye(len(direction), device=direction.device)
-        model.multiply_text_head(identity - self.strength * torch.outer(direction, direction))
+    others = others[: None if rank is None else rank - 1]
+    return removed + others.T @ others
 
 
 def distinctive(forget, retain):

@@ -2,13 +2,14 @@
 
 1. One gradient g_f of the forget loss (the mean cosine of true pairs) and g_r of InfoNCE on Dr. 2. Layers on
 the Pareto front of high importance ‖g_f‖/‖θ‖ and low |cos(g_f, g_r)|; the most important `layers` of them are
-tried. 3. Binary search on validation data: s is larger while more than `tolerance` percent of the forget set is still
-recognised, else smaller. The best score of all is kept. Seconds instead of minutes.
+tried. Embeddings and positions are no layers, as in the published code: a word's own rows are the word, not what it is
+associated with. `embeddings` lets them in. 3. Binary search on validation data: s is larger while more than `tolerance`
+percent of the forget set is still recognised, else smaller. The best score of all is kept. Seconds instead of minutes.
 
 Settings: the published code tries every layer on the front, with one front for each tower; it starts at s = 0.1,
 doubles it until no forget image has its class among the first five, then bisects, 10 measurements a layer. Ours has
 one front for both towers and bisects below `largest_step`, 5 measurements a layer; `layers` and `largest_step` are
-searched (paper/profiles).
+searched (paper/profiles), with embeddings.
 
 Known failure: one layer holds more than one concept; neighbours go with it.
 """
@@ -21,6 +22,8 @@ from cliperase.losses import forgetting, retention
 from cliperase.methods.base import EditMethod
 from cliperase.methods.gradients import mean_over_batches
 
+NO_LAYERS = ("embedding", "position", "pos_embed")  # parts of a parameter's name; timm has its own for positions
+
 
 class SLUG(EditMethod):
     layers: PositiveInt = 2
@@ -28,6 +31,7 @@ class SLUG(EditMethod):
     largest_step: NonNegativeFloat = 1.0  # relative to the layer's norm
     tolerance: NonNegativeFloat = 1.0  # percent
     batches: PositiveInt = 8
+    embeddings: bool = False  # whether embeddings and positions are among the layers
 
     @torch.no_grad()
     def apply(self, model, batch, validate=None):
@@ -40,7 +44,7 @@ class SLUG(EditMethod):
             g_forget = mean_over_batches(model, forget_loss, batch, self.batches)
             g_retain = mean_over_batches(model, retain_loss, batch, self.batches)
         best = (untouched["score"], None, None)  # the untouched model may be the best there is
-        for name in pareto_layers(model, g_forget, g_retain)[: self.layers]:
+        for name in pareto_layers(model, g_forget, g_retain, self.embeddings)[: self.layers]:
             best = max(best, self.search(model, name, g_forget[name], validate), key=lambda found: found[0])
         if best[1]:
             model.get_parameter(best[1]).copy_(best[2])
@@ -70,10 +74,12 @@ def retain_loss(batch):
     return retention(r.image, r.text, batch.logit_scale, r.text_ids)
 
 
-def pareto_layers(model, g_forget, g_retain):
-    """Names of weight matrices on the Pareto front, the most important first."""
+def pareto_layers(model, g_forget, g_retain, embeddings=False):
+    """Names of weight matrices on the Pareto front, the most important first; with `embeddings` also of these."""
     rated = []
     for name, parameter in model.named_parameters():
+        if not embeddings and any(part in name for part in NO_LAYERS):
+            continue
         f, r = g_forget[name].flatten(), g_retain[name].flatten()
         if parameter.ndim >= 2 and f.norm() > 0:
             alignment = torch.nn.functional.cosine_similarity(f, r, dim=0).abs().item()

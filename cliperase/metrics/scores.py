@@ -9,14 +9,15 @@ CHUNK = 500  # queries scored at once against the whole pool
 
 
 def zero_shot_accuracy(image_features, class_features, labels):
-    """Percent of images whose nearest class prompt is their own.
+    """Percent of images that are nearer to their own class prompt than to any other; a tie is a miss.
 
     `image_features` (N, D), `class_features` (C, D), both L2-normalised; `labels` (N,) in 0…C-1.
     """
     if not len(labels):
         raise CliperaseError("zero-shot accuracy of no images; the split holds none")
-    predicted = (image_features @ class_features.T).argmax(dim=1)
-    return 100 * (predicted == labels).double().mean().item()
+    scores, own = image_features @ class_features.T, labels[:, None]
+    others = scores.scatter(1, own, -torch.inf).amax(dim=1)
+    return percent(scores.gather(1, own)[:, 0] > others)
 
 
 def matching_accuracy(image_features, text_features, text_ids, queries, k=None, seed=0):

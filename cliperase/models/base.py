@@ -80,6 +80,10 @@ class ImageTextModel(nn.Module, ABC):
     def multiply_text_head(self, matrix: Tensor) -> None:
         """Fold (D, D) into the last linear map of the text tower: text features t (before norm) become t @ matrix."""
 
+    def multiply_image_head(self, matrix: Tensor) -> None:
+        """Fold (D, D) into the last linear map of the image tower, likewise; default: this family has none to edit."""
+        raise CliperaseError("the image tower has no linear projection to edit; choose another method")
+
     def further_metrics(self, pairs, forgotten: Tensor) -> dict[str, float]:
         """What else a model of this family can be measured by on a split: {metric: value}; default: nothing.
 

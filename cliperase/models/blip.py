@@ -139,9 +139,16 @@ class BLIP(ImageTextModel):
 
     @torch.no_grad()
     def multiply_text_head(self, matrix):
-        head = self.model.text_proj
-        head.weight.copy_(matrix.T @ head.weight)
-        head.bias.copy_(head.bias @ matrix)
+        multiply_head(self.model.text_proj, matrix)
+
+    @torch.no_grad()
+    def multiply_image_head(self, matrix):
+        multiply_head(self.model.vision_proj, matrix)
+
+
+def multiply_head(head, matrix):
+    head.weight.copy_(matrix.T @ head.weight)
+    head.bias.copy_(head.bias @ matrix)
 
 
 def check_vocabulary(tokenizer, model, name):

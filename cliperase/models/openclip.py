@@ -118,13 +118,16 @@ class OpenCLIP(ImageTextModel):
     @torch.no_grad()
     def multiply_text_head(self, matrix):
         tower = self.clip_text_tower
-        head = tower.text_projection if tower is not None else None
-        if isinstance(head, nn.Linear) and head.bias is None:
-            head.weight.copy_(matrix.T @ head.weight)
-        elif isinstance(head, nn.Parameter):
-            head.copy_(head @ matrix)
-        else:
-            raise CliperaseError("the text tower has no linear projection to edit; choose a method that trains")
+        multiply_head(tower.text_projection if tower is not None else None, matrix, "text")
+
+    @torch.no_grad()
+    def multiply_image_head(self, matrix):
+        visual, head = self.model.visual, None
+        if isinstance(visual, TimmModel):
+            head = dict(visual.head.named_children()).get("proj")
+        elif isinstance(visual, VisionTransformer):
+            head = visual.proj
+        multiply_head(head, matrix, "image")
 
     @property
     def clip_text_tower(self):
@@ -158,6 +161,16 @@ def create_model(config=COMPACT, seed=0):
     model = open_clip.CLIP(**config["model_cfg"])
     tokenizer = open_clip.SimpleTokenizer(context_length=config["model_cfg"]["text_cfg"]["context_length"])
     return OpenCLIP(model, tokenizer, config)
+
+
+def multiply_head(head, matrix, tower):
+    """Let the linear map `head`, a layer without bias or a parameter, be followed by `matrix`, in place."""
+    if isinstance(head, nn.Linear) and head.bias is None:
+        head.weight.copy_(matrix.T @ head.weight)
+    elif isinstance(head, nn.Parameter):
+        head.copy_(head @ matrix)
+    else:
+        raise CliperaseError(f"the {tower} tower has no linear projection to edit; choose a method that trains")
 
 
 class UsedEmbedding(nn.Module):

@@ -79,11 +79,12 @@ def text_tower(model):
     return model.clip_text_tower
 
 
-def clip_tokenizer(context_length):
+def clip_tokenizer(context_length, pad="<|endoftext|>"):
     """`transformers.CLIPTokenizer` from the byte-pair table inside open_clip: no hub, no files.
 
-    It pads as open_clip does, with token 0, which is "!". transformers then reads every "!" of a prompt as that token,
-    where open_clip reads it as a part of words: the two agree on prompts without one.
+    It pads as Stable Diffusion does, with the end of the text. With `pad="!"` it pads as open_clip does, with token 0.
+    transformers then reads every "!" of a prompt as that token, where open_clip reads it as a part of words: the two
+    agree on prompts without one. CLIP's embedding does not depend on the padding; a denoiser attends to it.
     """
     import open_clip
     from transformers import CLIPTokenizer
@@ -92,7 +93,7 @@ def clip_tokenizer(context_length):
     renamed = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
     vocabulary = {renamed.get(token, token): number for token, number in source.encoder.items()}
     merges = [pair for pair, _ in sorted(source.bpe_ranks.items(), key=lambda item: item[1])]
-    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=merges, pad_token="!", model_max_length=context_length)
+    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=merges, pad_token=pad, model_max_length=context_length)
     return check_tokenizer(tokenizer, "made from open_clip")
 
 
