@@ -48,8 +48,8 @@ class BLIP(ImageTextModel):
         name, kind = str(source).removeprefix("blip:"), kind or transformers.BlipForImageTextRetrieval
         transformers.utils.logging.disable_progress_bar()
         try:
-            model, report = kind.from_pretrained(name, output_loading_info=True)
-            tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+            model, report = kind.from_pretrained(name, output_loading_info=True, weights_only=True)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
             processor = transformers.BlipImageProcessor.from_pretrained(name)
         except Exception as error:  # transformers, the hub and safetensors each raise their own
             raise CliperaseError(f"BLIP {name!r} cannot be loaded ({reason_of(error)}); is the folder whole?") from None
