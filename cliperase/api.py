@@ -50,7 +50,7 @@ def unlearn(model, data, rule, method="CLIPErase", settings=None, seed=0, output
     if output and is_first():
         student.save(output)
         with whole_file(Path(output) / "report.json") as partial:
-            partial.write_text(json.dumps(report, indent=2) + "\n")
+            partial.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
         remove_checkpoint(checkpoint)
     wait_for_all()
     return report

@@ -10,6 +10,7 @@ import torch
 from cliperase.data.pairs import PairSet
 from cliperase.errors import CliperaseError
 from cliperase.features import Features, LiveFeatures, Original
+from cliperase.finite import check_finite
 from cliperase.loop import History, run_loop
 from cliperase.methods import create_method, method_class
 from cliperase.methods.base import Method
@@ -109,5 +110,6 @@ def edit_once(training, validate):
     start = time.perf_counter()
     training.method.apply(training.model, training.batch, validate)
     seconds = time.perf_counter() - start
+    check_finite(training.model.state_dict(), "weights after the edit", "choose weaker settings")
     training.model.eval()
     return History([{"step": 0, "validation": validate(training.model) if validate else {}}], seconds, 0)

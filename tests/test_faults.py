@@ -2,16 +2,23 @@
 
 import io
 import json
+import re
 import shutil
 
 import open_clip
 import pytest
 import torch
 from conftest import TINY_BLIP
+from safetensors.torch import load_file, save_file
 from transformers import YolosConfig, YolosForObjectDetection, YolosImageProcessor
 
 from cliperase.cli import main
 from cliperase.errors import CliperaseError
+from cliperase.finite import is_finite
+from cliperase.methods import METHODS
+from cliperase.methods.base import EditMethod, LossMethod
+from cliperase.metrics.scores import matching_accuracy, retrieval_recall, zero_shot_accuracy
+from cliperase.metrics.tasks import MATCHING
 from cliperase.models import load_model
 from cliperase.models.openclip import CONFIG_NAME, WEIGHTS_NAME
 from paper.diffusion import create_detector
@@ -151,3 +158,120 @@ def test_a_checkpoint_cannot_bring_code(canary, data_folder, model_folder, tmp_p
     call = ["unlearn", "--model", str(model_folder), "--data", str(data_folder), "--forget", "apple"]
     assert main([*call, "--output", str(tmp_path / "out"), "--set", "steps=1", "learning_rate=1e-3"]) == 2
     assert "delete it to start anew" in capsys.readouterr().err
+
+
+def call_of(model, data, output, *settings, method="CLIPErase"):
+    """The arguments of a short run of `cliperase unlearn`."""
+    call = ["unlearn", "--model", model, "--data", data, "--forget", "apple", "--output", output, "--method", method]
+    usual = ["steps=2", "learning_rate=1e-3", "forget_batch=4", "retain_batch=8", "evaluate_every=1"]
+    return [str(part) for part in [*call, "--set", *usual, *settings]]
+
+
+def one_line(capsys):
+    """What stands on standard error: one line. Nothing stands on standard output."""
+    out, err = capsys.readouterr()
+    assert out == ""
+    line = err.rpartition("\r")[2]  # behind a progress bar that is gone
+    assert line.endswith("\n")
+    assert line.count("\n") == 1, line
+    return line
+
+
+def with_weight(model_folder, tmp_path, name, value):
+    """A copy of a model folder, the first number of one tensor replaced."""
+    folder = copied(model_folder, tmp_path)
+    weights = load_file(folder / WEIGHTS_NAME)
+    weights[name].view(-1)[0] = value
+    save_file(weights, folder / WEIGHTS_NAME)
+    return folder
+
+
+BROKEN = {
+    "text_projection": float("nan"),
+    "visual.trunk.blocks.0.1.running_var": float("inf"),
+    "logit_scale": float("-inf"),
+    "token_embedding.weight": float("nan"),  # of a token that no prompt has
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_weights_that_are_not_finite_are_refused_by_name(name, data_folder, model_folder, tmp_path, capsys):
+    folder = with_weight(model_folder, tmp_path, name, BROKEN[name])
+    assert main(["evaluate", "--model", str(folder), "--data", str(data_folder), "--forget", "apple"]) == 2
+    assert f"{name} is not finite; copy or train" in one_line(capsys)
+    for method in ("CLIPErase", "SSD"):
+        assert main(call_of(folder, data_folder, tmp_path / "out", method=method)) == 2
+        assert f"{name} is not finite" in one_line(capsys)
+        assert not (tmp_path / "out").exists()
+
+
+def test_large_weights_are_no_broken_ones():
+    assert is_finite(torch.full((9,), 3e38))  # their sum overflows
+    assert is_finite(torch.full((9,), 6e4, dtype=torch.half))
+    assert is_finite(torch.tensor([2**62]))
+    assert is_finite(torch.zeros(0))
+    for value in ("nan", "inf", "-inf"):
+        assert not is_finite(torch.tensor([0, float(value), 1e30]))
+    assert not is_finite(torch.tensor([float("inf"), float("-inf")]))
+
+
+def test_a_model_whose_embeddings_are_not_finite_is_not_measured(data_folder, model_folder, tmp_path, capsys):
+    folder = copied(model_folder, tmp_path, lambda c: c["preprocess_cfg"].update(std=[0.0, 1.0, 1.0]))
+    assert main(["evaluate", "--model", str(folder), "--data", str(data_folder), "--forget", "apple"]) == 2
+    assert "the embedding of image 0 is not finite" in one_line(capsys)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_every_metric_refuses_features_that_are_not_finite(value):
+    sound, everything, ids = torch.eye(4), torch.ones(4, dtype=torch.bool), torch.arange(4)
+    broken = sound.clone()
+    broken[2, 1] = float(value)
+    for features in ((sound, broken), (broken, sound)):
+        for metric in (
+            lambda image, text: zero_shot_accuracy(image, text, ids),
+            lambda image, text: matching_accuracy(image, text, ids, everything),
+            lambda image, text: matching_accuracy(image, text, ids, everything, k=3),
+            lambda image, text: retrieval_recall(image, text, ids, everything),
+        ):
+            with pytest.raises(CliperaseError, match="2 is not finite"):
+                metric(*features)
+
+
+class BreaksAtOnce(EditMethod):
+    """An edit that divides by nothing."""
+
+    @torch.no_grad()
+    def apply(self, model, batch, validate=None):
+        next(model.parameters()).view(-1)[0] /= 0
+
+
+class BreaksInGradient(LossMethod):
+    """A loss that is finite and has no finite gradient: the root of zero."""
+
+    def loss(self, batch):
+        return {"root": (0 * batch.retain.image).pow(2).sum().sqrt()}
+
+
+class BreaksInGradientOnce(BreaksInGradient):
+    """The same at the last step only, after weights that were sound."""
+
+    def loss(self, batch):
+        if batch.step + 1 == batch.steps:
+            return super().loss(batch)
+        return {"root": batch.retain.image.sum()}
+
+
+@pytest.mark.parametrize(("broken", "steps"), [(BreaksAtOnce, 1), (BreaksInGradient, 1), (BreaksInGradientOnce, 3)])
+def test_broken_weights_are_not_saved_though_the_loss_is_finite(
+    broken, steps, data_folder, model_folder, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setitem(METHODS, "broken", f"{__name__}:{broken.__name__}")
+    settings = [f"steps={steps}", "evaluate_every=3"]
+    assert main(call_of(model_folder, data_folder, tmp_path / "out", *settings, method="broken")) == 2
+    assert re.search(rf"weights (at step {steps}|after the edit): model\.\S+ is not finite", one_line(capsys))
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_metric_of_no_rows_is_no_metric(training, base_model):
+    with pytest.raises(CliperaseError, match=r"metric unrelated_cosine is nan|no images"):
+        MATCHING.measure(base_model, training, torch.ones(len(training), dtype=torch.bool))
