@@ -2,18 +2,26 @@
 
 import io
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
 
 import open_clip
 import pytest
 import torch
-from conftest import TINY_BLIP
+from conftest import TINY_BLIP, killed_at
 from safetensors.torch import load_file, save_file
 from transformers import YolosConfig, YolosForObjectDetection, YolosImageProcessor
 
+from cliperase.api import unlearn
 from cliperase.cli import main
+from cliperase.data.pairs import load_pairs
 from cliperase.errors import CliperaseError
+from cliperase.files import HERE, LOCK, whole_file
 from cliperase.finite import is_finite
 from cliperase.methods import METHODS
 from cliperase.methods.base import EditMethod, LossMethod
@@ -21,7 +29,10 @@ from cliperase.metrics.scores import matching_accuracy, retrieval_recall, zero_s
 from cliperase.metrics.tasks import MATCHING
 from cliperase.models import load_model
 from cliperase.models.openclip import CONFIG_NAME, WEIGHTS_NAME
+from cliperase.unlearning import Recipe, Run
 from paper.diffusion import create_detector
+
+SHORT = {"steps": 2, "learning_rate": 1e-3, "forget_batch": 4, "retain_batch": 8, "evaluate_every": 1}
 
 
 class Canary:
@@ -163,7 +174,7 @@ def test_a_checkpoint_cannot_bring_code(canary, data_folder, model_folder, tmp_p
 def call_of(model, data, output, *settings, method="CLIPErase"):
     """The arguments of a short run of `cliperase unlearn`."""
     call = ["unlearn", "--model", model, "--data", data, "--forget", "apple", "--output", output, "--method", method]
-    usual = ["steps=2", "learning_rate=1e-3", "forget_batch=4", "retain_batch=8", "evaluate_every=1"]
+    usual = [f"{name}={value}" for name, value in SHORT.items()]
     return [str(part) for part in [*call, "--set", *usual, *settings]]
 
 
@@ -275,3 +286,189 @@ def test_broken_weights_are_not_saved_though_the_loss_is_finite(
 def test_a_metric_of_no_rows_is_no_metric(training, base_model):
     with pytest.raises(CliperaseError, match=r"metric unrelated_cosine is nan|no images"):
         MATCHING.measure(base_model, training, torch.ones(len(training), dtype=torch.bool))
+
+
+@pytest.fixture(scope="module")
+def result(data_folder, model_folder, tmp_path_factory):
+    """What a run leaves. Tests must not change it."""
+    folder = tmp_path_factory.mktemp("result") / "out"
+    assert main(call_of(model_folder, data_folder, folder)) == 0
+    return folder
+
+
+def flip(path, place):
+    """Another bit at the share `place` of a file."""
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content))] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_result_is_model_report_and_manifest(result):
+    assert {path.name for path in result.iterdir()} == {CONFIG_NAME, WEIGHTS_NAME, "report.json", "manifest.json"}
+    told = json.loads((result / "manifest.json").read_text())
+    assert told["method"] == "CLIPErase"
+    assert told["files"].keys() == {CONFIG_NAME, WEIGHTS_NAME, "report.json"}
+    load_model(result)
+
+
+@pytest.mark.parametrize("place", [0.3, 0.9, 0.999])
+@pytest.mark.parametrize("name", [WEIGHTS_NAME, CONFIG_NAME, "report.json"])
+def test_a_flipped_bit_of_a_result_is_one_line(name, place, result, data_folder, tmp_path, capsys):
+    shutil.copytree(result, tmp_path / "copy")
+    flip(tmp_path / "copy" / name, place)
+    assert main(["evaluate", "--model", str(tmp_path / "copy"), "--data", str(data_folder)]) == 2
+    assert f"{name} is not the file of manifest.json" in one_line(capsys)
+
+
+@pytest.mark.parametrize("name", ["../outside", "/dev/zero", "a/../../outside"])
+def test_a_manifest_does_not_lead_out_of_its_folder(name, result, tmp_path):
+    shutil.copytree(result, tmp_path / "copy")
+    (tmp_path / "copy" / "manifest.json").write_text(json.dumps({"cliperase": "1", "files": {name: "0"}}))
+    with pytest.raises(CliperaseError, match="which is outside"):
+        load_model(tmp_path / "copy")
+    (tmp_path / "copy" / "manifest.json").write_text(json.dumps({"name": "of an application of the web"}))
+    load_model(tmp_path / "copy")
+
+
+@pytest.mark.parametrize("moved", [1, 2, 3])
+def test_a_kill_between_the_files_of_a_result_is_seen_and_mended(
+    moved, result, data_folder, model_folder, tmp_path, capsys, monkeypatch
+):
+    """A second run into the folder dies when so many of its three files are there."""
+    output = tmp_path / "out"
+    shutil.copytree(result, output)
+    replace, done = os.replace, []
+
+    def die(source, target):
+        if Path(target).parent == output and "checkpoint" not in str(target):
+            if len(done) == moved:
+                raise KeyboardInterrupt
+            done.append(target)
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", die)
+        with pytest.raises(KeyboardInterrupt):
+            unlearn(model_folder, data_folder, {"concept": "lemon"}, settings=SHORT, output=output)
+    capsys.readouterr()
+    assert len(done) == moved
+    if (output / WEIGHTS_NAME).read_bytes() != (result / WEIGHTS_NAME).read_bytes():
+        with pytest.raises(CliperaseError, match=r"is not the file of manifest\.json"):
+            load_model(output)
+    unlearn(model_folder, data_folder, {"concept": "lemon"}, settings=SHORT, output=output)
+    load_model(output)
+    assert json.loads((output / "report.json").read_text())["rule"] == {"concept": "lemon"}
+    assert len(list(output.iterdir())) == 4  # no lock, no checkpoint, nothing half-written
+
+
+@pytest.mark.parametrize("place", [0.2, 0.5, 0.8, 0.95])
+def test_a_flipped_bit_of_a_checkpoint_is_one_line(place, data_folder, model_folder, tmp_path, capsys):
+    output = tmp_path / "out"
+    with killed_at(step=1):
+        unlearn(model_folder, data_folder, {"concept": "apple"}, settings=SHORT, output=output)
+    flip(output / "checkpoint.pt", place)
+    capsys.readouterr()
+    assert main(call_of(model_folder, data_folder, output)) == 2
+    assert re.search(r"checkpoint\.pt (cannot be read|is of another run)", one_line(capsys))
+
+
+def test_a_model_is_not_overwritten_by_its_own_result(data_folder, model_folder, tmp_path, capsys, monkeypatch):
+    folder = copied(model_folder, tmp_path)
+    before = (folder / WEIGHTS_NAME).read_bytes()
+    (tmp_path / "link").symlink_to(folder)
+    monkeypatch.chdir(folder)
+    for output in (folder, tmp_path / "link", ".", folder / ".." / "model"):
+        assert main(call_of(folder, data_folder, output)) == 2
+        assert "is the folder of the model itself" in one_line(capsys)
+    assert (folder / WEIGHTS_NAME).read_bytes() == before
+
+
+def test_a_checkpoint_of_another_run_is_never_deleted(data_folder, model_folder, tmp_path, capsys):
+    output = tmp_path / "out"
+    with killed_at(step=1):
+        unlearn(model_folder, data_folder, {"concept": "apple"}, settings=SHORT, output=output)
+    held = (output / "checkpoint.pt").read_bytes()
+    capsys.readouterr()
+    for method in ("SSD", "null space", "SLUG", "GA"):
+        assert main(call_of(model_folder, data_folder, output, method=method)) == 2
+        assert "checkpoint.pt is of another run" in one_line(capsys)
+        assert (output / "checkpoint.pt").read_bytes() == held
+
+
+def test_a_result_of_another_run_is_not_replaced_without_a_word(result, data_folder, model_folder, tmp_path, caplog):
+    shutil.copytree(result, tmp_path / "out")
+    assert main(call_of(model_folder, data_folder, tmp_path / "out")) == 0
+    assert not caplog.records
+    assert main(call_of(model_folder, data_folder, tmp_path / "out", method="SSD")) == 0
+    assert "holds the result of CLIPErase with {'concept': 'apple'}" in caplog.text
+
+
+def test_a_second_run_into_a_folder_ends_until_the_first_is_dead(data_folder, model_folder, tmp_path, capsys):
+    output = tmp_path / "out"
+    output.mkdir()
+    holding = f"with only_writer({str(output)!r}):\n print(1, flush=True); time.sleep(99)"
+    program = f"import time; from cliperase.files import *\n{holding}"
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"1\n"
+        assert main(call_of(model_folder, data_folder, output)) == 2
+        assert f"process {other.pid} is writing to" in one_line(capsys)
+        other.kill()
+    assert (output / LOCK).read_text() == str(other.pid)
+    assert main(call_of(model_folder, data_folder, output)) == 0
+    assert not (output / LOCK).exists()
+
+
+def test_what_a_dead_process_left_half_written_is_removed(tmp_path):
+    half = "p.write_text('half'); (p.parent / '.tmp7').touch(); os.kill(os.getpid(), 9)"
+    program = f"import os; from cliperase.files import *\nwith whole_file({str(tmp_path / 'x')!r}) as p:\n {half}"
+    subprocess.run([sys.executable, "-c", program], check=False)
+    assert len(list(tmp_path.rglob("*"))) == 3
+    kept = [
+        tmp_path / f".x.{HERE}.{os.getppid()}.partial",
+        tmp_path / ".x.elsewhere.1.partial",
+        tmp_path / ".y.partial",
+    ]
+    for folder in kept:
+        folder.mkdir()
+    with whole_file(tmp_path / "x") as partial:
+        partial.write_text("whole")
+    assert sorted(tmp_path.iterdir()) == sorted([*kept, tmp_path / "x"])
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600), (0o002, 0o664)])
+def test_files_have_the_mode_of_the_umask(umask, mode, data_folder, model_folder, tmp_path):
+    before = os.umask(umask)
+    try:
+        assert main(call_of(model_folder, data_folder, tmp_path / "out", method="null space")) == 0
+        assert (
+            main(["pack", "--model", str(model_folder), "--data", str(data_folder), "--output", str(tmp_path / "p")])
+            == 0
+        )
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "p", *(tmp_path / "out").iterdir()):
+        assert path.stat().st_mode & 0o777 == mode, path
+
+
+def test_a_run_is_not_resumed_with_other_validation_rows(data_folder, model_folder, tmp_path):
+    training, seen = (load_pairs(data_folder, split) for split in ("train", "validation"))
+    forget = training.labels == 0
+    recipe = Recipe.of("CLIPErase", SHORT)
+
+    def run(validation, forgotten):
+        student = load_model(model_folder)
+        Run(student, recipe, training.select(forget), training.select(~forget), validation, forgotten,
+            checkpoint=tmp_path / "c.pt", progress=False).carry_out()  # fmt: skip
+
+    with killed_at(step=1):
+        run(seen, seen.labels == 0)
+    fewer = torch.arange(len(seen)) > 0
+    turned = replace(seen, images=seen.images.flip(3))
+    for rows, mask in (
+        (seen, seen.labels == 1),
+        (seen.select(fewer), seen.labels[fewer] == 0),
+        (turned, seen.labels == 0),
+    ):
+        with pytest.raises(CliperaseError, match=r"another run \(validation rows was"):
+            run(rows, mask)
+    run(seen, seen.labels == 0)

@@ -8,6 +8,7 @@ from pkgutil import resolve_name
 
 from cliperase.errors import CliperaseError
 from cliperase.finite import check_finite
+from cliperase.manifest import check_result
 
 FAMILIES = {  # the adapter of each family; the last line is asked first
     "blip": "cliperase.models.blip:BLIP",
@@ -30,6 +31,7 @@ def load_model(source, device="cpu"):
     """
     for adapter in adapters():
         if adapter.recognises(source):
+            check_result(source)
             model = adapter.load(source, device)
             check_finite(model.state_dict(), f"model {str(source)!r}", "copy or train the model again")
             return model

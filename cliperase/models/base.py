@@ -1,6 +1,5 @@
 """What an image-text model is: the interface that losses, loop, metrics and methods rely on."""
 
-import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from cliperase.errors import CliperaseError, reason_of
+from cliperase.errors import CliperaseError
 
 REMEMBERED = 100_000  # texts, about 1 kB each
 
@@ -150,17 +149,6 @@ class Tokens:
 
     def __deepcopy__(self, memo):
         return self  # copies of a model share the cache
-
-
-def read_json(path: Path) -> dict:
-    """A configuration file, a mapping."""
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise CliperaseError(f"{path} cannot be read ({reason_of(error)}); train or copy the model again") from None
-    if not isinstance(found, dict):
-        raise CliperaseError(f"{path} holds {type(found).__name__}, not a mapping; train or copy the model again")
-    return found
 
 
 def refuse_code(config, source):

@@ -10,9 +10,10 @@ import torch.nn.functional as F
 
 from cliperase.devices import send
 from cliperase.errors import CliperaseError, reason_of
+from cliperase.files import read_json
 from cliperase.metrics.scores import draw_rivals
 from cliperase.metrics.tasks import PROMPT, WAYS
-from cliperase.models.base import ImageTextModel, Tokens, read_json
+from cliperase.models.base import ImageTextModel, Tokens
 
 LOGIT_SCALE = 1 / 0.07  # BLIP's starting temperature; transformers' classes do not keep the learnt one
 LENGTH = 35  # tokens of a caption, as in BLIP

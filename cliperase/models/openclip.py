@@ -13,8 +13,8 @@ from torch import nn
 
 from cliperase.devices import send
 from cliperase.errors import CliperaseError, reason_of
-from cliperase.files import whole_file
-from cliperase.models.base import ImageTextModel, PatchAttention, Tokens, read_json, refuse_code
+from cliperase.files import read_json, whole_file
+from cliperase.models.base import ImageTextModel, PatchAttention, Tokens, refuse_code
 from cliperase.models.compact import COMPACT  # and its towers, which open_clip then finds in timm
 
 CONFIG_NAME, WEIGHTS_NAME = "open_clip_config.json", "open_clip_model.safetensors"
