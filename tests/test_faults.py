@@ -5,8 +5,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -472,3 +474,50 @@ def test_a_run_is_not_resumed_with_other_validation_rows(data_folder, model_fold
         with pytest.raises(CliperaseError, match=r"another run \(validation rows was"):
             run(rows, mask)
     run(seen, seen.labels == 0)
+
+
+def program(call, **options):
+    """The command line in a process of its own."""
+    command = [sys.executable, "-m", "cliperase.cli", *call]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **options)
+
+
+def test_an_interrupt_is_one_line_and_the_run_goes_on(data_folder, model_folder, tmp_path):
+    output = tmp_path / "out"
+    call = call_of(model_folder, data_folder, output, "steps=100000", "evaluate_every=5")
+    with program(call, stdout=subprocess.DEVNULL) as run:
+        for _ in range(600):
+            if (output / "checkpoint.pt").exists():
+                break
+            time.sleep(0.1)
+        run.send_signal(signal.SIGINT)
+        said = run.stderr.read()
+    assert run.returncode == 130
+    assert said.endswith("a training goes on from its last checkpoint when the same command is given again\n")
+    assert "Traceback" not in said
+    assert {path.name for path in output.iterdir()} == {"checkpoint.pt"}
+
+
+def test_a_reader_that_has_gone_is_no_traceback(data_folder, model_folder):
+    call = ["evaluate", "--model", str(model_folder), "--data", str(data_folder), "--forget", "apple"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    with program(call, stdout=writer) as run:
+        os.close(writer)
+        assert run.stderr.read() == ""
+    assert run.returncode == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_an_output_that_is_full_is_one_line(data_folder, model_folder):
+    call = ["evaluate", "--model", str(model_folder), "--data", str(data_folder), "--forget", "apple"]
+    with open("/dev/full", "w") as full, program(call, stdout=full) as run:
+        assert run.stderr.read() == "cliperase: standard output is full; make room, or write to a file elsewhere\n"
+    assert run.returncode == 2
+
+
+def test_a_single_pair_to_retain_is_refused(data_folder, model_folder, tmp_path, capsys):
+    for method in ("CLIPErase", "GradDiff", "fine-tune"):
+        assert main(call_of(model_folder, data_folder, tmp_path / "out", "retain_batch=1", method=method)) == 2
+        assert "retain_batch is 1; give at least 2, because" in one_line(capsys)
+    assert not (tmp_path / "out").exists()
