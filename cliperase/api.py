@@ -1,11 +1,12 @@
 """Unlearn and evaluate, in one call each. The command line is a thin layer over these."""
 
-import json
+from contextlib import ExitStack
 from pathlib import Path
 
 from cliperase.checkpoints import remove_checkpoint
 from cliperase.data.source import load_split, load_training
-from cliperase.files import check_writable, whole_file
+from cliperase.files import check_writable, only_writer
+from cliperase.manifest import REPORT, check_output, write_result
 from cliperase.metrics.tasks import task_of
 from cliperase.models import load_model
 from cliperase.models.base import pick_device
@@ -21,38 +22,43 @@ def unlearn(model, data, rule, method="CLIPErase", settings=None, seed=0, output
     method and of the loop (`cliperase.settings.TrainSettings`) in one mapping; a method that trains needs `steps` and
     `learning_rate`. The weights are selected on validation data, by the task that `tasks.task_of` finds.
 
-    Written to `output`: the model as a folder, `report.json`, and while it runs a checkpoint to resume from. Under
+    Written to `output`: the model as a folder, `report.json`, `manifest.json` with their hashes, and while it runs a
+    checkpoint to resume from. Under
     `torchrun` the processes share every step (`parallel.py`). Returns the report: rule, rows, settings, validation
     metrics before and after, loss terms. Raises `CliperaseError` for bad input, before any training.
     """
     join_processes()
+    run = {"method": method, "rule": rule, "settings": {**(settings or {}), "seed": seed}}
     recipe = Recipe.of(method, dict(settings or {}), seed)
     student = load_model(model, pick_device())
     validation, forgotten = load_split(data, "validation", rule, student.image_size, recipe.training.broken_percent)
     training = load_training(data, rule, student.image_size, recipe.training)
     check_streamable(recipe, training.retain)
-    if output:
-        check_writable(Path(output) / "report.json")
-    checkpoint = Path(output) / "checkpoint.pt" if output else None
-    before = task_of(validation).measure(student, validation, forgotten)
-    run = Run(student, recipe, training.forget, training.retain, validation, forgotten, checkpoint=checkpoint)
-    history = run.carry_out()
-    report = {
-        "method": method,
-        "rule": rule,
-        "rows": training.rows,
-        "settings": {**(settings or {}), "seed": seed},
-        "validation_before": before,
-        "log": history.log,
-        "selected_step": history.best_step,
-        "seconds": round(history.seconds, 2),
-    }
-    if output and is_first():
-        student.save(output)
-        with whole_file(Path(output) / "report.json") as partial:
-            partial.write_text(json.dumps(report, indent=2) + "\n")
-        remove_checkpoint(checkpoint)
-    wait_for_all()
+    with ExitStack() as stack:
+        if output:
+            check_writable(Path(output) / REPORT)
+            check_output(output, model, run, recipe.method.takes_steps)
+        if output and is_first():
+            stack.enter_context(only_writer(output))
+        checkpoint = Path(output) / "checkpoint.pt" if output else None
+        before = task_of(validation).measure(student, validation, forgotten)
+        history = Run(
+            student, recipe, training.forget, training.retain, validation, forgotten, checkpoint=checkpoint
+        ).carry_out()
+        report = {
+            "method": method,
+            "rule": rule,
+            "rows": training.rows,
+            "settings": run["settings"],
+            "validation_before": before,
+            "log": history.log,
+            "selected_step": history.best_step,
+            "seconds": round(history.seconds, 2),
+        }
+        if output and is_first():
+            write_result(output, student, report)
+            remove_checkpoint(checkpoint)
+        wait_for_all()
     return report
 
 

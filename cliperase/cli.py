@@ -134,7 +134,7 @@ def run_unlearn(arguments):
         arguments.model, arguments.data, rule, arguments.method, settings, arguments.seed, arguments.output
     )
     if is_first():
-        print(json.dumps(report, indent=2))
+        print(json.dumps(report, indent=2, allow_nan=False))
 
 
 def run_evaluate(arguments):
@@ -145,7 +145,7 @@ def run_evaluate(arguments):
     rule = rule_of(arguments) if asked else None
     if arguments.output:
         check_writable(arguments.output)
-    metrics = json.dumps(evaluate(arguments.model, arguments.data, rule, arguments.split), indent=2)
+    metrics = json.dumps(evaluate(arguments.model, arguments.data, rule, arguments.split), indent=2, allow_nan=False)
     if arguments.output:
         with whole_file(arguments.output) as partial:
             partial.write_text(metrics + "\n")

@@ -70,6 +70,11 @@ def fingerprint(model, pairs):
     return digest.hexdigest()[:24]
 
 
+def selection(pairs, forgotten):
+    """Equal for equal validation rows and equal rows among them that are to be forgotten."""
+    return hashlib.sha256(pairs.fingerprint().encode() + forgotten.numpy().tobytes()).hexdigest()[:24]
+
+
 @dataclass
 class Original:
     """The original model's embeddings and temperature, so that it does not have to run at every step."""

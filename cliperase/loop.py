@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from cliperase.checkpoints import load_checkpoint, save_checkpoint
 from cliperase.errors import CliperaseError, reason_of
+from cliperase.finite import check_finite
 from cliperase.parallel import is_first, wait_for_all
 from cliperase.settings import MAY_CHANGE
 
@@ -120,9 +121,10 @@ class Loop:
     def evaluate(self, validate):
         """Log the terms since the last evaluation, and the metrics; keep the weights if they are the best."""
         means = {name: torch.stack(values).mean().item() for name, values in self.terms.items()}
-        check_finite(means, self.done)
+        check_losses(means, self.done)
         self.seconds += time.perf_counter() - self.clock
         model = self.training.model
+        check_finite(model.state_dict(), f"weights at step {self.done}", "lower the learning rate")
         model.eval()
         metrics = validate(model) if validate else {}
         self.log.append({"step": self.done, **means, "validation": metrics})
@@ -184,7 +186,7 @@ def create_schedule(optimizer, settings):
     return OneCycleLR(optimizer, settings.learning_rate, total_steps=settings.steps, pct_start=rising)
 
 
-def check_finite(terms, step):
+def check_losses(terms, step):
     broken = [name for name, value in terms.items() if value != value or abs(value) == float("inf")]
     if broken:
         raise CliperaseError(f"loss {broken[0]} is {terms[broken[0]]} at step {step}; lower the learning rate")

@@ -1,6 +1,7 @@
 """What a program of this package does before and after its work: quiet libraries, one line for bad input."""
 
 import atexit
+import errno
 import gc
 import os
 import sys
@@ -9,11 +10,26 @@ from cliperase.errors import CliperaseError
 
 
 def carry_out(parsed, program):
-    """Run a parsed command: bad input is one line on standard error and exit code 2."""
+    """Run a parsed command: its exit code. Bad input is one line on standard error and 2, Ctrl-C one line and 130, a
+    reader of the output that has gone is 1."""
     spare_the_collector()
     quiet_libraries()
     try:
         parsed.run(parsed)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        said = "interrupted; a training goes on from its last checkpoint when the same command is given again"
+        print(f"{program}: {said}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # what is still to be written would fail again when Python ends
+        discard_output()
+        return 1
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        discard_output()
+        print(f"{program}: standard output is full; make room, or write to a file elsewhere", file=sys.stderr)
+        return 2
     except CliperaseError as error:
         print(f"{program}: {error}", file=sys.stderr)
         return 2
@@ -21,6 +37,11 @@ def carry_out(parsed, program):
         print(f"{program}: package {error.name} is not installed; run `pip install {error.name}`", file=sys.stderr)
         return 2
     return 0
+
+
+def discard_output():
+    """Let what is printed from here on, at the end of Python too, go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def spare_the_collector():

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -73,6 +73,14 @@ class TrainSettings(LoopSettings):
     # For shards, see `cliperase.data.shards.Stream`.
     lanes: int = Field(default=8, ge=1)  # readers that share the shards; a multiple of the number of processes
     broken_percent: float = Field(default=1.0, ge=0)  # of the samples; more that cannot be read are an error
+
+    @field_validator("retain_batch")
+    @classmethod
+    def several(cls, value):
+        if value == 1:
+            raise ValueError("retain_batch is 1; give at least 2, because a single pair has no other to be told from, "
+                             "so that the losses that retain are 0")  # fmt: skip
+        return value
 
 
 MAY_CHANGE = {"broken_percent", "resident"}  # settings that a resumed run may have otherwise

@@ -15,16 +15,17 @@ from cliperase.parallel import gather, gather_objects, is_first, processes, shar
 class PairTraining(Training):
     """A model, a `LossMethod`, the rows to retain, and where there are any, the rows to forget and the `Original`.
 
-    `retain` is a `PairSet` or a `Stream`, `forget` a `PairSet` or None (pretraining).
+    `retain` is a `PairSet` or a `Stream`, `forget` a `PairSet` or None (pretraining). `selected_on`: a text that is
+    equal for equal validation rows.
     """
 
-    def __init__(self, model, method, settings, retain, forget=None, original=None):
+    def __init__(self, model, method, settings, retain, forget=None, original=None, selected_on=None):
         super().__init__(model, settings)
         if settings.augment and original:
             raise CliperaseError("augment: the original's features are those of images as they are; switch it off")
         if settings.update_norm_statistics and processes() > 1:
             raise CliperaseError("update_norm_statistics needs the whole batch in one process; run it without torchrun")
-        self.method, self.original = method, original
+        self.method, self.original, self.selected_on = method, original, selected_on
         self.original_scale = model.logit_scale.new_tensor(original.logit_scale) if original else None
         self.sets = [pairs for pairs in (retain, forget) if pairs is not None]
         self.sources = self.open_sources(retain, forget)
@@ -53,7 +54,7 @@ class PairTraining(Training):
         if self.started_from is None:  # asked first before any step
             self.started_from = [fingerprint(self.model, pairs) for pairs in self.sets]
         about = {"method": type(self.method).__name__, **self.method.model_dump(), "model and data": self.started_from}
-        return about | super().identity()
+        return about | {"validation rows": self.selected_on} | super().identity()
 
     def tell(self):
         return self.sources["retain"].tell()

@@ -9,7 +9,8 @@ import torch
 
 from cliperase.data.pairs import PairSet
 from cliperase.errors import CliperaseError
-from cliperase.features import Features, LiveFeatures, Original
+from cliperase.features import Features, LiveFeatures, Original, selection
+from cliperase.finite import check_finite
 from cliperase.loop import History, run_loop
 from cliperase.methods import create_method, method_class
 from cliperase.methods.base import Method
@@ -70,8 +71,11 @@ class Run:
         elif original is None:
             original = embed(self.model, forget, retain, self.recipe.training.autocast)
         with narrowed(self.model, retain, forget):
-            training = PairTraining(self.model, method, self.recipe.training, retain, forget, original)
-            validate = None if self.validation is None else self.validate
+            validate, selected_on = None, None
+            if self.validation is not None:
+                validate = self.validate
+                selected_on = selection(self.validation, self.forgotten) if self.checkpoint else None
+            training = PairTraining(self.model, method, self.recipe.training, retain, forget, original, selected_on)
             if not method.takes_steps:
                 return edit_once(training, validate)
             return run_loop(training, validate, self.checkpoint, self.progress)
@@ -109,5 +113,6 @@ def edit_once(training, validate):
     start = time.perf_counter()
     training.method.apply(training.model, training.batch, validate)
     seconds = time.perf_counter() - start
+    check_finite(training.model.state_dict(), "weights after the edit", "choose weaker settings")
     training.model.eval()
     return History([{"step": 0, "validation": validate(training.model) if validate else {}}], seconds, 0)

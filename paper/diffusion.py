@@ -50,7 +50,9 @@ def load_pipeline(source, device=None):
     if index.is_file() and json.loads(index.read_text()).get("vae", [""])[0] == "paper":
         own = {"vae": PixelAutoencoder()}
     try:
-        pipeline = diffusers.StableDiffusionPipeline.from_pretrained(str(source), safety_checker=None, **own)
+        pipeline = diffusers.StableDiffusionPipeline.from_pretrained(
+            str(source), safety_checker=None, trust_remote_code=False, **own
+        )
     except Exception as error:  # diffusers, transformers, the hub and safetensors each raise their own
         raise CliperaseError(
             f"pipeline {str(source)!r} cannot be loaded ({reason_of(error)}); is the folder whole?"
@@ -123,7 +125,8 @@ class ObjectDetector:
         self.concepts, self.threshold = list(concepts), threshold
         self.asked = {"candidate_labels": self.concepts} if named else {}
         try:
-            self.find = pipeline("zero-shot-object-detection" if named else "object-detection", model=source)
+            kind = "zero-shot-object-detection" if named else "object-detection"
+            self.find = pipeline(kind, model=source, trust_remote_code=False)
         except Exception as error:
             raise CliperaseError(f"detector {source!r} cannot be loaded ({reason_of(error)})") from None
         known = set(self.concepts if named else self.find.model.config.label2id)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cliperase.models.base import read_json
+from cliperase.files import read_json
 from cliperase.models.blip import BLIP
 
 

@@ -53,7 +53,8 @@ def pretrain(data, output, settings, without=None, start=None):
 
     checkpoint = checkpoint_beside(output)
     with narrowed(model, retain):
-        history = run_loop(PairTraining(model, FineTune(), settings, retain), validate, checkpoint)
+        training = PairTraining(model, FineTune(), settings, retain, selected_on=seen.fingerprint())
+        history = run_loop(training, validate, checkpoint)
     model.save(output)
     remove_checkpoint(checkpoint)
     return history.validation["score"]

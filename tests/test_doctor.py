@@ -83,7 +83,7 @@ def test_too_little_memory_for_a_step_is_missing(model_folder, data_folder, tmp_
     assert "set micro_batch" in missing(findings(model_folder, data_folder, tmp_path))["memory"]
 
 
-@pytest.mark.parametrize("retain_batch", [1, 4])
+@pytest.mark.parametrize("retain_batch", [2, 4])
 def test_noise_is_learnt_before_the_steps_and_takes_time_by_its_texts(
     retain_batch, model_folder, data_folder, tmp_path, monkeypatch
 ):

@@ -133,12 +133,11 @@ def test_rivals_hang_on_the_row_and_the_seed_alone():
 
 
 @pytest.mark.parametrize("k", [None, 3])
-def test_a_collapsed_or_broken_model_matches_nothing(k):
-    everything, text_ids = torch.ones(4, dtype=torch.bool), torch.arange(4)
-    for features in (torch.ones(4, 2), torch.full((4, 2), torch.nan)):
-        matched = matching_accuracy(features, features, text_ids, everything, k=k)
-        assert matched == {"image_to_text": 0, "text_to_image": 0}
-        assert set(retrieval_recall(features, features, text_ids, everything, ks=(1, 3)).values()) == {0}
+def test_a_collapsed_model_matches_nothing(k):
+    everything, text_ids, features = torch.ones(4, dtype=torch.bool), torch.arange(4), torch.ones(4, 2)
+    matched = matching_accuracy(features, features, text_ids, everything, k=k)
+    assert matched == {"image_to_text": 0, "text_to_image": 0}
+    assert set(retrieval_recall(features, features, text_ids, everything, ks=(1, 3)).values()) == {0}
 
 
 def test_matching_names_what_is_missing():

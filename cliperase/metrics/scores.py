@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from cliperase.errors import CliperaseError
+from cliperase.metrics.encode import finite_rows
 
 CHUNK = 500  # queries scored at once against the whole pool
 
@@ -13,6 +14,7 @@ def zero_shot_accuracy(image_features, class_features, labels):
 
     `image_features` (N, D), `class_features` (C, D), both L2-normalised; `labels` (N,) in 0…C-1.
     """
+    finite_rows(image_features, "image"), finite_rows(class_features, "class prompt")
     if not len(labels):
         raise CliperaseError("zero-shot accuracy of no images; the split holds none")
     scores, own = image_features @ class_features.T, labels[:, None]
@@ -28,6 +30,7 @@ def matching_accuracy(image_features, text_features, text_ids, queries, k=None, 
     partner stands against k - 1 rows drawn from the whole pool among those of another text; without, against
     all rows, and any row of the query's own text is a hit. A tie is a miss.
     """
+    finite_rows(image_features, "image"), finite_rows(text_features, "text")
     rows = query_rows(queries)
     if k is None:
         if (text_ids == text_ids[0]).all():
@@ -89,6 +92,7 @@ def retrieval_recall(image_features, text_features, owner, queries, ks=(1, 5, 10
     has several per image; this is not the share of them that is found). Candidates are always all images and
     all captions. Ties count against the query.
     """
+    finite_rows(image_features, "image"), finite_rows(text_features, "text")
     rows = query_rows(queries)
     without = ~torch.isin(rows, owner)
     if without.any():
@@ -110,5 +114,5 @@ def best_ranks(query_features, query_owners, features, owners):
     for some, own in zip(query_features.split(CHUNK), query_owners.split(CHUNK), strict=True):
         scores, mine = some @ features.T, own[:, None] == owners
         best = scores.masked_fill(~mine, -torch.inf).amax(dim=1, keepdim=True)
-        ranks.append((~(scores < best) & ~mine).sum(dim=1))  # "not below" holds for NaN too: a broken model misses
+        ranks.append((~(scores < best) & ~mine).sum(dim=1))
     return torch.cat(ranks)

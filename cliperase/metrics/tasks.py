@@ -4,6 +4,7 @@ Data with classes are judged by zero-shot accuracy, images with one caption by k
 several captions by retrieval; `task_of` tells which. Every task gives the same cosines beside its accuracies.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,11 +21,19 @@ WAYS = 16  # candidates of a matching decision: the paper's batch size
 
 @dataclass(frozen=True)
 class Task:
-    """`measure(model, pairs, forgotten) -> {metric: value}`, and which metrics, in percent, must fall and stay."""
+    """`metrics(model, pairs, forgotten) -> {metric: value}`, and which metrics, in percent, must fall and stay."""
 
-    measure: Callable
+    metrics: Callable
     forget: str
     retain: str
+
+    def measure(self, model, pairs, forgotten, **more):
+        """The metrics, each a finite number."""
+        metrics = self.metrics(model, pairs, forgotten, **more)
+        broken = [name for name, value in metrics.items() if not math.isfinite(value)]
+        if broken:
+            raise CliperaseError(f"metric {broken[0]} is {metrics[broken[0]]}; are there rows of both kinds?")
+        return metrics
 
     def validate(self, model, pairs, forgotten):
         """The metrics with `score`, which selects checkpoints and settings, and `remaining`, what must fall, which is

@@ -7,6 +7,8 @@ from pathlib import Path
 from pkgutil import resolve_name
 
 from cliperase.errors import CliperaseError
+from cliperase.finite import check_finite
+from cliperase.manifest import check_result
 
 FAMILIES = {  # the adapter of each family; the last line is asked first
     "blip": "cliperase.models.blip:BLIP",
@@ -24,12 +26,15 @@ def load_model(source, device="cpu"):
     """The `ImageTextModel` of `source`, in evaluation mode on `device`.
 
     `source`: a saved model folder, an open_clip name with a weights tag or file such as `ViT-B-32/openai`, `hf-hub:…`,
-    `blip:<hub name>`, or what a registered family recognises. CliperaseError where no family does, or where the family
-    cannot load it.
+    `blip:<hub name>`, or what a registered family recognises. CliperaseError where no family does, where the family
+    cannot load it, or where a weight is not finite.
     """
     for adapter in adapters():
         if adapter.recognises(source):
-            return adapter.load(source, device)
+            check_result(source)
+            model = adapter.load(source, device)
+            check_finite(model.state_dict(), f"model {str(source)!r}", "copy or train the model again")
+            return model
     kind = "a folder of no known family" if Path(source).is_dir() else "neither a folder nor a name of a known family"
     known = "; ".join(line for adapter in adapters() for line in adapter.sources)
     raise CliperaseError(f"model {str(source)!r} is {kind}; give one of: {known}")

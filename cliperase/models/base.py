@@ -1,6 +1,5 @@
 """What an image-text model is: the interface that losses, loop, metrics and methods rely on."""
 
-import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from cliperase.errors import CliperaseError, reason_of
+from cliperase.errors import CliperaseError
 
 REMEMBERED = 100_000  # texts, about 1 kB each
 
@@ -156,15 +155,15 @@ class Tokens:
         return self  # copies of a model share the cache
 
 
-def read_json(path: Path) -> dict:
-    """A configuration file, a mapping."""
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise CliperaseError(f"{path} cannot be read ({reason_of(error)}); train or copy the model again") from None
-    if not isinstance(found, dict):
-        raise CliperaseError(f"{path} holds {type(found).__name__}, not a mapping; train or copy the model again")
-    return found
+def refuse_code(config, source):
+    """Raise CliperaseError if a configuration, at any depth, wants code of the model's own to run."""
+    if isinstance(config, dict) and "trust_remote_code" in config:
+        raise CliperaseError(
+            f"the configuration of model {str(source)!r} sets trust_remote_code; no code of a model is run: take the "
+            "key out, or take another model"
+        )
+    for part in config.values() if isinstance(config, dict) else config if isinstance(config, list) else ():
+        refuse_code(part, source)
 
 
 def pick_device() -> torch.device:

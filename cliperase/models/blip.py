@@ -10,9 +10,10 @@ import torch.nn.functional as F
 
 from cliperase.devices import send
 from cliperase.errors import CliperaseError, reason_of
+from cliperase.files import read_json
 from cliperase.metrics.scores import draw_rivals
 from cliperase.metrics.tasks import PROMPT, WAYS
-from cliperase.models.base import ImageTextModel, Tokens, read_json
+from cliperase.models.base import ImageTextModel, Tokens
 
 LOGIT_SCALE = 1 / 0.07  # BLIP's starting temperature; transformers' classes do not keep the learnt one
 LENGTH = 35  # tokens of a caption, as in BLIP
@@ -48,8 +49,8 @@ class BLIP(ImageTextModel):
         name, kind = str(source).removeprefix("blip:"), kind or transformers.BlipForImageTextRetrieval
         transformers.utils.logging.disable_progress_bar()
         try:
-            model, report = kind.from_pretrained(name, output_loading_info=True)
-            tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+            model, report = kind.from_pretrained(name, output_loading_info=True, weights_only=True)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
             processor = transformers.BlipImageProcessor.from_pretrained(name)
         except Exception as error:  # transformers, the hub and safetensors each raise their own
             raise CliperaseError(f"BLIP {name!r} cannot be loaded ({reason_of(error)}); is the folder whole?") from None

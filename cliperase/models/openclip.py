@@ -13,8 +13,8 @@ from torch import nn
 
 from cliperase.devices import send
 from cliperase.errors import CliperaseError, reason_of
-from cliperase.files import whole_file
-from cliperase.models.base import ImageTextModel, PatchAttention, Tokens, read_json
+from cliperase.files import read_json, whole_file
+from cliperase.models.base import ImageTextModel, PatchAttention, Tokens, refuse_code
 from cliperase.models.compact import COMPACT  # and its towers, which open_clip then finds in timm
 
 CONFIG_NAME, WEIGHTS_NAME = "open_clip_config.json", "open_clip_model.safetensors"
@@ -50,10 +50,13 @@ class OpenCLIP(ImageTextModel):
         name, weights = address_of(source)
         # OpenAI's and some other weights were trained with another activation than the architecture's default
         quick = bool(weights and open_clip.get_pretrained_cfg(name, weights).get("quick_gelu"))
-        options = {"pretrained": weights, "device": device, "force_quick_gelu": quick}
+        options = {"pretrained": weights, "device": device, "force_quick_gelu": quick, "weights_only": True}
         try:
+            safe = without_code(name, source)
             model = open_clip.create_model(name, require_pretrained=not Path(source).is_dir(), **options)
-            tokenizer = open_clip.get_tokenizer(name)
+            tokenizer = open_clip.get_tokenizer(name, **safe)
+        except CliperaseError:
+            raise
         except Exception as error:  # open_clip, torch and safetensors each raise their own
             raise CliperaseError(
                 f"model {str(source)!r} cannot be loaded ({reason_of(error)}); is it whole, and of this architecture?"
@@ -226,6 +229,23 @@ def address_of(source):
     if not weights:
         raise CliperaseError(f"model {str(source)!r} names no weights; write {name}/<tag or file>")
     return name, weights
+
+
+def without_code(name, source):
+    """What `get_tokenizer` is to be told, so that no code of a model's folder or repository runs.
+
+    A configuration that asks for it is refused. Where transformers makes a part, it must not ask on the terminal.
+    """
+    folder = Path(source)
+    config = read_json(folder / CONFIG_NAME) if folder.is_dir() else open_clip.get_model_config(name)
+    refuse_code(config, source)
+    text = (config.get("model_cfg", config) or {}).get("text_cfg") or {}
+    if not text.get("hf_tokenizer_name") and not text.get("hf_model_name"):
+        return {}
+    from transformers import dynamic_module_utils
+
+    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0  # seconds that it waits for an answer: it refuses at once
+    return {"trust_remote_code": False} if text.get("hf_tokenizer_name") else {}
 
 
 def check_vocabulary(tokenizer, model, source):

@@ -1,0 +1,71 @@
+"""A result is one unit: a model, its report, and the manifest of their hashes, written last, checked on load."""
+
+import json
+import logging
+import os
+from pathlib import Path, PurePosixPath
+
+from cliperase import __version__
+from cliperase.errors import CliperaseError
+from cliperase.files import hash_of, read_json, whole_file
+
+MANIFEST, REPORT = "manifest.json", "report.json"
+RUN = ("method", "rule", "settings")  # what tells one run from another, of those with equal model and data
+
+
+def write_result(folder, model, report):
+    """Save the `model` and the `report`, a mapping, in `folder`. A run that is killed here leaves nothing half-written
+    that `check_result` would take for whole."""
+    folder = Path(folder)
+    with whole_file(folder / MANIFEST) as partial:
+        staged = partial.with_name("result")
+        model.save(staged)
+        (staged / REPORT).write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        names = sorted(path.relative_to(staged).as_posix() for path in staged.rglob("*") if path.is_file())
+        about = {"cliperase": __version__, **{name: report[name] for name in RUN}}
+        about["files"] = {name: hash_of(staged / name) for name in names}
+        partial.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        for name in names:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (staged / name).chmod(partial.stat().st_mode)
+            os.replace(staged / name, folder / name)
+
+
+def manifest_of(folder):
+    """The manifest of a result, a mapping; empty where there is none, as in a folder from elsewhere."""
+    path = Path(folder) / MANIFEST
+    found = read_json(path) if path.is_file() else {}
+    return found if isinstance(found.get("files"), dict) and "cliperase" in found else {}
+
+
+def check_result(folder):
+    """Raise CliperaseError if a folder with a manifest does not hold what that says."""
+    for name, known in manifest_of(folder).get("files", {}).items():
+        path, place = Path(folder) / name, PurePosixPath(name)
+        if place.is_absolute() or ".." in place.parts:
+            raise CliperaseError(f"{Path(folder) / MANIFEST} names {name!r}, which is outside; copy the model again")
+        if not path.is_file() or hash_of(path) != known:
+            raise CliperaseError(
+                f"{path} is not the file of {MANIFEST}: it was damaged, changed, or its run was killed; run it again, "
+                f"copy it again, or delete {MANIFEST} if you changed it yourself"
+            )
+
+
+def check_output(folder, model, run, takes_steps):
+    """Before a `run`, a mapping as in the manifest, writes to `folder`: it must not destroy what is another's.
+
+    `model`: the source that the run starts from. `takes_steps`: whether it can own the checkpoint that is there.
+    """
+    folder = Path(folder)
+    if Path(model).is_dir() and Path(model).resolve() == folder.resolve():
+        raise CliperaseError(f"output {folder} is the folder of the model itself; name another one")
+    checkpoint = folder / "checkpoint.pt"
+    if checkpoint.exists() and not takes_steps:
+        raise CliperaseError(
+            f"checkpoint {checkpoint} is of another run, because {run['method']} takes no steps; finish that run, "
+            "delete the checkpoint, or name another folder"
+        )
+    before = {name: manifest_of(folder).get(name) for name in RUN}
+    if any(before.values()) and before != json.loads(json.dumps(run)):
+        said = f"{folder} holds the result of {before['method']} with {before['rule']}; this run will replace it"
+        logging.getLogger("cliperase").warning(said)
