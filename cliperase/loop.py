@@ -68,6 +68,10 @@ def run_loop(training, validate=None, checkpoint=None, progress=True):
     Without it the last weights are kept, or their moving average. `checkpoint`, a path, makes a killed run go on from
     its last evaluation to the same result.
     """
+    if validate and training.settings.averaging:
+        raise CliperaseError(
+            "averaging keeps the last weights' average, validation the best weights; set averaging to 0"
+        )
     loop = Loop(training)
     if checkpoint:
         loop.restore(load_checkpoint(checkpoint, training.identity()))

@@ -35,6 +35,10 @@ class Recipe:
             raise CliperaseError("the seed is an argument of its own (--seed), not a setting")
         of_method = {key: settings[key] for key in settings if key not in TrainSettings.model_fields}
         of_loop = {key: settings[key] for key in settings if key not in of_method}
+        unknown = set(of_method) - set(method_class(name).model_fields)
+        if unknown:
+            known = ", ".join([*method_class(name).model_fields, *TrainSettings.model_fields])
+            raise CliperaseError(f"{name} has no setting {min(unknown)!r}; it and its loop have {known}")
         if method_class(name).takes_steps:
             for needed in ("steps", "learning_rate"):
                 if needed not in of_loop:

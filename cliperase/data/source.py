@@ -18,7 +18,7 @@ from cliperase.errors import CliperaseError
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingRows:
     """The rows that a run learns from: `forget`, held in memory, and `retain`, held in memory or streamed.
 
     `pairs` and `mask` (N,) bool: all rows, and which of them are to be forgotten; None where they are streamed.
@@ -57,7 +57,7 @@ def load_split(source, split, rule, image_size, broken_percent=BROKEN_PERCENT, d
 
 
 def load_training(source, rule, image_size, settings, most_forget=None, decoding=PLAIN):
-    """The `Training` rows under `rule`. `settings`: `TrainSettings`. Of shards at most `most_forget` rows are held, by
+    """The `TrainingRows` rows under `rule`. `settings`: `TrainSettings`. Of shards at most `most_forget` rows are held, by
     default `shards.MOST_FORGET`."""
     return open_source(source, decoding).load_training(rule, image_size, settings, most_forget)
 
@@ -92,7 +92,7 @@ class Tables:
         mask = forget_mask(pairs, rule)
         for note in near_misses(pairs, rule):
             log.warning("%s: %s", rule, note)
-        return Training.of(pairs, mask)
+        return TrainingRows.of(pairs, mask)
 
     def known(self, rule):
         """The `Rule`; rows that it lists stand in some split."""
@@ -131,4 +131,4 @@ class Shards:
 
         broken = settings.broken_percent
         forget = load_forget(self.source, rule, image_size, broken, most_forget or MOST_FORGET, self.decoding)
-        return Training(forget, Stream(self.source, rule, image_size, settings, self.decoding))
+        return TrainingRows(forget, Stream(self.source, rule, image_size, settings, self.decoding))
