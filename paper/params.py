@@ -1,9 +1,9 @@
 """Profiles: the parameters of one reproduction, a YAML file in `profiles/`."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from cliperase.errors import CliperaseError
 from cliperase.settings import Settings, checked, read_params, section
@@ -20,20 +20,30 @@ class Data(Settings):
     templates: list[str] = Field(default=[])
 
 
+def plain(name):
+    """The same name, if it can be part of a file's name: rows, concepts and profiles become folders."""
+    if not name or name.startswith(".") or any(sign in name for sign in "/\\\0"):
+        raise ValueError(f"{name!r} becomes a part of file names; leave out slashes, and a dot at the beginning")
+    return name
+
+
+Name = Annotated[str, AfterValidator(plain)]
+
+
 class Profile(Settings):
     """One reproduction: the same pipeline with other data, another model and other settings."""
 
-    profile: str = Field(min_length=1)
+    profile: Name
     provenance: Literal[PROVENANCES]
     model: str  # its name in the tables
-    hub: dict[str, str] = Field(default={})  # models that are fetched: name -> source
+    hub: dict[Name, str] = Field(default={})  # models that are fetched: name -> source
     data: Data
     pretrain: dict  # settings of the original's training; its seed is the seed of every reference
-    concepts: list[str] = Field(min_length=1)
+    concepts: list[Name] = Field(min_length=1)
     seeds: list[int] = Field(min_length=1)
     unlearn: dict  # settings of the loop, for every row
-    methods: dict[str, dict]  # rows of the main table
-    experiments: dict[str, dict]
+    methods: dict[Name, dict]  # rows of the main table
+    experiments: dict[Name, dict]
     shards: dict[str, str] = Field(default={})
     workers: int = Field(default=0, ge=0)  # processes of an experiment; 0: one for each core
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import open_clip
 import pytest
 import torch
-from conftest import TINY_BLIP, killed_at
+from conftest import TINY_BLIP, killed_at, write_profile
 from safetensors.torch import load_file, save_file
 from transformers import YolosConfig, YolosForObjectDetection, YolosImageProcessor
 
@@ -32,6 +32,7 @@ from cliperase.metrics.tasks import MATCHING
 from cliperase.models import load_model
 from cliperase.models.openclip import CONFIG_NAME, WEIGHTS_NAME
 from cliperase.unlearning import Recipe, Run
+from paper.__main__ import main as pipeline
 from paper.diffusion import create_detector
 
 SHORT = {"steps": 2, "learning_rate": 1e-3, "forget_batch": 4, "retain_batch": 8, "evaluate_every": 1}
@@ -521,3 +522,31 @@ def test_a_single_pair_to_retain_is_refused(data_folder, model_folder, tmp_path,
         assert main(call_of(model_folder, data_folder, tmp_path / "out", "retain_batch=1", method=method)) == 2
         assert "retain_batch is 1; give at least 2, because" in one_line(capsys)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["../../x", "/x", "a/b", "..", "a\\b", ".hidden"])
+def test_names_of_a_profile_never_become_paths(name, data_folder, model_folder, tmp_path, capsys):
+    settings = {"main": {"methods": {name: {"method": "GA", "learning_rate": 1e-3}}}}
+    for changes in ({"methods": {name: {}}}, {"concepts": [name]}, {"profile": name}, {"experiments": settings}):
+        profile = write_profile(tmp_path, **changes)
+        call = ["experiment", "main", "--profile", profile, "--data", data_folder, "--model", model_folder]
+        assert pipeline([str(part) for part in [*call, "--output", tmp_path / "t.csv"]]) == 2
+        assert "becomes a part of file names" in one_line(capsys)
+    assert {path.name for path in tmp_path.iterdir()} == {"profile.yaml"}
+
+
+def test_metrics_are_written_whole_or_not_at_all(data_folder, model_folder, tmp_path, monkeypatch):
+    path = tmp_path / "metrics.json"
+    path.write_text("held")
+
+    def die(source, target):
+        raise KeyboardInterrupt
+
+    call = ["evaluate", "--model", str(model_folder), "--data", str(data_folder), "--output", str(path)]
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", die)
+        assert main(call) == 130
+    assert path.read_text() == "held"
+    assert list(tmp_path.iterdir()) == [path]
+    assert main(call) == 0
+    assert json.loads(path.read_text()).keys() == {"retain_accuracy"}

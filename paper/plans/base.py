@@ -9,6 +9,7 @@ from pydantic import Field
 from cliperase.data.pairs import load_pairs
 from cliperase.errors import CliperaseError
 from cliperase.settings import Settings
+from paper.params import Name
 from paper.results import REFERENCES
 from paper.runs import Place, run_all
 
@@ -19,7 +20,7 @@ class Experiment(Settings, ABC):
     name: str
     model_name: str = ""  # of its model in the table, where that is not the profile's
     part: str = ""  # the folder of its model in a folder of several
-    methods: dict[str, dict] = Field(default={})  # row -> settings; `method` is the algorithm of another name
+    methods: dict[Name, dict] = Field(default={})  # row -> settings; `method` is the algorithm of another name
     unlearn: dict = Field(default={})  # settings of the loop that differ from the profile's
     pretrain: dict = Field(default={})  # settings of the training of its model, where it has one
 
