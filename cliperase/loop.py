@@ -69,9 +69,7 @@ def run_loop(training, validate=None, checkpoint=None, progress=True):
     its last evaluation to the same result.
     """
     if validate and training.settings.averaging:
-        raise CliperaseError(
-            "averaging keeps the last weights' average, validation the best weights; set averaging to 0"
-        )
+        raise CliperaseError("averaging keeps the average of the last weights, not the best ones; set it to 0")
     loop = Loop(training)
     if checkpoint:
         loop.restore(load_checkpoint(checkpoint, training.identity()))

@@ -24,9 +24,7 @@ class PairTraining(Training):
         if settings.augment and original:
             raise CliperaseError("augment: the original's features are those of images as they are; switch it off")
         if settings.update_norm_statistics and (processes() > 1 or settings.micro_batch):
-            raise CliperaseError(
-                "update_norm_statistics needs the whole batch; run it without torchrun and micro_batch"
-            )
+            raise CliperaseError("update_norm_statistics needs the whole batch; leave out torchrun and micro_batch")
         self.method, self.original, self.selected_on = method, original, selected_on
         self.original_scale = model.logit_scale.new_tensor(original.logit_scale) if original else None
         self.sets = [pairs for pairs in (retain, forget) if pairs is not None]

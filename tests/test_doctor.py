@@ -54,7 +54,7 @@ def test_shards_get_their_cost_too(model_folder, shards, tmp_path):
     assert "8 training shards; to forget 10 of 40 validation rows" in said["data"]
     assert "s a step" in said["time"]
     found = missing(findings(model_folder, shards, tmp_path, method="ENMN", settings={**SETTINGS, "lanes": 2}))
-    assert "ENMN makes a set of its own" in found["steps"]
+    assert "ENMN replaces the data" in found["steps"]
     found = missing(findings(tmp_path / "no-model", shards, tmp_path, rule={"concept": "zebra"}))
     assert "matches none" in found["data"]
 
@@ -142,4 +142,4 @@ def test_the_command_prints_a_line_each_and_fails_with_one(model_folder, data_fo
     assert main([*call, "--forget", "pear", *settings]) == 2
     said = capsys.readouterr()
     assert "MISSING data     " in said.out
-    assert said.err == "cliperase: 1 of what the run needs is missing; see the lines above\n"
+    assert said.err == "cliperase: 1 problems must be fixed before the run; see the lines marked MISSING\n"

@@ -57,7 +57,7 @@ def load_split(source, split, rule, image_size, broken_percent=BROKEN_PERCENT, d
 
 
 def load_training(source, rule, image_size, settings, most_forget=None, decoding=PLAIN):
-    """The `TrainingRows` rows under `rule`. `settings`: `TrainSettings`. Of shards at most `most_forget` rows are held, by
+    """The `TrainingRows` under `rule`. `settings`: `TrainSettings`. Of shards at most `most_forget` rows are held, by
     default `shards.MOST_FORGET`."""
     return open_source(source, decoding).load_training(rule, image_size, settings, most_forget)
 
