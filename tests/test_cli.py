@@ -76,7 +76,7 @@ BAD = {
     "a λ below zero": (["--forget", "apple", "--set", "lambda_cm=-1"], "lambda_cm is -1; give at least 0"),
     "an unknown setting": (
         ["--forget", "apple", "--set", "lambda=1"],
-        "CLIPErase has no setting 'lambda'; it has lambda_rm",
+        "CLIPErase has no setting 'lambda'; it and its loop have lambda_rm",
     ),
     "a setting that is not YAML": (["--forget", "apple", "--set", "lambda_fm=[1"], "--set 'lambda_fm=[1' is not YAML"),
     "a setting without a name": (["--forget", "apple", "--set", "=1"], "--set '=1': write NAME=VALUE"),

@@ -64,7 +64,8 @@ def test_a_tie_in_zero_shot_is_a_miss():
     images = torch.eye(3)[[0, 0, 1, 2]]
     assert zero_shot_accuracy(images, prompts, torch.tensor([0, 1, 2, 0])) == 25  # only the third is told apart
     assert zero_shot_accuracy(torch.ones(2, 3), torch.ones(3, 3), torch.tensor([0, 2])) == 0
-    assert zero_shot_accuracy(torch.full((2, 3), torch.nan), prompts, torch.tensor([0, 2])) == 0  # a broken model
+    with pytest.raises(CliperaseError, match="embedding of image 0 is not finite"):
+        zero_shot_accuracy(torch.full((2, 3), torch.nan), prompts, torch.tensor([0, 2]))
 
 
 def test_selection_score_is_the_harmonic_mean():
