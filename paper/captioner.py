@@ -12,7 +12,8 @@ Gradient ascent is the cross-entropy on Df with its sign turned; GradDiff adds r
 
 import copy
 import re
-import time
+import shutil
+from itertools import count
 from pathlib import Path
 
 import pandas as pd
@@ -33,6 +34,7 @@ from cliperase.settings import LoopSettings, checked
 from paper.hybrid_blip import caption_logits, caption_loss, load_captioner, token_loss
 from paper.pretraining import LossTraining, fix_threads
 from paper.results import COLUMNS, rows_of
+from paper.store import RUNS
 
 ROWS = {  # which terms make up a row; each has a weight in the settings, 1 where they give none
     "GA": ("ascent",),
@@ -144,7 +146,10 @@ class CaptionTraining(LossTraining):
 
 
 def unlearn_captioner(captioner, training, validation, concept, row, settings, checkpoint=None):
-    """A copy of `captioner` that has unlearned `concept`, at its best step on `validation`: (model, score, step)."""
+    """A copy of `captioner` that has unlearned `concept`, at its best step on `validation`: (model, `History`).
+
+    `checkpoint`, a path, makes a killed run resume; that of a finished run gives its result again.
+    """
     settings, original = checked(CaptionSettings, settings, "captioning"), captioner.eval()
     student = copy.deepcopy(captioner)
     sets = split_pairs(training, {"concept": concept})
@@ -155,7 +160,7 @@ def unlearn_captioner(captioner, training, validation, concept, row, settings, c
         return {"score": float(harmonic_mean(found["naming_rate"], found["caption_accuracy"]))}
 
     history = run_loop(CaptionTraining(student, original, row, settings, concept, *sets), validate, checkpoint)
-    return student, history.validation["score"], history.best_step
+    return student, history
 
 
 def run_captioning(settings, profile, data, source):
@@ -180,7 +185,11 @@ def run_captioning(settings, profile, data, source):
     fewer = thinned(validation, settings.validation_images)
     about = {"profile": profile.profile, "provenance": profile.provenance, "experiment": "captioning"}
     about |= {"dataset": Path(data).name, "model": settings.model_name or profile.model}
-    rows = []
+    rows, unfinished, number_of_run = [], RUNS / profile.profile / "captioner_runs", count()
+
+    def unlearned(concept, row, own):
+        checkpoint = unfinished / f"{next(number_of_run)}.pt"  # kept until the table is whole
+        return unlearn_captioner(captioner, training, fewer, concept, row, own, checkpoint)
 
     def record(method, concept, seed, split, metrics, seconds=0.0):
         which = {"method": method, "concept": concept, "seed": str(seed), "split": split}
@@ -193,24 +202,28 @@ def run_captioning(settings, profile, data, source):
         scores = []
         for number, candidate in enumerate(candidates):
             found = [
-                unlearn_captioner(captioner, training, fewer, concept, row,
-                                  settings.loop | candidate | {"seed": settings.search_seed})[1]
+                unlearned(concept, row, settings.loop | candidate | {"seed": settings.search_seed})[1]
                 for concept in settings.search_concepts
             ]  # fmt: skip
-            scores.append(sum(found) / len(found))
+            scores.append(sum(history.validation["score"] for history in found) / len(found))
             record(f"{row} {number}", "search", settings.search_seed, "validation", {"selection_score": scores[-1]})
         chosen = settings.loop | candidates[scores.index(max(scores))]
         for concept in settings.concepts:
             for seed in profile.seeds:
                 reset_peak()
-                start = time.perf_counter()
-                model, score, step = unlearn_captioner(
-                    captioner, training, fewer, concept, row, chosen | {"seed": seed}
-                )
-                seconds = round(time.perf_counter() - start, 2)
+                model, history = unlearned(concept, row, chosen | {"seed": seed})
+                seconds, score = round(history.seconds, 2), history.validation["score"]
                 said = names_in(captions_of(model, test.images), test.class_names)
                 record(row, concept, seed, "test", caption_metrics(said, test, concept), seconds)
-                record(row, concept, seed, "validation", {"selection_score": score, "selected_step": step}, seconds)
+                record(
+                    row,
+                    concept,
+                    seed,
+                    "validation",
+                    {"selection_score": score, "selected_step": history.best_step},
+                    seconds,
+                )
+    shutil.rmtree(unfinished)
     return pd.DataFrame(rows)[COLUMNS]
 
 

@@ -3,11 +3,13 @@
 import copy
 import math
 
+import pandas as pd
 import pytest
 import torch
 from conftest import write_profile
 
 from cliperase.errors import CliperaseError
+from cliperase.loop import Loop
 from cliperase.settings import checked
 from paper.__main__ import main
 from paper.captioner import (
@@ -118,9 +120,9 @@ def test_metrics_by_hand(training):
 
 def test_an_unlearning_keeps_its_best_step_and_leaves_the_original_alone(captioner, training):
     before = {name: value.clone() for name, value in captioner.state_dict().items()}
-    model, score, step = unlearn_captioner(captioner, training, training, "apple", "CLIPErase", LOOP)
-    assert 0 <= score <= 100
-    assert step in (1, 2)
+    model, history = unlearn_captioner(captioner, training, training, "apple", "CLIPErase", LOOP)
+    assert 0 <= history.validation["score"] <= 100
+    assert history.best_step in (1, 2)
     assert all(torch.equal(value, before[name]) for name, value in captioner.state_dict().items())
     assert any(not torch.equal(value, before[name]) for name, value in model.state_dict().items())
     again, *_ = unlearn_captioner(captioner, training, training, "apple", "CLIPErase", LOOP)
@@ -163,7 +165,7 @@ def test_search_concepts_may_not_be_reported_ones(tmp_path, capsys):
     assert "overlap the reported" in capsys.readouterr().err
 
 
-def test_the_command(data_folder, blip_folder, tmp_path):
+def test_a_killed_experiment_goes_on_to_the_same_table(data_folder, blip_folder, tmp_path, monkeypatch):
     candidates = {"GA": [{"learning_rate": 1e-3}], "CLIPErase": [{"learning_rate": 1e-3}, {"learning_rate": 2e-3}]}
     path = write_profile(tmp_path, seeds=[0, 1], experiments={"captioning": SECTION | {"candidates": candidates}})
     shared = [
@@ -174,8 +176,26 @@ def test_the_command(data_folder, blip_folder, tmp_path):
         "--output",
         str(tmp_path / "t.csv"),
     ]
+    monkeypatch.setattr("paper.captioner.RUNS", tmp_path / "runs")
+    step, taken = Loop.step, []
+
+    def die(loop, number):
+        taken.append(number)
+        if len(taken) == 6:
+            raise KeyboardInterrupt
+        step(loop, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "step", die)
+        assert main(["experiment", "captioning", "--profile", str(path), *shared]) == 130
+    assert list((tmp_path / "runs").rglob("*.pt"))
     assert main(["experiment", "captioning", "--profile", str(path), *shared]) == 0
     table = read_results(tmp_path / "t.csv")
+    assert not list((tmp_path / "runs").rglob("*.pt"))
+    assert main(["experiment", "captioning", "--profile", str(path), *shared]) == 0
+    whole = read_results(tmp_path / "t.csv")
+    timed = ["seconds", "peak_mb"]
+    pd.testing.assert_frame_equal(table.drop(columns=timed), whole.drop(columns=timed))
     tested = table[table.split == "test"]
     assert set(zip(tested.method, tested.seed, strict=True)) == {
         ("original", "0"), ("GA", "0"), ("GA", "1"), ("CLIPErase", "0"), ("CLIPErase", "1")
