@@ -16,7 +16,7 @@ trap 'rm -rf "$work"' EXIT
 mkdir -p "$results"
 rm -f "$results"/*.csv "$results"/*.txt "$results"/*.md
 LIMIT=${LIMIT:-480} # seconds for everything
-params=$(ls paper/profiles/icons.yaml params.yaml 2>/dev/null | head -1)
+params=paper/profiles/icons.yaml
 
 if compgen -G ".whl/*.whl" >/dev/null; then
     python3 -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --target "$work/site" .whl/*.whl || exit
@@ -48,17 +48,18 @@ watched=(--settings plain resident "autocast, resident" --batches 64)
 steps=(--rounds 5 --count 10)
 rows=(CLIPErase MultiDelete "null space")
 if [ -n "${QUICK:-}" ]; then
-    python3 - "$params" "$work/params.yaml" <<'PYTHON'
+    python3 - "$params" "$work/quick.yaml" <<'PYTHON'
 import json, sys
 from cliperase.settings import read_params
 params = read_params(sys.argv[1])
-params |= {"concepts": ["apple"], "seeds": [0]}
+params |= {"seeds": [0]}
+params["experiments"]["main"]["concepts"] = ["apple"]
 params["pretrain"] |= {"steps": 4, "evaluate_every": 2}
 params["unlearn"] |= {"steps": 2, "retain_batch": 32}
 params["data"]["sets"]["icons"]["per_class"] = {"train": 4, "validation": 2, "test": 2, "heldout": 2}
 json.dump(params, open(sys.argv[2], "w"))
 PYTHON
-    params=$work/params.yaml
+    params=$work/quick.yaml
     suite=()
     settings=(plain resident)
     further=(--settings plain tf32 "autocast, resident" --models compact --batches 4 --rounds 1 --count 1)
@@ -84,11 +85,11 @@ if [ ${#suite[@]} -gt 0 ]; then
 fi
 main_table() { # <name>: three rows, in a folder of their own
     mkdir -p "$work/$1" && cd "$work/$1" &&
-        part "$1" 150 python3 -m paper experiment main --rows "${rows[@]}" --params "$params" \
-            --data "$work/data/icons" --model "$work/models/original" --output "$results/$1.csv"
+        part "$1" 150 python3 -m paper experiment main --rows "${rows[@]}" --profile "$params" \
+            --data "$work/data/icons" --model "$work/models" --output "$results/$1.csv"
 }
 part pictures 120 python3 data_prep/icons.py --set icons --params "$params" --output "$work/data/icons" &&
-    part pretraining 120 python3 -m paper pretrain --params "$params" --data "$work/data/icons" \
+    part pretraining 120 python3 -m paper pretrain --profile "$params" --data "$work/data/icons" \
         --output "$work/models/original" && {
     (CUDA_VISIBLE_DEVICES="" main_table main_cpu) &
     of_cpu=$!
