@@ -122,7 +122,7 @@ def parse_yaml(text, where):
         raise CliperaseError(f"{where} is not YAML ({reason}); check its brackets and quotes") from None
 
 
-def read_params(path="params.yaml"):
+def read_params(path):
     """The mapping in a YAML file."""
     try:
         text = Path(path).read_text(encoding="utf-8")

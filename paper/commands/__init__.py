@@ -13,3 +13,14 @@ OPTIONS = {
 def add_options(parser, *names):
     for name in names:
         parser.add_argument(f"--{name}", **OPTIONS[name])
+
+
+def train_beside_clip(arguments, train, section):
+    """Train one of the small models that are no CLIP, with the `section` of the profile, and say its loss."""
+    from cliperase.files import check_writable
+    from paper.params import read_profile
+
+    check_writable(arguments.output / "config.json")
+    settings = read_profile(arguments.profile).section(section)
+    loss = train(arguments.data, arguments.model, arguments.output, settings)
+    print(f"{arguments.output}: loss {loss:.3f} since the last evaluation")

@@ -1,6 +1,6 @@
 """Train a small BLIP, and a captioner beside it."""
 
-from paper.commands import add_options
+from paper.commands import add_options, train_beside_clip
 
 
 def add_arguments(parser):
@@ -8,11 +8,6 @@ def add_arguments(parser):
 
 
 def run(arguments):
-    from cliperase.files import check_writable
-    from paper.params import read_profile
     from paper.small_blip import pretrain_blip
 
-    check_writable(arguments.output / "config.json")
-    settings = read_profile(arguments.profile).section("experiments.blip.pretrain")
-    loss = pretrain_blip(arguments.data, arguments.model, arguments.output, settings)
-    print(f"{arguments.output}: loss {loss:.3f} over the last tenth of the steps")
+    train_beside_clip(arguments, pretrain_blip, "experiments.blip.pretrain")
