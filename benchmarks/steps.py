@@ -19,6 +19,7 @@ from cliperase.losses import consistency, forgetting, retention
 from cliperase.methods import create_method
 from cliperase.models import load_model
 from cliperase.models.base import pick_device
+from cliperase.models.compact import COMPACT
 from cliperase.models.openclip import OpenCLIP, create_model
 from cliperase.settings import TrainSettings
 from cliperase.training import PairTraining
@@ -55,7 +56,7 @@ def create_task(model, forget_batch, retain_batch):
 @cache
 def named_model(name):
     if name == "compact":
-        return create_model()
+        return create_model(COMPACT)
     if name in open_clip.list_models():
         model = open_clip.get_model_config(name)
         pixels = {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}

@@ -6,7 +6,7 @@ import torch
 from cliperase.cli import main
 from cliperase.errors import CliperaseError
 from cliperase.models import load_model
-from cliperase.models.compact import model_config
+from cliperase.models.compact import COMPACT, model_config
 from cliperase.models.openclip import create_model
 from cliperase.models.packing import SMALL, pack, unpack
 
@@ -43,7 +43,7 @@ def test_what_cannot_be_packed_or_unpacked(model_folder, tmp_path):
     assert not (tmp_path / "out").exists()
     with pytest.raises(CliperaseError, match="cannot be read"):
         unpack(tmp_path / "nowhere", tmp_path / "out")
-    other = create_model(seed=0)
+    other = create_model(COMPACT, seed=0)
     other.config = {**other.config, "model_cfg": {**other.config["model_cfg"], "vision_cfg": {"layers": 1}}}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cliperase.models.packing.load_model", lambda source: other)

@@ -15,7 +15,6 @@ from cliperase.devices import send
 from cliperase.errors import CliperaseError, reason_of
 from cliperase.files import read_json, whole_file
 from cliperase.models.base import ImageTextModel, PatchAttention, Tokens, refuse_code
-from cliperase.models.compact import COMPACT  # and its towers, which open_clip then finds in timm
 
 CONFIG_NAME, WEIGHTS_NAME = "open_clip_config.json", "open_clip_model.safetensors"
 
@@ -158,8 +157,9 @@ class OpenCLIP(ImageTextModel):
         return PatchAttention(layers, visual.grid_size, class_token=visual.pool_type == "tok")
 
 
-def create_model(config=COMPACT, seed=0):
+def create_model(config, seed=0):
     """A new model of an open_clip configuration, with random weights from `seed`."""
+    register_towers(config)
     torch.manual_seed(seed)
     model = open_clip.CLIP(**config["model_cfg"])
     tokenizer = open_clip.SimpleTokenizer(context_length=config["model_cfg"]["text_cfg"]["context_length"])
@@ -239,6 +239,7 @@ def without_code(name, source):
     folder = Path(source)
     config = read_json(folder / CONFIG_NAME) if folder.is_dir() else open_clip.get_model_config(name)
     refuse_code(config, source)
+    register_towers(config)
     text = (config.get("model_cfg", config) or {}).get("text_cfg") or {}
     if not text.get("hf_tokenizer_name") and not text.get("hf_model_name"):
         return {}
@@ -246,6 +247,12 @@ def without_code(name, source):
 
     dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0  # seconds that it waits for an answer: it refuses at once
     return {"trust_remote_code": False} if text.get("hf_tokenizer_name") else {}
+
+
+def register_towers(config):
+    """Let timm know our small towers, where a configuration names one."""
+    if "cliperase_" in json.dumps(config):
+        import cliperase.models.compact  # noqa: F401
 
 
 def check_vocabulary(tokenizer, model, source):
