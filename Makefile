@@ -47,7 +47,8 @@ test: setup
 	CLIPERASE_COMPARE=1 pytest $(TOGETHER) --nbval notebooks -p no:cacheprovider
 
 tune: setup
-	dvc repro choices@$(PROFILE) $(TUNE_$(PROFILE))
+	dvc repro --glob 'choices@$(PROFILE)-*' $(TUNE_$(PROFILE))
+	python -m paper.choices --profile $(PROFILE) --adopt
 
 bench: setup
 	python -m benchmarks.step_time

@@ -4,6 +4,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from cliperase.checkpoints import remove_checkpoint
+from cliperase.data.limits import log
 from cliperase.data.source import load_split, load_training
 from cliperase.files import check_writable, only_writer
 from cliperase.manifest import REPORT, check_output, write_result
@@ -19,13 +20,14 @@ def unlearn(model, data, rule, method="CLIPErase", settings=None, seed=0, output
 
     `model`: folder, or open_clip name and weights. `data`: folder or hub name with splits train and validation, or a
     folder of shards (`cliperase.data.shards`). `rule`: see `cliperase.data.rules.forget_mask`. `settings`: those of the
-    method and of the loop (`cliperase.settings.TrainSettings`) in one mapping; a method that trains needs `steps` and
-    `learning_rate`. The weights are selected on validation data, by the task that `tasks.task_of` finds.
+    method and of the loop (`cliperase.settings.TrainSettings`) in one mapping; a method that trains needs
+    `learning_rate`, and `steps` or `epochs` over the forget set. The weights are selected on validation data, by the
+    task that `tasks.task_of` finds.
 
     Written to `output`: the model as a folder, `report.json`, `manifest.json` with their hashes, and while it runs a
-    checkpoint to resume from. Under
-    `torchrun` the processes share every step (`parallel.py`). Returns the report: rule, rows, settings, validation
-    metrics before and after, loss terms. Raises `CliperaseError` for bad input, before any training.
+    checkpoint to resume from. Under `torchrun` the processes share every step (`parallel.py`). Returns the report: the
+    rule, rows, settings, validation metrics before and after, loss terms. Raises `CliperaseError` for bad input, before
+    any training.
     """
     join_processes()
     run = {"method": method, "rule": rule, "settings": {**(settings or {}), "seed": seed}}
@@ -43,8 +45,11 @@ def unlearn(model, data, rule, method="CLIPErase", settings=None, seed=0, output
         checkpoint = Path(output) / "checkpoint.pt" if output else None
         before = task_of(validation).measure(student, validation, forgotten)
         history = Run(
-            student, recipe, training.forget, training.retain, validation, forgotten, checkpoint=checkpoint
-        ).carry_out()
+            student, recipe, training.forget, training.retain, validation, forgotten, before=before,
+            checkpoint=checkpoint,
+        ).carry_out()  # fmt: skip
+        if history.ran_out and is_first():
+            log.warning("the last checkpoint was the best: more epochs, or a higher learning rate, may forget better")
         report = {
             "method": method,
             "rule": rule,
@@ -53,6 +58,7 @@ def unlearn(model, data, rule, method="CLIPErase", settings=None, seed=0, output
             "validation_before": before,
             "log": history.log,
             "selected_step": history.best_step,
+            "budget_ran_out": history.ran_out,
             "seconds": round(history.seconds, 2),
         }
         if output and is_first():

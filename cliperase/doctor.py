@@ -95,7 +95,9 @@ class Examination:
 
     def look_at_method(self):
         self.recipe = Recipe.of(self.method, self.settings)
-        return f"{self.method}, {self.recipe.training.steps if self.recipe.method.takes_steps else 'no'} steps"
+        training = self.recipe.training
+        budget = f"{training.steps} steps" if training.epochs is None else f"{training.epochs:g} epochs"
+        return f"{self.method}, {budget if self.recipe.method.takes_steps else 'no steps'}"
 
     def look_at_output(self):
         check_writable(Path(self.output) / "report.json")
@@ -143,7 +145,8 @@ def disk(model, output, copies=COPIES):
 def cost(examination, runs=1):
     """Seconds and memory of the whole run, from a few steps of it and the encoding of a few images."""
     model, recipe, validation = examination.model, examination.recipe, examination.validation
-    settings, streamed = recipe.training, examination.training is None
+    streamed = examination.training is None
+    settings = recipe.training.counted(MOST_FORGET if streamed else len(examination.training.forget))
     forget, retain = examination.first_rows()
     check_streamable(recipe, retain)
     reset_peak()
@@ -188,5 +191,5 @@ def first_rows(pairs, count):
 
 def seconds_of(run, steps):
     """Seconds of so many steps of a run, without its evaluations."""
-    short = run.recipe.training.model_copy(update={"steps": steps, "evaluate_every": steps})
+    short = run.recipe.training.counted(1).model_copy(update={"steps": steps, "evaluate_every": steps})
     return replace(run, recipe=replace(run.recipe, training=short), validation=None).carry_out().seconds

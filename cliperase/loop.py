@@ -56,6 +56,11 @@ class History:
     best_step: int
 
     @property
+    def ran_out(self):
+        """Whether the last weights were the best, so that more steps may have given better ones."""
+        return len(self.log) > 1 and self.best_step == self.log[-1]["step"]
+
+    @property
     def validation(self):
         """The metrics of the weights that were kept."""
         return next(entry["validation"] for entry in self.log if entry["step"] == self.best_step)

@@ -5,6 +5,7 @@ the only place where values from outside become one, and the only place that wor
 """
 
 from collections.abc import Mapping
+from math import ceil
 from pathlib import Path
 from typing import Literal
 
@@ -58,6 +59,8 @@ class TrainSettings(LoopSettings):
     """Settings of training on image-text pairs, the same for pretraining and for every method."""
 
     steps: int = Field(default=1, ge=1, le=10**9)  # steps and rate are of no use to a method without steps
+    epochs: float | None = Field(default=None, gt=0)  # over the forget set, instead of `steps`
+    evaluations: int | None = Field(default=None, ge=1)  # as many, evenly spaced, instead of `evaluate_every`
     learning_rate: float = Field(default=1e-4, gt=0)
     forget_batch: int = Field(default=16, ge=1, le=10**6)
     retain_batch: int = Field(default=64, ge=1, le=10**6)
@@ -81,6 +84,12 @@ class TrainSettings(LoopSettings):
             raise ValueError("retain_batch is 1; give at least 2, because a single pair has no other to be told from, "
                              "so that the losses that retain are 0")  # fmt: skip
         return value
+
+    def counted(self, forget_rows):
+        """The same settings in steps: `epochs` and `evaluations` mean as much for one class as for thirty."""
+        steps = self.steps if self.epochs is None else ceil(self.epochs * forget_rows / self.forget_batch)
+        every = self.evaluate_every if self.evaluations is None else ceil(steps / self.evaluations)
+        return self.model_copy(update={"steps": steps, "epochs": None, "evaluate_every": every, "evaluations": None})
 
 
 MAY_CHANGE = {"broken_percent", "resident"}  # settings that a resumed run may have otherwise

@@ -3,6 +3,7 @@
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -40,9 +41,10 @@ class Recipe:
             known = ", ".join([*method_class(name).model_fields, *TrainSettings.model_fields])
             raise CliperaseError(f"{name} has no setting {min(unknown)!r}; it and its loop have {known}")
         if method_class(name).takes_steps:
-            for needed in ("steps", "learning_rate"):
-                if needed not in of_loop:
-                    raise CliperaseError(f"{name} needs {needed}; pass --set {needed}=…")
+            if "learning_rate" not in of_loop:
+                raise CliperaseError(f"{name} needs learning_rate; pass --set learning_rate=…")
+            if len({"steps", "epochs"} & set(of_loop)) != 1:
+                raise CliperaseError(f"{name} needs either steps or epochs over the forget set; pass --set epochs=…")
         return cls(name, create_method(name, of_method), checked(TrainSettings, {**of_loop, "seed": seed}, "training"))
 
 
@@ -62,30 +64,31 @@ class Run:
     validation: PairSet | None = None
     forgotten: torch.Tensor | None = None
     original: Original | None = None
+    before: dict | None = None
     checkpoint: Path | None = None
     progress: bool = True
 
     def carry_out(self):
         """Forget. Returns the `History`."""
         method, forget, retain, original = self.recipe.method, self.forget, self.retain, self.original
+        settings = self.recipe.training.counted(len(forget))
         if method.replaces_data:
             check_streamable(self.recipe, retain)
-            forget, retain = method.prepare(self.model, forget, retain, self.recipe.training.seed)
+            forget, retain = method.prepare(self.model, forget, retain, settings.seed)
             original = None  # it holds embeddings of rows that are no longer there
         elif original is None:
-            original = embed(self.model, forget, retain, self.recipe.training.autocast)
+            original = embed(self.model, forget, retain, settings.autocast)
         with narrowed(self.model, retain, forget):
             validate, selected_on = None, None
             if self.validation is not None:
-                validate = self.validate
+                task, rows = task_of(self.validation), (self.validation, self.forgotten)
+                before = self.before or task.measure(self.model, *rows)
+                validate = partial(task.validate, pairs=rows[0], forgotten=rows[1], before=before)
                 selected_on = selection(self.validation, self.forgotten) if self.checkpoint else None
-            training = PairTraining(self.model, method, self.recipe.training, retain, forget, original, selected_on)
+            training = PairTraining(self.model, method, settings, retain, forget, original, selected_on)
             if not method.takes_steps:
                 return edit_once(training, validate)
             return run_loop(training, validate, self.checkpoint, self.progress)
-
-    def validate(self, model):
-        return task_of(self.validation).validate(model, self.validation, self.forgotten)
 
 
 def embed(model, forget, retain, autocast=False):

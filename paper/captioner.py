@@ -28,7 +28,7 @@ from cliperase.features import fingerprint
 from cliperase.loop import run_loop
 from cliperase.losses import kl_divergence
 from cliperase.memory import reset_peak
-from cliperase.metrics.tasks import PROMPT, harmonic_mean
+from cliperase.metrics.tasks import PROMPT, Task
 from cliperase.models.base import pick_device
 from cliperase.settings import LoopSettings, checked
 from paper.hybrid_blip import caption_logits, caption_loss, load_captioner, token_loss
@@ -124,6 +124,9 @@ def caption_metrics(said, pairs, concept):
     }
 
 
+NAMING = Task(caption_metrics, "naming_rate", "caption_accuracy")
+
+
 class CaptionTraining(LossTraining):
     """Unlearning in a captioner: the terms of a row, each with its weight, on a forget and a retain batch."""
 
@@ -154,11 +157,15 @@ def unlearn_captioner(captioner, training, validation, concept, row, settings, c
     student = copy.deepcopy(captioner)
     sets = split_pairs(training, {"concept": concept})
 
-    def validate(model):
+    def measured(model):
         said = names_in(captions_of(model, validation.images), validation.class_names)
-        found = caption_metrics(said, validation, concept)
-        return {"score": float(harmonic_mean(found["naming_rate"], found["caption_accuracy"]))}
+        return caption_metrics(said, validation, concept)
 
+    def validate(model):
+        found = measured(model)
+        return {"score": NAMING.score(found, before)}
+
+    before = measured(captioner)
     history = run_loop(CaptionTraining(student, original, row, settings, concept, *sets), validate, checkpoint)
     return student, history
 

@@ -1,10 +1,14 @@
-"""Join the searches of a profile into its `tuning.csv`, and publish their summaries with the choice of each row.
+"""Publish the table of a search, with the choice of each row.
 
-The score of a candidate is the selection score on validation images, averaged over the search concepts. It cannot
-tell just enough forgetting from certain forgetting, because both recognise none of a few dozen images. So the choice
-follows the one-standard-error rule (Breiman et al. 1984): of the candidates whose score is within one standard error of
-the best, take the one that moved its forgotten pairs furthest apart. One row has another rule: `fine-tune retention` is
-the candidate of fine-tune that keeps the retain set best. The score rewards forgetting, and this control must not.
+The score of a candidate is the selection score (`tasks.Task.score`) on validation images, averaged over the concepts
+that it forgot. The best one is chosen; of equals the first. Where a search has two rounds, only candidates of the
+second can be. One row has another rule: `fine-tune retention` is the candidate of fine-tune that keeps the retain set
+best. The score rewards forgetting, and this control must not.
+
+    python -m paper.choices --profile icons --adopt
+
+writes the published choices to `profiles/chosen/`, from where the experiments take them. It is not part of the stage,
+because the experiments would depend on the searches, and `make reproduce` would run them.
 """
 
 import argparse
@@ -14,30 +18,40 @@ import pandas as pd
 import yaml
 
 from cliperase.errors import end_in_one_line
+from cliperase.files import whole_file
 from cliperase.metrics.tasks import MATCHING, RETRIEVAL, ZERO_SHOT
 from cliperase.settings import parse_yaml
-from paper.params import read_profile
+from paper.params import CHOSEN, read_profile
 from paper.results import read_results, write_table
-from paper.search import searches_of
+from paper.search import read_search
 from paper.tables import publish_table
 
 TASKS = {"main": ZERO_SHOT, "pairs": MATCHING, "retrieval": RETRIEVAL, "blip": ZERO_SHOT}
+BUDGET_RAN_OUT = 100  # percent of the budget
 
 
 def summarise_search(table, search, task):
     """One line per candidate: settings, validation means over the search concepts, and whether it is chosen.
 
-    `table`: tidy results, `method` is `<row> <number>`. `search`: the `Search`. `task` names the metrics.
+    `table`: tidy results, `method` is `<row> <number>`. `search`: the `Search`. `task` names the metrics. `at edge`:
+    settings at an edge of their range. `ran out`: runs whose last checkpoint was the best.
     """
     metrics = ["selection_score", task.forget, task.retain, "forget_cosine", "unrelated_cosine"]
     means = table.pivot_table(index="method", columns="metric", values="value")[metrics]
-    lines = [
-        {"method": row, "candidate": number, "settings": one_line(settings), **means.loc[f"{row} {number}"]}
-        for row, listed in sorted(search.candidates.items())
-        for number, settings in enumerate(listed)
-    ]
-    error = search.standard_error
-    groups = [choose(group, error) for _, group in pd.DataFrame(lines).groupby("method", sort=False)]
+    runs = table.groupby("method").concept.nunique()
+    last = table[(table.metric == "used_budget") & (table.value >= BUDGET_RAN_OUT)].groupby("method").size()
+    lines = []
+    for row, listed in sorted(search.listed().items()):
+        for number, settings in enumerate(listed):
+            name = f"{row} {number}"
+            line = {"method": row, "candidate": number, "settings": one_line(settings), **means.loc[name]}
+            line |= {
+                "runs": runs[name],
+                "ran out": last.get(name, 0),
+                "at edge": ", ".join(search.at_edge(row, settings)),
+            }
+            lines.append(line)
+    groups = [choose(group) for _, group in pd.DataFrame(lines).groupby("method", sort=False)]
     return pd.concat(groups, ignore_index=True)
 
 
@@ -49,10 +63,9 @@ def retention_control(summary, task):
     return mark(control, control[task.retain].idxmax())
 
 
-def choose(group, error):
-    """By the one-standard-error rule; of equals the first."""
-    good = group[group.selection_score >= group.selection_score.max() - error]
-    return mark(group, good.forget_cosine.idxmin())
+def choose(group):
+    """The best mean score of those that were in every round; of equals the first."""
+    return mark(group, group[group.runs == group.runs.max()].selection_score.idxmax())
 
 
 def mark(group, index):
@@ -66,39 +79,46 @@ def one_line(settings):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--profile", default="icons")
-    parser.add_argument("--parts", required=True, type=Path, help="folder with the table of each searched experiment")
-    parser.add_argument("--output", required=True, type=Path)
-    parser.add_argument("--publish-to", required=True, type=Path)
+    parser.add_argument("--experiment", default="main", help="whose search it is")
+    parser.add_argument("--part", type=Path, help="the table of the search")
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--adopt", action="store_true", help="write all published choices to profiles/chosen")
+    parser.add_argument("--publish-to", type=Path, help="folder of the published tables")
     arguments = parser.parse_args()
-    profile = read_profile(arguments.profile)
-    searches = {name: one for one in searches_of(profile.profile).values() for name in one.experiments}
-    tables = {name: read_results(arguments.parts / f"{name}.csv") for name in TASKS if name in searches}
-    summaries = {name: summarise_search(table, searches[name], TASKS[name]) for name, table in tables.items()}
-    write_table(pd.concat(tables.values(), ignore_index=True), arguments.output)
-    publish(summaries, arguments.publish_to, {"split": "validation", "provenance": profile.provenance})
+    folder = arguments.publish_to or Path("figures") / arguments.profile / "tuning"
+    if arguments.adopt:
+        adopt(folder, CHOSEN / f"{arguments.profile}.yaml")
+        return
+    profile, name = read_profile(arguments.profile), arguments.experiment
+    table = read_results(arguments.part)
+    write_table(table, arguments.output)
+    lines = lines_of(name, table, read_search(profile.profile, name))
+    publish_table(lines.assign(split="validation", provenance=profile.provenance), name, folder)
 
 
-def publish(found, folder, said):
-    """The summaries `{task: table}` as tables with the columns `said`; those of captions in one."""
-    tables = {}
-    if "main" in found:
-        classes = found.pop("main")
-        tables["tuning"] = pd.concat([classes, retention_control(classes, ZERO_SHOT)], ignore_index=True)
-    if "blip" in found:
-        tables["tuning_blip"] = found.pop("blip")
-    for name, summary in tables.items():
-        publish_table(summary.rename(columns={"selection_score": "score"}).assign(**said), name, folder)
-    if found:
-        captions = pd.concat([without_classes(name, summary) for name, summary in found.items()], ignore_index=True)
-        publish_table(captions.assign(**said), "tuning_captions", folder)
-
-
-def without_classes(name, summary):
-    """A summary whose columns do not depend on the task, which is named beside them."""
-    task = TASKS[name]
+def lines_of(experiment, table, search):
+    """The summary of one experiment, with columns that do not depend on its task, which is named beside them."""
+    task = TASKS[experiment]
+    summary = summarise_search(table, search, task)
+    if "fine-tune" in search.listed() and task is ZERO_SHOT:
+        summary = pd.concat([summary, retention_control(summary, task)], ignore_index=True)
     summary = summary.rename(columns={"selection_score": "score", task.forget: "forget", task.retain: "retain"})
-    summary.insert(0, "task", name)
     return summary.assign(measured=f"{task.forget}, {task.retain}")
+
+
+def chosen_settings(path):
+    """{row: settings} that the published table at `path` chose."""
+    lines = pd.read_csv(path, keep_default_na=False).query("chosen == 'yes'")
+    return {row: parse_yaml(text, f"settings of {row}") for row, text in zip(lines.method, lines.settings, strict=True)}
+
+
+def adopt(folder, path):
+    """Write the choices of the tables in `folder` to the file `path`."""
+    head = "# What the searches chose, written by `python -m paper.choices --adopt`. Do not edit.\n"
+    with whole_file(path) as partial:
+        chosen = {table.stem: chosen_settings(table) for table in sorted(folder.glob("*.csv"))}
+        text = yaml.safe_dump(chosen, sort_keys=False, width=1000, default_flow_style=None)
+        partial.write_text(head + text)
 
 
 if __name__ == "__main__":

@@ -116,10 +116,11 @@ class Code:
         """The entry points of each profile's searches."""
         points = {}
         for path in sorted((self.root / "paper/profiles/search").glob("*.yaml")):
-            search = read_params(path)
+            search, profile = read_params(path), path.stem.split("-")[0]
             for name in search["experiments"]:
-                rows = [one.get("method", row) for row, listed in search["candidates"].items() for one in listed]
-                points[f"search/{path.stem.split('-')[0]}-{name}"] = self.command("tune", name, rows)
+                rows = [(row, one) for row, listed in search.get("candidates", {}).items() for one in listed]
+                rows = [one.get("method", row) for row, one in [*rows, *search.get("ranges", {}).items()]]
+                points[f"search/{profile}-{name}"] = self.command("tune", name, rows)
         return points
 
     def command(self, command, experiment, methods):

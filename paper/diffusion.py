@@ -184,7 +184,8 @@ def run_diffusion(settings, profile, data, model_folder):
         grids.setdefault(name, []).append(found[:, : settings.shown].permute(0, 1, 3, 4, 2))
 
     for seed in profile.seeds:
-        swap_text_encoder(pipeline, bench.model)
+        reader = load_model(bench.place.model, pick_device())
+        swap_text_encoder(pipeline, reader)
         record("original", settings.forgotten, seed)
         for row in settings.methods:
             for concept in settings.forgotten:

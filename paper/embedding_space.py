@@ -60,7 +60,7 @@ def before_and_after(settings, profile, data, model_folder):
     bench = open_bench(settings.place(profile, data, model_folder, ("validation", SPLIT)))
     start = time.perf_counter()
     model, _ = bench.unlearn(run)
-    return bench, (bench.model, model), round(time.perf_counter() - start, 2)
+    return bench, (bench.original(run), model), round(time.perf_counter() - start, 2)
 
 
 def class_index(pairs, name):

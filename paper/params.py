@@ -10,6 +10,7 @@ from cliperase.settings import Settings, checked, read_params, section
 from paper.results import PROVENANCES
 
 PROFILES = Path(__file__).parent / "profiles"
+CHOSEN = PROFILES / "chosen"  # {search: {row: settings}} of each profile, written by `python -m paper.adopt`
 
 
 class Data(Settings):
@@ -45,6 +46,7 @@ class Profile(Settings):
     methods: dict[Name, dict]  # rows of the main table
     experiments: dict[Name, dict]
     shards: dict[str, str] = Field(default={})
+    chosen: dict[str, dict[str, dict]] = Field(default={})  # search -> row -> settings; from a file of its own
     workers: int = Field(default=0, ge=0)  # processes of an experiment; 0: one for each core
 
     def section(self, path):
@@ -71,5 +73,8 @@ def profile_path(name):
 
 
 def read_profile(name):
-    """The `Profile` of this name or path, checked."""
-    return checked(Profile, read_params(profile_path(name)), f"profile {name}")
+    """The `Profile` of this name or path, checked, with the choices of its searches."""
+    path = profile_path(name)
+    chosen = CHOSEN / path.name
+    found = {"chosen": read_params(chosen)} if chosen.is_file() and path.parent == PROFILES else {}
+    return checked(Profile, read_params(path) | found, f"profile {name}")

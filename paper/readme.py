@@ -13,7 +13,7 @@ import nbformat
 import pandas as pd
 
 from cliperase.errors import CliperaseError, end_in_one_line
-from paper.statistics import in_order, lead, runs_of, score, summarise
+from paper.statistics import in_order, lead, runs_of, same_of, summarise, with_gap
 from paper.tables import experiment_rows, markdown, spread
 from paper.verdicts import WITHDRAWN
 
@@ -96,7 +96,8 @@ def targets(profile):
     table, rows = runs(profile, "main"), rows_of(profile, "main")
     cosines = table.unrelated_cosine.groupby("method").mean()
     lines = []
-    for name in in_order(summarise(rows, ["method"], SIDES)).method.drop(0):  # the first is the original
+    ordered = in_order(summarise(with_gap(rows), ["method"], [*SIDES, "average_gap"]))
+    for name in ordered.method.drop(0):  # the first is the original
         row, lost = table.loc[name], points_lost(table, name)
         forgot = row.forget_accuracy <= 1
         lines.append(
@@ -115,7 +116,7 @@ def targets(profile):
 
 def points_lost(table, name):
     """Points of retain accuracy that each run has less than the original of its concept."""
-    return table.loc["original"].droplevel("seed").retain_accuracy - table.loc[name].retain_accuracy
+    return (same_of(table, "original").retain_accuracy - table.retain_accuracy).loc[name]
 
 
 def kept_more(table, name):
@@ -132,7 +133,8 @@ def ratios():
     for profile, data in DATA.items():
         table = runs(profile, "ratios").groupby(["method", "concept"]).mean()
         concepts = sorted(table.index.unique("concept"), key=lambda concept: int(concept.split()[0]))
-        best = score(table).groupby("method").mean().drop(["original", OURS]).idxmax()
+        gaps = runs_of(with_gap(rows_of(profile, "ratios"))).average_gap
+        best = gaps.groupby("method").mean().drop(["original", OURS]).idxmin()
         for name in ("original", OURS, best):
             cells = {concept: "{:.1f} / {:.1f}".format(*table.loc[(name, concept), SIDES]) for concept in concepts}
             lines.append({"data": data, "method": name, **cells, "provenance": provenance(profile)})
@@ -144,7 +146,8 @@ def flickr():
     forget, retain = (f"{side}_image_retrieval_r@10" for side in ("forget", "retain"))
     table = runs("cifar", "retrieval")
     means = table.groupby("method").mean()
-    best = score(means, forget, retain).drop(["original", OURS]).idxmax()
+    gaps = runs_of(with_gap(rows_of("cifar", "retrieval"), forget, retain)).average_gap
+    best = gaps.groupby("method").mean().drop(["original", OURS]).idxmin()
     lines = [
         {
             "method": name,

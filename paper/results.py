@@ -14,8 +14,13 @@ COLUMNS = [
     "provenance", "seconds", "peak_mb",
 ]  # fmt: skip
 KEY = ["profile", "experiment", "dataset", "model", "method", "concept", "seed", "split", "metric"]
-PERCENT = ("accuracy", "r", "rate", "score", "parameters", "purity", "relevance")
-UNITS = {**dict.fromkeys(PERCENT, "%"), "cosine": "1", "step": "steps"}  # by the last word of a metric's name
+PERCENT = ("accuracy", "r", "rate", "score", "parameters", "budget", "purity", "relevance")
+UNITS = {
+    **dict.fromkeys(PERCENT, "%"),
+    "cosine": "1",
+    "step": "steps",
+    "images": "images",
+}  # by the last word of a metric's name
 REFERENCES = ("original", "retrain")  # rows that are models of their own, not made by unlearning
 PROVENANCES = ("icons", "real-data", "paper-data")
 

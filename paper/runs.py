@@ -20,7 +20,7 @@ from tqdm import tqdm
 from cliperase.data.pairs import PairSet, load_pairs
 from cliperase.data.rules import class_mask, forget_mask
 from cliperase.errors import CliperaseError
-from cliperase.features import Features, Original
+from cliperase.features import Features, Original, selection
 from cliperase.memory import reset_peak
 from cliperase.metrics.tasks import task_of
 from cliperase.models import load_model
@@ -52,6 +52,7 @@ class Run:
     settings: dict = field(default_factory=dict)
     absent: tuple = ()
     watched: dict = field(default_factory=dict)
+    original: int = 0  # the seed of the original that it starts from
 
 
 @dataclass(frozen=True)
@@ -66,27 +67,54 @@ class Place:
     splits: tuple[str, ...]
     workers: int = 0  # processes; 0: one for each core
 
+    def original_of(self, run):
+        """The folder of the original that a run starts from; those of other seeds stand beside the first."""
+        return self.beside(Path(self.model).name, run)
+
     def model_of(self, run):
-        """The model that a run starts from; a retrained reference stands beside the original."""
-        return str(Path(self.model).with_name(f"retrain-{run.concept}")) if run.method == "retrain" else self.model
+        """The folder of the model that a run measures or changes; a retrained reference stands beside the original."""
+        return self.beside(f"retrain-{run.concept}", run) if run.method == "retrain" else self.original_of(run)
+
+    def beside(self, name, run):
+        return str(Path(self.model).with_name(f"{name}-{run.original}" if run.original else name))
 
 
 @dataclass
 class Bench:
-    """Data, original model and its training features, loaded once and shared by all runs of a process."""
+    """The data and the originals, loaded once and shared by all runs of a process."""
 
     place: Place
-    model: ImageTextModel
     splits: dict[str, PairSet]
-    training_features: Features
+    originals: dict[str, ImageTextModel] = field(default_factory=dict)  # by folder
+    embedded: dict[tuple, Features] = field(default_factory=dict)  # their features of the training rows
+    known: dict[str, dict] = field(default_factory=dict)  # their metrics on validation rows
 
     @classmethod
     def load(cls, place):
         """Only the splits that are used are read: test images not even that, unless they are measured."""
-        model = load_model(place.model, pick_device())
         used = dict.fromkeys(("train", "validation", *place.splits))
-        loaded = {split: load_pairs(place.data, split) for split in used}
-        return cls(place, model, loaded, Features.kept(model, loaded["train"], FEATURES))
+        return cls(place, {split: load_pairs(place.data, split) for split in used})
+
+    def original(self, run):
+        """The model that a run starts from. It must not be changed."""
+        folder = self.place.original_of(run)
+        if folder not in self.originals:
+            self.originals[folder] = load_model(folder, pick_device())
+        return self.originals[folder]
+
+    def features(self, run, autocast):
+        """The original's features of the training rows, in the precision of the run."""
+        key = (self.place.original_of(run), autocast)
+        if key not in self.embedded:
+            self.embedded[key] = Features.kept(self.original(run), self.splits["train"], FEATURES, autocast)
+        return self.embedded[key]
+
+    def before(self, run, validation, forgotten):
+        """The original's metrics on these validation rows, which many runs have in common."""
+        key = f"{self.place.original_of(run)} {selection(validation, forgotten)}"
+        if key not in self.known:
+            self.known[key] = task_of(validation).measure(self.original(run), validation, forgotten)
+        return self.known[key]
 
     @property
     def about(self):
@@ -98,20 +126,18 @@ class Bench:
     def unlearn(self, run):
         """A copy of the original, unlearned and selected on validation data. (model, history)"""
         training, validation = self.splits["train"], self.splits["validation"]
-        recipe = Recipe.of(run.method, run.settings, run.seed)
-        features = self.training_features
-        if recipe.training.autocast:  # the original's in the precision of the run
-            features = Features.kept(self.model, training, FEATURES, autocast=True)
+        recipe, start = Recipe.of(run.method, run.settings, run.seed), self.original(run)
+        features = self.features(run, recipe.training.autocast)
         if run.absent:  # neither trained on nor in what selects the checkpoint
             present = ~class_mask(training, run.absent)
             training, features = training.select(present), features.select(present)
             validation = validation.select(~class_mask(validation, run.absent))
         mask, forgotten = forget_mask(training, run.rule), forget_mask(validation, run.rule)
-        model = copy.deepcopy(self.model)
+        model = copy.deepcopy(start)
         original = Original(features.select(mask), features.select(~mask), model.logit_scale.item())
         history = Unlearning(
             model, recipe, training.select(mask), training.select(~mask), validation, forgotten, original,
-            progress=False,
+            self.before(run, validation, forgotten), progress=False,
         ).carry_out()  # fmt: skip
         return model, history
 
@@ -127,7 +153,7 @@ class Bench:
         else:
             model, history = self.unlearn(run)
             seconds = round(time.perf_counter() - start, 2)
-            validation = self.selection_metrics(model, history)
+            validation = self.selection_metrics(run, model, history)
         rows = []
         for split in self.splits:
             if split != "train":
@@ -135,14 +161,17 @@ class Bench:
                 rows += rows_of({**about, "split": split}, known or self.measure(model, split, run), seconds)
         return rows
 
-    def selection_metrics(self, model, history):
-        """The validation metrics of the checkpoint that was kept, its step, and the share of weights that changed."""
+    def selection_metrics(self, run, model, history):
+        """The validation metrics of the checkpoint that was kept, its step, and the shares of weights that changed and
+        of the budget that was used: 100 % where the last checkpoint was the best."""
         known = {name: value for name, value in history.validation.items() if name not in ("score", "remaining")}
+        steps = history.log[-1]["step"]
         return {
             **known,
             "selection_score": history.validation["score"],
             "selected_step": history.best_step,
-            "changed_parameters": changed_parameters(self.model, model),
+            "changed_parameters": changed_parameters(self.original(run), model),
+            **({"used_budget": 100 * history.best_step / steps} if steps else {}),
         }
 
     def measure(self, model, split, run):
@@ -152,7 +181,7 @@ class Bench:
         forgotten = forget_mask(pairs, run.rule, required=split != "heldout")
         metrics = task.measure(model, pairs, forgotten, **({"watched": run.watched} if run.watched else {}))
         if split == "validation":
-            return metrics | {"selection_score": task.score(metrics)}
+            return metrics | {"selection_score": task.score(metrics, self.before(run, pairs, forgotten))}
         return metrics | model.further_metrics(pairs, forgotten)
 
 

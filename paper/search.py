@@ -1,26 +1,84 @@
-"""The search for settings: the candidates of every row, on validation images of concepts that are not reported."""
+"""The search for settings: the candidates of every row, on validation images of concepts that are not reported.
 
+Two rounds, as in successive halving (Jamieson and Talwalkar 2016): all candidates of a row forget the first concepts,
+and the best of them the further ones, too. Every row has the same number of candidates. They are drawn within the row's
+ranges by a Halton sequence, evenly on a logarithmic scale, so that nobody picks them.
+"""
+
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field
+import numpy as np
+import pandas as pd
+from pydantic import Field, model_validator
 
 from cliperase.errors import CliperaseError
 from cliperase.settings import Settings, checked, read_params
 from paper.experiments import experiment_of
 from paper.params import PROFILES
-from paper.runs import Run, run_all
+from paper.runs import run_all
 
 SEARCHES = PROFILES / "search"
+EDGE = 0.1  # share of a range, on its logarithmic scale, that counts as its edge
 
 
 class Search(Settings):
-    """The candidates of some experiments' rows."""
+    """The candidates of some experiments' rows: listed in `candidates`, or drawn from `ranges`."""
 
     experiments: list[str]
     concepts: list[str] = Field(min_length=1)  # none of the reported ones
+    further: list[str] = Field(default=[])  # concepts of the second round
+    kept: int = Field(default=3, ge=1)  # candidates of a row that are in it
     seed: int
-    standard_error: float = Field(ge=0)  # of a candidate's score, see `paper.choices`
-    candidates: dict[str, list[dict]]  # row -> settings that are tried
+    drawn: int = Field(default=0, ge=0)  # candidates of a row
+    ranges: dict[str, dict[str, Any]] = Field(default={})  # row -> setting -> [lowest, highest], or one value for all
+    candidates: dict[str, list[dict]] = Field(default={})  # row -> settings that are tried
+
+    @model_validator(mode="after")
+    def ranges_are_ranges(self):
+        for row, ranges in self.ranges.items():
+            for name, ends in varied(ranges).items():
+                if len(ends) != 2 or not 0 < ends[0] < ends[1]:
+                    raise ValueError(f"range of {name} for {row!r} is {ends}; give two rising numbers above zero")
+        return self
+
+    def listed(self):
+        """{row: its candidates}."""
+        return self.candidates | {row: drawn_from(ranges, self.drawn) for row, ranges in self.ranges.items()}
+
+    def at_edge(self, row, settings):
+        """The names of the settings that lie at an edge of their range."""
+        found = []
+        for name, (low, high) in varied(self.ranges.get(row, {})).items():
+            place = np.log(settings[name] / low) / np.log(high / low)
+            found += [name] if not EDGE <= place <= 1 - EDGE else []
+        return found
+
+
+def varied(settings):
+    """Those of a row's settings that have a range."""
+    return {name: value for name, value in settings.items() if isinstance(value, list)}
+
+
+def drawn_from(settings, count):
+    """`count` mappings {setting: value}, evenly in the logarithms of the ranges; one, where there is no range."""
+    from scipy.stats.qmc import Halton  # only searches need scipy
+
+    ranges = varied(settings)
+    if not ranges:
+        return [settings]
+    points = Halton(len(ranges), scramble=False).random(count + 1)[1:]  # the first is the corner of all lowest values
+    return [
+        settings | {name: between(*ends, share) for (name, ends), share in zip(ranges.items(), point, strict=True)}
+        for point in points
+    ]
+
+
+def between(low, high, share):
+    """The number at `share` of the way from `low` to `high` in logarithms: whole if both are, else of three digits."""
+    value = low * (high / low) ** float(share)
+    return round(value) if isinstance(low, int) and isinstance(high, int) else float(f"{value:.3g}")
 
 
 def searches_of(profile):
@@ -48,15 +106,43 @@ def run_search(profile, search, experiment, data, model):
 
     Test images are not loaded. A candidate is named `<row> <number>`; its settings stand in the search.
     """
-    for concept in search.concepts:
+    for concept in (*search.concepts, *search.further):
         if concept in profile.concepts:
             raise CliperaseError(f"search concept {concept!r} is among the reported ones; choose another")
-    name, runs = "tuning" if experiment == "main" else f"tuning {experiment}", []
-    for row, candidates in sorted(search.candidates.items()):
-        for number, candidate in enumerate(candidates):
-            tried = experiment_of(profile, experiment, methods={row: candidate})
-            for concept in search.concepts:
-                about = (name, f"{row} {number}", concept, {"concept": concept}, search.seed)
-                runs.append(Run(*about, **tried.configured(profile, row)))
-    place = tried.model_copy(update={"model_name": ""}).place(profile, data, model, ["validation"])
-    return run_all(place, runs)
+    tried = Candidates(profile, search, experiment)
+    place = tried.experiment.model_copy(update={"model_name": ""}).place(profile, data, model, ["validation"])
+    first = run_all(place, tried.runs(search.concepts))
+    if not search.further:
+        return first
+    scores = first[first.metric == "selection_score"].groupby("method").value.mean()
+    best = [name for names in tried.names().values() for name in scores[names].nlargest(search.kept).index]
+    return pd.concat([first, run_all(place, tried.runs(search.further, best))], ignore_index=True)
+
+
+class Candidates:
+    """The candidates of an experiment's rows as runs."""
+
+    def __init__(self, profile, search, experiment):
+        self.profile, self.search = profile, search
+        self.title = "tuning" if experiment == "main" else f"tuning {experiment}"
+        rows = {row: {} for row in search.listed()}  # a candidate has all settings of its row
+        self.experiment = experiment_of(profile, experiment).model_copy(update={"methods": rows, "tuned": ""})
+
+    def names(self):
+        """{row: the names of its candidates}."""
+        return {row: [f"{row} {i}" for i in range(len(listed))] for row, listed in self.search.listed().items()}
+
+    def runs(self, concepts, names=None):
+        """The runs of these candidates, or of all."""
+        runs = []
+        for row, candidates in sorted(self.search.listed().items()):
+            for number, candidate in enumerate(candidates):
+                name = f"{row} {number}"
+                if names is None or name in names:
+                    runs += [self.run(name, row, candidate, concept) for concept in concepts]
+        return runs
+
+    def run(self, name, row, candidate, concept):
+        about = (name, concept, {"concept": concept}, self.search.seed)
+        run = self.experiment.planned(self.profile, *about, of=row, change=candidate)
+        return replace(run, experiment=self.title)

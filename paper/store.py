@@ -43,7 +43,7 @@ class RunStore:
     def path(self, run):
         """The file of the run, or None where its model or data are no folders."""
         place = self.place
-        files = [self.fingerprint(folder) for folder in (place.data, place.model, place.model_of(run))]
+        files = [self.fingerprint(folder) for folder in (place.data, place.original_of(run), place.model_of(run))]
         if None in files:
             return None
         about = [place.profile, place.provenance, place.model_name, Path(place.data).name, place.splits]

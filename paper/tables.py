@@ -47,22 +47,29 @@ def renamed_rows(results, experiment, names):
 
 
 def with_intervals(summary, percent, cosines=(), by=("method",), worst=False):
-    """The summary as strings `mean ± half-width` to read: one decimal for percent, two for cosines.
+    """The summary as strings `mean (low to high)` to read: one decimal for percent, two for cosines.
 
     `worst`: after each percent its worst run, as `worst forget` of `forget_accuracy`.
     """
     table = summary[[*by, "runs"]].copy()
     for metric in (*percent, *cosines):
         digits = 1 if metric in percent else 2
-        pairs = zip(summary[metric], summary[f"{metric} ±"], strict=True)
-        table[metric] = [spread(mean, half, digits) for mean, half in pairs]
+        numbers = summary[[metric, f"{metric} low", f"{metric} high"]].itertuples(index=False)
+        table[metric] = [between(*three, digits) for three in numbers]
         if worst and metric in percent:
             table[f"worst {metric.split('_')[0]}"] = summary[f"{metric} worst"].map("{:.1f}".format)
     return table
 
 
+def between(mean, low, high, digits):
+    """`mean (low to high)`; where there is no interval the mean alone, of a metric that was not measured a dash."""
+    if math.isnan(mean):
+        return "–"
+    return f"{mean:.{digits}f}" + ("" if math.isnan(low) else f" ({low:.{digits}f} to {high:.{digits}f})")
+
+
 def spread(mean, half, digits):
-    """`mean ± half-width`; a single run shows no interval, a metric that was not measured a dash."""
+    """`mean ± half-width` of a difference; a single run shows no interval, a metric that was not measured a dash."""
     if math.isnan(mean):
         return "–"
     return f"{mean:.{digits}f}" + ("" if math.isnan(half) else f" ± {half:.{digits}f}")
@@ -99,8 +106,8 @@ def with_ranges(summary, rows, directions, columns):
 
 
 def without_intervals(summary):
-    """The summary without its `±` columns, for concepts that are too few for an interval."""
-    return summary.drop(columns=[column for column in summary if column.endswith("±")])
+    """The summary without its intervals, for concepts that are too few for one."""
+    return summary.drop(columns=[column for column in summary if column.endswith((" low", " high"))])
 
 
 def per_concept(rows, order, metrics):

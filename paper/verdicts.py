@@ -5,7 +5,7 @@ from typing import NamedTuple
 from IPython.display import Markdown, display
 
 from paper.results import REFERENCES
-from paper.statistics import lead, score
+from paper.statistics import lead
 
 
 class Withdrawn(NamedTuple):
@@ -120,23 +120,22 @@ def claims(tested):
         print(f"{'holds' if holds else 'DOES NOT HOLD'}: {text}")
 
 
-def above(runs, theirs, forget="forget_accuracy", retain="retain_accuracy", ours="CLIPErase"):
-    """{claim: bool}, whether `ours` leads in the harmonic mean of each run, and the interval says so.
+def above(runs, theirs, ours="CLIPErase"):
+    """{claim: bool}, whether the average gap of `ours` is the smaller one, and the interval says so.
 
-    `runs`: see `tables.runs_of`, with a column for each of the two metrics.
+    `runs`: `statistics.runs_of` rows `with_gap`.
     """
-    mean, half, _ = harmonic_lead(runs, theirs, forget, retain, ours)
-    return {f"{ours} stands above {theirs}, and the interval lies above zero": bool(mean - half > 0)}
+    mean, half, _ = gap_lead(runs, theirs, ours)
+    return {f"{ours} has a smaller average gap than {theirs}, and the interval lies below zero": bool(mean + half < 0)}
 
 
-def harmonic_lead(runs, theirs, forget="forget_accuracy", retain="retain_accuracy", ours="CLIPErase"):
-    """`tables.lead` of the harmonic means of 100 - forget and retain."""
-    return lead(*(score(runs.loc[method], forget, retain) for method in (ours, theirs)))
+def gap_lead(runs, theirs, ours="CLIPErase"):
+    """`statistics.lead` of the average gaps."""
+    return lead(*(runs.loc[method].average_gap for method in (ours, theirs)))
 
 
-def claim_above(runs, theirs, **metrics):
-    """Print the lead in the harmonic mean of each run, and the claim of `above`."""
-    mean, half, pairs = harmonic_lead(runs, theirs, **metrics)
-    ours = metrics.get("ours", "CLIPErase")
-    print(f"harmonic mean of each run, {ours} less {theirs}: {mean:+.2f} ± {half:.2f} (paired, {pairs})")
-    claims(above(runs, theirs, **metrics))
+def claim_above(runs, theirs, ours="CLIPErase"):
+    """Print the difference of the average gaps of each run, and the claim of `above`."""
+    mean, half, pairs = gap_lead(runs, theirs, ours)
+    print(f"average gap of each run, {ours} less {theirs}: {mean:+.2f} ± {half:.2f} points (paired, {pairs})")
+    claims(above(runs, theirs, ours))

@@ -68,10 +68,24 @@ def test_a_tie_in_zero_shot_is_a_miss():
         zero_shot_accuracy(torch.full((2, 3), torch.nan), prompts, torch.tensor([0, 2]))
 
 
-def test_selection_score_is_the_harmonic_mean():
-    assert ZERO_SHOT.score({"forget_accuracy": 0.0, "retain_accuracy": 100.0}) == pytest.approx(100)
-    assert ZERO_SHOT.score({"forget_accuracy": 50.0, "retain_accuracy": 100.0}) == pytest.approx(200 / 3)
-    assert ZERO_SHOT.score({"forget_accuracy": 100.0, "retain_accuracy": 90.0}) == 0
+@pytest.mark.parametrize(
+    ("forget", "retain", "score"),
+    [
+        (0.0, 60.0, 100.0),  # nothing is found of the forget set, all of the rest
+        (0.0, 64.0, 100.0),  # a rise is no gap
+        (10.0, 60.0, 95.0),
+        (0.0, 50.0, 95.0),
+        (30.0, 60.0, 85.0),  # a method that does nothing
+        (0.0, 0.0, 70.0),  # one that destroys everything
+    ],
+)
+def test_the_selection_score_is_the_average_gap_to_the_best_there_can_be(forget, retain, score):
+    before = {"forget_accuracy": 30.0, "retain_accuracy": 60.0}
+    assert ZERO_SHOT.score({"forget_accuracy": forget, "retain_accuracy": retain}, before) == pytest.approx(score)
+
+
+def test_the_selection_score_without_forget_rows_is_what_is_kept():
+    assert ZERO_SHOT.score({"retain_accuracy": 50.0}, {"retain_accuracy": 60.0}) == 90.0
 
 
 def unit_vectors(rows, generator, width=6):

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
@@ -91,9 +92,33 @@ def test_main_runs_every_row_concept_and_seed_once():
     runs = planned("main")
     keys = [(run.row, run.concept, run.seed) for run in runs]
     assert len(set(keys)) == len(keys)
-    trained = len(ICONS.methods) * len(ICONS.concepts) * len(ICONS.seeds)
+    rows = experiment_of(ICONS, "main").methods
+    trained = len(rows) * len(ICONS.concepts) * len(ICONS.seeds)
     assert len(keys) == trained + 2 * len(ICONS.concepts)
-    assert {run.row for run in runs} == {"original", "retrain", *ICONS.methods}
+    assert {run.row for run in runs} == {"original", "retrain", *rows}
+
+
+def test_each_seed_may_have_an_original_of_its_own(data_folder, model_folder):
+    runs = planned("main", originals=[0, 1])
+    started = {(run.row, run.seed): run.original for run in runs}
+    assert {started[row, seed] for row in ("GA", "original", "retrain") for seed in (1,)} == {1}
+    assert started["GA", 2] == 0  # of a seed without one: the first
+    assert ("retrain", 2) not in started
+    where, first = place(data_folder, model_folder), runs[0]
+    folders = [where.model_of(replace(first, method=method, original=seed, concept="cat"))
+               for method, seed in (("GA", 0), ("GA", 1), ("retrain", 0), ("retrain", 1))]  # fmt: skip
+    assert [Path(folder).name for folder in folders] == ["original", "original-1", "retrain-cat", "retrain-cat-1"]
+
+
+def test_settings_that_a_search_chose_stand_between_the_row_and_a_change():
+    section = {"concepts": ["apple"], "references": [], "methods": {"GA": {"towers": "text"}}, "tuned": "main"}
+    listed = PROFILE | {"experiments": {"main": section}, "chosen": {"main": {"GA": {"learning_rate": 3e-4}}}}
+    profile = checked(Profile, listed, "p")
+    main = experiment_of(profile, "main")
+    assert main.configured(profile, "GA")["settings"].items() >= {"learning_rate": 3e-4, "towers": "text"}.items()
+    assert main.configured(profile, "GA", {"learning_rate": 1.0})["settings"]["learning_rate"] == 1.0
+    with pytest.raises(CliperaseError, match="no settings are chosen for row 'GA' in the search 'gone'"):
+        main.model_copy(update={"tuned": "gone"}).configured(profile, "GA")
 
 
 def test_ratios_grow_by_adding_classes_and_differ_between_seeds():
@@ -163,7 +188,7 @@ def test_captions_have_rows_of_their_own():
 
 def test_rows_that_cannot_be_run_are_named(data_folder, model_folder):
     where = place(data_folder, model_folder)
-    with pytest.raises(CliperaseError, match="experiment 'main', row 'GA': GA needs steps"):
+    with pytest.raises(CliperaseError, match="experiment 'main', row 'GA': GA needs learning_rate"):
         run_all(where, [Run("main", "GA", "apple", {"concept": "apple"}, 0, "GA")])
     with pytest.raises(CliperaseError, match="method 'gone' unknown"):
         run_all(where, runs_of_apple("gone"))
@@ -185,7 +210,7 @@ def test_some_rows_may_be_run_alone(data_folder, model_folder):
 
 def test_the_search_tries_every_candidate_on_validation_images(data_folder, model_folder):
     profile = checked(Profile, PROFILE | {"experiments": {"pairs": {"rules": {}, "model_name": "another"}}}, "p")
-    listed = {"experiments": ["pairs"], "concepts": ["leaf", "plum"], "seed": 100, "standard_error": 0.2}
+    listed = {"experiments": ["pairs"], "concepts": ["leaf", "plum"], "seed": 100}
     search = checked(Search, listed | {"candidates": {"null space": [{"strength": 0.5}, {}]}}, "search")
     table = run_search(profile, search, "pairs", data_folder, model_folder)
     assert set(zip(table.method, table.concept, strict=True)) == {
@@ -334,7 +359,7 @@ def test_absent_classes_are_neither_forgotten_nor_kept_nor_selected_on(data_fold
     labels = bench.splits["train"].labels
     for features, classes in ((caught.original.forget, ["apple"]), (caught.original.retain, ["lemon", "leaf"])):
         rows = torch.isin(labels, torch.tensor([caught.forget.class_names.index(name) for name in classes]))
-        assert torch.equal(features.image, bench.training_features.image[rows])
+        assert torch.equal(features.image, bench.features(run, autocast=False).image[rows])
 
 
 def test_changed_parameters_counts_weights(model):
@@ -360,6 +385,7 @@ def test_the_task_follows_from_the_columns(training, model):
             task.quality(model, pairs)
             == task.measure(model, pairs, torch.zeros(len(pairs), dtype=torch.bool))[task.retain]
         )
-        checked = task.validate(model, pairs, forgotten)
+        before = task.measure(model, pairs, forgotten)
+        checked = task.validate(model, pairs, forgotten, before)
         assert checked["remaining"] == checked[task.forget]
-        assert checked["score"] == task.score(checked)
+        assert checked["score"] == task.score(checked, before)

@@ -1,34 +1,33 @@
-"""The search: which candidate is chosen, and that the control for retention has a rule of its own."""
+"""The search: its candidates, its rounds, and which candidate is chosen."""
 
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from conftest import PROFILE
 
+from cliperase.errors import CliperaseError
 from cliperase.metrics.tasks import ZERO_SHOT
-from paper.choices import main, retention_control, summarise_search
-from paper.params import read_profile
-from paper.results import write_table
-from paper.search import SEARCHES, Search, searches_of
+from cliperase.settings import checked
+from paper.choices import chosen_settings, lines_of, main, summarise_search
+from paper.params import Profile, read_profile
+from paper.results import COLUMNS, write_table
+from paper.search import SEARCHES, Search, between, drawn_from, run_search, searches_of
 
 ROOT = Path(__file__).parent.parent
-
-METRICS = ["selection_score", "forget_accuracy", "retain_accuracy", "forget_cosine", "unrelated_cosine"]
-
+METRICS = ["selection_score", "forget_accuracy", "retain_accuracy", "forget_cosine", "unrelated_cosine", "used_budget"]
 CANDIDATES = {"fine-tune": [{"learning_rate": 1e-3}, {"learning_rate": 1e-5}], "SSD": [{"alpha": 2.0}, {"alpha": 3.0}]}
-SEARCH = Search(experiments=["main"], concepts=["dog"], seed=0, standard_error=0.2, candidates=CANDIDATES)
+SEARCH = Search(experiments=["main"], concepts=["dog"], seed=0, candidates=CANDIDATES)
 
 
-def searched(scores, retains, cosines=None):
-    """Tidy rows of two concepts whose means are the given ones."""
+def searched(scores, retains, concepts=("dog", "umbrella"), budget=50.0):
+    """Tidy rows of some concepts whose means are the given ones."""
     lines = []
     for name in scores:
-        for concept, shift in (("dog", -1.0), ("umbrella", 1.0)):
-            values = {"selection_score": scores[name] + shift, "retain_accuracy": retains[name] + shift}
-            values["forget_cosine"] = (cosines or {}).get(name, 0.0)
-            for metric in METRICS:
-                lines.append([name, concept, metric, values.get(metric, 0.0)])
+        for concept in concepts:
+            values = {"selection_score": scores[name], "retain_accuracy": retains[name], "used_budget": budget}
+            lines += [[name, concept, metric, values.get(metric, 0.0)] for metric in METRICS]
     return pd.DataFrame(lines, columns=["method", "concept", "metric", "value"])
 
 
@@ -37,47 +36,118 @@ def test_the_best_mean_score_is_chosen_and_of_equals_the_first():
         {"fine-tune 0": 60, "fine-tune 1": 20, "SSD 0": 50, "SSD 1": 50},
         {"fine-tune 0": 70, "fine-tune 1": 96, "SSD 0": 90, "SSD 1": 99},
     )
-    summary = summarise_search(table, SEARCH, ZERO_SHOT)
-    summary = pd.concat([summary, retention_control(summary, ZERO_SHOT)], ignore_index=True)
-    chosen = summary.query("chosen == 'yes'").set_index("method")
+    chosen = lines_of("main", table, SEARCH).query("chosen == 'yes'").set_index("method")
     assert chosen.candidate.to_dict() == {"SSD": 0, "fine-tune": 0, "fine-tune retention": 1}
     assert yaml.safe_load(chosen.settings["fine-tune retention"]) == {"method": "fine-tune", "learning_rate": 1e-5}
-    assert chosen.selection_score["fine-tune"] == 60
-    assert chosen.retain_accuracy["fine-tune retention"] == 96
+    assert chosen.score["fine-tune"] == 60
+    assert chosen.retain["fine-tune retention"] == 96
+    assert set(chosen.measured) == {"forget_accuracy, retain_accuracy"}
 
 
-def test_within_a_standard_error_the_surer_forgetting_is_chosen_and_never_beyond_it():
-    retains = {"SSD 0": 90, "SSD 1": 91, "SSD 2": 92}
-    listed = {"SSD": [{"alpha": a} for a in (1.0, 2.0, 3.0)], "fine-tune": [{"learning_rate": 1e-3}]}
-    scores = {"SSD 0": 50.0, "SSD 1": 49.9, "SSD 2": 49.0, "fine-tune 0": 1.0}
-    cosines = {"SSD 0": 0.2, "SSD 1": -0.1, "SSD 2": -0.9}
-    table = searched(scores, {**retains, "fine-tune 0": 90}, cosines)
-    chosen = (
-        summarise_search(table, SEARCH.model_copy(update={"candidates": listed}), ZERO_SHOT)
-        .query("chosen == 'yes'")
-        .set_index("method")
+def test_only_candidates_of_every_round_are_chosen():
+    """One that did well on the first concepts alone has proved less."""
+    first = searched({"SSD 0": 90, "SSD 1": 99, "fine-tune 0": 1, "fine-tune 1": 1}, dict.fromkeys(
+        ["SSD 0", "SSD 1", "fine-tune 0", "fine-tune 1"], 90))  # fmt: skip
+    further = searched({"SSD 0": 90}, {"SSD 0": 90}, ["fish"])
+    summary = summarise_search(pd.concat([first, further], ignore_index=True), SEARCH, ZERO_SHOT)
+    assert summary.query("method == 'SSD' and chosen == 'yes'").candidate.item() == 0
+    assert summary.query("method == 'SSD'").runs.tolist() == [3, 2]
+
+
+def test_runs_whose_budget_ran_out_are_counted():
+    names = ["SSD 0", "SSD 1", "fine-tune 0", "fine-tune 1"]
+    for budget, counted in ((100.0, 2), (99.0, 0)):
+        table = searched(dict.fromkeys(names, 1), dict.fromkeys(names, 1), budget=budget)
+        assert set(summarise_search(table, SEARCH, ZERO_SHOT)["ran out"]) == {counted}
+
+
+def test_candidates_fill_their_ranges():
+    listed = drawn_from({"learning_rate": [1e-5, 1e-1], "layers": [1, 8]}, 12)
+    assert len(listed) == 12
+    assert all(1e-5 <= one["learning_rate"] <= 1e-1 and one["layers"] in range(1, 9) for one in listed)
+    decades = [
+        len([one for one in listed if low <= one["learning_rate"] < 10 * low]) for low in (1e-5, 1e-4, 1e-3, 1e-2)
+    ]
+    assert decades == [3, 3, 3, 3]  # evenly in the logarithm
+    assert drawn_from({}, 12) == [{}]
+    assert drawn_from({"method": "GA", "learning_rate": [1e-3, 1e-1]}, 1) == [{"method": "GA", "learning_rate": 1e-2}]
+    assert between(1e-4, 1e-2, 0.5) == 1e-3
+    assert between(2, 32, 0.5) == 8
+
+
+def test_settings_at_an_edge_are_named():
+    search = SEARCH.model_copy(update={"ranges": {"SSD": {"alpha": [1.0, 100.0], "dampening": [0.1, 1.0]}}})
+    assert search.at_edge("SSD", {"alpha": 1.5, "dampening": 0.5}) == ["alpha"]
+    assert search.at_edge("SSD", {"alpha": 10.0, "dampening": 0.99}) == ["dampening"]
+    assert search.at_edge("SSD", {"alpha": 10.0, "dampening": 0.3}) == []
+
+
+@pytest.mark.parametrize("ends", [[1.0], [2.0, 1.0], [0.0, 1.0], [1.0, 2.0, 3.0]])
+def test_a_range_has_two_rising_ends(ends):
+    listed = {"experiments": ["main"], "concepts": ["dog"], "seed": 0, "drawn": 2, "ranges": {"SSD": {"alpha": ends}}}
+    with pytest.raises(CliperaseError, match=r"range of alpha for 'SSD' is .* two rising numbers above zero"):
+        checked(Search, listed, "search")
+
+
+def test_the_second_round_has_the_best_of_the_first_and_further_concepts(data_folder, model_folder):
+    section = {"concepts": ["apple"], "references": [], "methods": {"null space": {"rank": 1}}, "tuned": "main"}
+    profile = checked(Profile, PROFILE | {"experiments": {"main": section}}, "p")
+    listed = {"experiments": ["main"], "concepts": ["leaf"], "further": ["plum"], "kept": 1, "seed": 100, "drawn": 3}
+    search = checked(Search, listed | {"ranges": {"null space": {"strength": [0.01, 1.0]}}}, "search")
+    table = run_search(profile, search, "main", data_folder, model_folder)
+    scores = table[(table.metric == "selection_score") & (table.concept == "leaf")].set_index("method").value
+    assert list(scores.index) == ["null space 0", "null space 1", "null space 2"]
+    assert set(table[table.concept == "plum"].method) == {scores.idxmax()}
+    with pytest.raises(CliperaseError, match="search concept 'apple' is among the reported ones"):
+        run_search(profile, search.model_copy(update={"further": ["apple"]}), "main", data_folder, model_folder)
+
+
+@pytest.mark.parametrize("path", sorted(SEARCHES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_row_of_a_search_has_the_same_budget(path):
+    profile = read_profile(path.stem.split("-")[0])
+    search = searches_of(profile.profile)[path.stem]
+    sizes = {row: len(listed) for row, listed in search.listed().items() if search.ranges.get(row, True)}
+    assert len(set(sizes.values())) == 1, sizes
+    assert not {*search.concepts, *search.further} & set(profile.concepts)
+
+
+def test_every_tuned_row_was_searched():
+    for name in ("icons", "cifar"):
+        searches = {one: search for search in searches_of(name).values() for one in search.experiments}
+        profile = read_profile(name)
+        for section in profile.experiments.values():
+            if "tuned" in section:
+                assert {*section["methods"]} - {"fine-tune retention"} <= {*searches[section["tuned"]].listed()}
+                assert {*section["methods"]} <= {*profile.chosen[section["tuned"]]}
+
+
+def test_the_published_table_and_the_adopted_choices(tmp_path, monkeypatch):
+    """From the table of a search to a published one, and to the file that experiments read."""
+    monkeypatch.setattr("paper.choices.read_search", lambda profile, experiment: SEARCH)
+    monkeypatch.setattr("paper.choices.CHOSEN", tmp_path)
+    names = {"SSD 0": 50, "SSD 1": 60, "fine-tune 0": 60, "fine-tune 1": 50}
+    table = searched(names, names)
+    about = dict.fromkeys(COLUMNS, "x") | {"seed": "0", "provenance": "icons", "seconds": 0.0, "peak_mb": 0.0}
+    write_table(table.assign(**{name: value for name, value in about.items() if name not in table})[COLUMNS],
+                tmp_path / "part.csv")  # fmt: skip
+    call = ["choices", "--profile", "icons", "--publish-to", str(tmp_path / "published")]
+    monkeypatch.setattr(
+        "sys.argv", [*call, "--part", str(tmp_path / "part.csv"), "--output", str(tmp_path / "all.csv")]
     )
-    assert chosen.candidate["SSD"] == 1
-
-
-BUDGETS = {"icons-main": 8, "icons-captions": 4, "icons-blip": 4, "cifar-main": 4, "cifar-captions": 3}
-
-
-@pytest.mark.parametrize("name", [path.stem for path in SEARCHES.glob("*.yaml")])
-def test_every_row_of_a_search_has_the_same_budget(name):
-    search = searches_of(name.split("-")[0])[name]
-    assert {len(candidates) for candidates in search.candidates.values()} == {BUDGETS[name]}
-    assert not set(search.concepts) & set(read_profile(name.split("-")[0]).concepts)
-
-
-def test_the_tables_of_all_searches(tmp_path, monkeypatch):
-    """From the parts of a profile's searches to one table, and a published one for each kind of task."""
-    parts, published = tmp_path / "parts", pd.read_csv(ROOT / "metrics" / "cifar" / "tuning.csv")
-    for name, experiment in (("main", "tuning"), ("retrieval", "tuning retrieval")):
-        write_table(published[published.experiment == experiment], parts / f"{name}.csv")
-    call = ["choices", "--profile", "cifar", "--parts", str(parts), "--output", str(tmp_path / "tuning.csv")]
-    monkeypatch.setattr("sys.argv", [*call, "--publish-to", str(tmp_path / "figures")])
     main()
-    assert (tmp_path / "tuning.csv").read_bytes() == (ROOT / "metrics" / "cifar" / "tuning.csv").read_bytes()
-    for path in (ROOT / "figures" / "cifar" / "tuning").iterdir():
-        assert (tmp_path / "figures" / path.name).read_bytes() == path.read_bytes()
+    assert (tmp_path / "all.csv").read_bytes() == (tmp_path / "part.csv").read_bytes()
+    expected = {
+        "SSD": {"alpha": 3.0},
+        "fine-tune": {"learning_rate": 1e-3},
+        "fine-tune retention": {"method": "fine-tune", "learning_rate": 1e-3},
+    }
+    assert chosen_settings(tmp_path / "published" / "main.csv") == expected
+    monkeypatch.setattr("sys.argv", [*call, "--adopt"])
+    main()
+    assert yaml.safe_load((tmp_path / "icons.yaml").read_text()) == {"main": expected}
+
+
+@pytest.mark.parametrize("profile", ["icons", "cifar"])
+def test_experiments_have_the_published_choices(profile):
+    published = {path.stem: chosen_settings(path) for path in (ROOT / "figures" / profile / "tuning").glob("*.csv")}
+    assert read_profile(profile).chosen == published

@@ -12,9 +12,29 @@ TONES = {*map(chr, range(0x1F3FB, 0x1F400))}  # of an emoji's skin
 SPELLINGS = str.maketrans({"\u2019": "'", "\u2010": "-", "\ufe0e": "", "\ufe0f": ""})  # the last two choose a font
 WITHOUT_BLANKS = ("CJK", "HIRAGANA", "KATAKANA", "IDEOGRAPHIC", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")  # scripts
 # what follows a Korean noun without a blank
-PARTICLES = set(
-    "이 가 을 를 은 는 의 에 와 과 도 로 으로 에서 에게 만 나 이나 랑 이랑 하고 까지 부터 들 들이 들을 들은".split()
-)
+PARTICLES = {
+    *(
+        "이",
+        "가",
+        "을",
+        "를",
+        "은",
+        "는",
+        "의",
+        "에",
+        "와",
+        "과",
+        "도",
+        "로",
+        "으로",
+        "에서",
+        "에게",
+        "만",
+        "나",
+        "이나",
+    ),
+    *("랑", "이랑", "하고", "까지", "부터", "들", "들이", "들을", "들은"),
+}
 PLURALS = {"man": "men", "woman": "women", "child": "children", "person": "people", "foot": "feet", "tooth": "teeth",
            "goose": "geese", "mouse": "mice"}  # fmt: skip
 

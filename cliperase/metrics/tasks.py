@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from cliperase.errors import CliperaseError
@@ -28,36 +27,36 @@ class Task:
     retain: str
 
     def measure(self, model, pairs, forgotten, **more):
-        """The metrics, each a finite number."""
+        """The metrics, each a finite number, and how many images are behind those of the forget and the retain rows."""
         metrics = self.metrics(model, pairs, forgotten, **more)
+        metrics |= {f"{name}_images": int(rows.sum()) for name, rows in groups(forgotten)}
         broken = [name for name, value in metrics.items() if not math.isfinite(value)]
         if broken:
             raise CliperaseError(f"metric {broken[0]} is {metrics[broken[0]]}; are there rows of both kinds?")
         return metrics
 
-    def validate(self, model, pairs, forgotten):
+    def validate(self, model, pairs, forgotten, before):
         """The metrics with `score`, which selects checkpoints and settings, and `remaining`, what must fall, which is
-        not there where nothing is forgotten."""
+        not there where nothing is forgotten. `before`: the metrics of the original model."""
         metrics = self.measure(model, pairs, forgotten)
         remaining = {"remaining": metrics[self.forget]} if self.forget in metrics else {}
-        return {**metrics, "score": self.score(metrics), **remaining}
+        return {**metrics, "score": self.score(metrics, before), **remaining}
 
-    def score(self, metrics):
-        """Harmonic mean of 100 - what must fall and what must stay, in percent: low when either fails. What must stay
-        alone, where nothing is forgotten: the rows to forget may all be training rows."""
-        if self.forget not in metrics:
-            return metrics[self.retain]
-        return float(harmonic_mean(metrics[self.forget], metrics[self.retain]))
+    def score(self, metrics, before):
+        """100 less the average gap, in points, to the best result there can be: nothing of the forget set is found,
+        and of the rest no less than the original finds.
+
+        The average gap is the unlearning literature's (SalUn, Fan et al. 2024), which takes it to a retrained model.
+        Who unlearns has none, so the gap is taken to this bound; a rise of the retain metric is no gap. Without forget
+        rows, because all of them may be training rows, the retain metric alone counts.
+        """
+        lost = max(0.0, before[self.retain] - metrics[self.retain])
+        gaps = [lost, *([metrics[self.forget]] if self.forget in metrics else [])]
+        return 100 - sum(gaps) / len(gaps)
 
     def quality(self, model, pairs):
         """The retain metric in percent, with no row forgotten."""
         return self.measure(model, pairs, torch.zeros(len(pairs), dtype=torch.bool))[self.retain]
-
-
-def harmonic_mean(forget, retain):
-    """Of 100 - forget and retain, in percent; numbers or arrays. 0 where either is at its worst."""
-    forgotten, kept = 100 - np.asarray(forget), np.asarray(retain)
-    return 2 * forgotten * kept / np.maximum(forgotten + kept, 1e-9)
 
 
 def task_of(pairs):

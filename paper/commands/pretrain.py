@@ -6,6 +6,7 @@ from paper.commands import add_options
 def add_arguments(parser):
     parser.add_argument("--without", help="concept to leave out: the retrained reference")
     parser.add_argument("--start", help="model folder whose weights training starts from")
+    parser.add_argument("--seed", type=int, help="another seed than the profile's")
     parser.add_argument("--section", default="pretrain", help="section of the profile with the settings")
     add_options(parser, "data", "profile", "output")
 
@@ -22,5 +23,7 @@ def run(arguments):
         raise CliperaseError(
             f"section {arguments.section!r} of profile {arguments.profile} names no steps; is it the right one?"
         )
+    if arguments.seed is not None:
+        settings = {**settings, "seed": arguments.seed}
     quality = pretrain(arguments.data, arguments.output, settings, arguments.without, arguments.start)
     print(f"{arguments.output}: {quality:.1f} % on validation images of what it was trained on")

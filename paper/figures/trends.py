@@ -11,9 +11,9 @@ from paper.ledger import ratio_of
 def trend_plot(rows, summary, inks, panels, ours="CLIPErase", reference="original"):
     """One panel per metric: means joined by lines, seeds as small dots, the 95 % intervals as bars within 0 to 100 %.
 
-    `rows`: tidy results; `summary`: index (method, concept), columns `<metric>` and `<metric> ±`; `inks`: {method:
-    colour}, the rows that are drawn; `panels`: [(metric, title)]. Rows are shifted a little sideways so that they do
-    not hide each other.
+    `rows`: tidy results; `summary`: index (method, concept), columns `<metric>`, `<metric> low`, `<metric> high`;
+    `inks`: {method: colour}, the rows that are drawn; `panels`: [(metric, title)]. Rows are shifted a little sideways
+    so that they do not hide each other.
     """
     concepts = sorted(rows.concept.unique(), key=ratio_of)
     ratios = np.array([ratio_of(concept) for concept in concepts])
@@ -21,16 +21,16 @@ def trend_plot(rows, summary, inks, panels, ours="CLIPErase", reference="origina
     figure, axes = plt.subplots(1, len(panels), figsize=(7, 3.5))
     figure.subplots_adjust(left=0.06, right=0.87, top=0.84, bottom=0.14, wspace=0.56)
     for axis, (metric, title) in zip(axes, panels, strict=True):
-        means = {method: summary.loc[method].loc[concepts, [metric, f"{metric} ±"]].to_numpy().T for method in inks}
+        means = {method: summary.loc[method].loc[concepts, bounds(metric)].to_numpy().T for method in inks}
         runs = rows[(rows.metric == metric) & rows.method.isin(inks)]
         low, high = tens_around(means.values(), runs.value)
         margin = 0.02 * (high - low)
         axis.set(xlim=(0, ratios[-1] + 1.5), ylim=(low - margin, high + margin))
-        for method, (mean, half) in means.items():
+        for method, (mean, least, most) in means.items():
             if method == reference:
                 axis.plot(ratios, mean, color=inks[method], linewidth=1.2, linestyle=(0, (4, 2)), zorder=1)
                 continue
-            draw_trend(axis, ratios + shifts[method], mean, half, inks[method], method == ours)
+            draw_trend(axis, ratios + shifts[method], (mean, least, most), inks[method], method == ours)
             for place, concept in zip(ratios + shifts[method], concepts, strict=True):
                 values = runs[(runs.method == method) & (runs.concept == concept)].value
                 axis.plot([place] * len(values), values, "o", color=inks[method], alpha=0.5, markersize=2.6, mew=0)
@@ -45,15 +45,20 @@ def trend_plot(rows, summary, inks, panels, ours="CLIPErase", reference="origina
     return figure, axes
 
 
+def bounds(metric):
+    return [metric, f"{metric} low", f"{metric} high"]
+
+
 def tens_around(means, values):
     """The multiples of ten, within 0 to 100, around every interval and run: what is drawn is not cut."""
-    lows = [values.min(), *(np.nanmin(mean - np.nan_to_num(half)) for mean, half in means)]
-    highs = [values.max(), *(np.nanmax(mean + np.nan_to_num(half)) for mean, half in means)]
+    lows = [values.min(), *(np.fmin(mean, low).min() for mean, low, _ in means)]
+    highs = [values.max(), *(np.fmax(mean, high).max() for mean, _, high in means)]
     return max(0, 10 * (min(lows) // 10)), min(100, 10 * -(-max(highs) // 10))
 
 
-def draw_trend(axis, places, mean, half, ink, ours):
+def draw_trend(axis, places, bounds, ink, ours):
     """Means and intervals of one row; ours on top and thicker."""
-    axis.vlines(places, (mean - half).clip(0), (mean + half).clip(None, 100), color=ink, alpha=0.35, linewidth=1.1)
+    mean, low, high = bounds
+    axis.vlines(places, low, high, color=ink, alpha=0.35, linewidth=1.1)
     axis.plot(places, mean, "-o", color=ink, linewidth=2.6 if ours else 1.2, markersize=5 if ours else 3.2,
               markeredgecolor="white", mew=0.4, zorder=4 if ours else 3)  # fmt: skip

@@ -1,21 +1,20 @@
-"""The subsets of CLIPErase's three losses, and both readings of its KL, on one concept."""
+"""The subsets of CLIPErase's three losses, for both readings of its KL, on one concept."""
 
 from typing import ClassVar
 
-from paper.plans.base import Planned, seeds_of
-from paper.runs import Run
+from paper.plans.base import Planned
 
 
 class Ablation(Planned):
     splits: ClassVar[tuple[str, ...]] = ("validation", "test", "heldout")
     concept: str
-    subsets: dict[str, dict]  # row -> what it changes in the settings of CLIPErase
+    subsets: dict[str, dict]  # row -> what it changes in the settings of CLIPErase, or of the row that `of` names
 
     def plan(self, profile, pairs):
-        rows = {"original": self.configured(profile, "original")}
-        rows |= {row: self.configured(profile, "CLIPErase", change) for row, change in self.subsets.items()}
-        return [
-            Run(self.name, row, self.concept, {"concept": self.concept}, seed, **configured)
-            for row, configured in rows.items()
-            for seed in seeds_of(profile, row)
-        ]
+        about = (self.concept, {"concept": self.concept})
+        runs = [self.planned(profile, "original", *about, seed) for seed in self.seeds(profile, "original")]
+        for row, subset in self.subsets.items():
+            change = {name: value for name, value in subset.items() if name != "of"}
+            of = subset.get("of", "CLIPErase")
+            runs += [self.planned(profile, row, *about, seed, of=of, change=change) for seed in profile.seeds]
+        return runs

@@ -9,9 +9,8 @@ from pydantic import Field
 from cliperase.data.pairs import load_pairs
 from cliperase.errors import CliperaseError
 from cliperase.settings import Settings
-from paper.params import Name
 from paper.results import REFERENCES
-from paper.runs import Place, run_all
+from paper.runs import Place, Run, run_all
 
 
 class Experiment(Settings, ABC):
@@ -20,8 +19,10 @@ class Experiment(Settings, ABC):
     name: str
     model_name: str = ""  # of its model in the table, where that is not the profile's
     part: str = ""  # the folder of its model in a folder of several
-    methods: dict[Name, dict] = Field(default={})  # row -> settings; `method` is the algorithm of another name
+    methods: dict[str, dict] = Field(default={})  # row -> settings; `method` is the algorithm of another name
     unlearn: dict = Field(default={})  # settings of the loop that differ from the profile's
+    tuned: str = ""  # the search whose choices its rows have; without one the settings stand in `methods`
+    originals: list[int] = Field(default=[0], min_length=1)  # seeds of pretraining: so many models to start from
     pretrain: dict = Field(default={})  # settings of the training of its model, where it has one
 
     @abstractmethod
@@ -40,14 +41,33 @@ class Experiment(Settings, ABC):
 
     def configured(self, profile, row, change=None, draw=None):
         """{method, settings} of a row: the profile's settings of the loop, then the experiment's, `draw`, the row's
-        own, and `change`."""
+        own, those that a search chose, and `change`."""
         if row in REFERENCES:
             return {"method": row}
         if row not in self.methods:
             known = ", ".join([*REFERENCES, *self.methods])
             raise CliperaseError(f"experiment {self.name!r} has no row {row!r}; it has {known}")
-        settings = {**profile.unlearn, **self.unlearn, **(draw or {}), **self.methods[row], **(change or {})}
+        chosen = self.chosen(profile, row) if self.tuned else {}
+        settings = {**profile.unlearn, **self.unlearn, **(draw or {}), **self.methods[row], **chosen, **(change or {})}
         return {"method": settings.pop("method", row), "settings": settings}
+
+    def chosen(self, profile, row):
+        """What the search `tuned` chose for a row."""
+        try:
+            return profile.chosen[self.tuned][row]
+        except KeyError:
+            raise CliperaseError(
+                f"no settings are chosen for row {row!r} in the search {self.tuned!r} of profile {profile.profile}; "
+                "run `make tune`"
+            ) from None
+
+    def seeds(self, profile, row):
+        """References are one model for each original; every other row is run with every seed."""
+        return self.originals if row in REFERENCES else profile.seeds
+
+    def original_of(self, seed):
+        """The seed of the original that a run of this seed starts from."""
+        return seed if seed in self.originals else self.originals[0]
 
 
 class Planned(Experiment):
@@ -61,16 +81,17 @@ class Planned(Experiment):
     def plan(self, profile, pairs):
         """The list of `Run`s. `pairs`: the validation split, for its class names."""
 
+    def planned(self, profile, row, concept, rule, seed, *, of=None, change=None, draw=None, **more):
+        """The `Run` of a row. `of`: the row whose settings it takes, with a `change`, where that is another one;
+        `more`: what else a run has."""
+        configured = self.configured(profile, of or row, change, draw)
+        return Run(self.name, row, concept, rule, seed, original=self.original_of(seed), **configured, **more)
+
     def run(self, profile, data, model):
         runs = only_rows(self.plan(profile, load_pairs(data, "validation")), self.rows)
         # only some data sets have the same things from another source
         splits = [split for split in self.splits if split != "heldout" or split in profile.splits_of(data)]
         return run_all(self.place(profile, data, model, splits), runs, self.alone), {}
-
-
-def seeds_of(profile, row):
-    """References are one model each; every other row is run with every seed."""
-    return [profile.pretrain["seed"]] if row in REFERENCES else profile.seeds
 
 
 def only_rows(runs, rows):

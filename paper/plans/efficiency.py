@@ -3,7 +3,6 @@
 from typing import ClassVar
 
 from paper.plans.base import Planned
-from paper.runs import Run
 
 
 class Efficiency(Planned):
@@ -13,4 +12,4 @@ class Efficiency(Planned):
 
     def plan(self, profile, pairs):
         seed, rule = profile.seeds[0], {"concept": self.concept}
-        return [Run(self.name, row, self.concept, rule, seed, **self.configured(profile, row)) for row in self.methods]
+        return [self.planned(profile, row, self.concept, rule, seed) for row in self.methods]

@@ -2,8 +2,7 @@
 
 from typing import ClassVar
 
-from paper.plans.base import Planned, seeds_of
-from paper.runs import Run
+from paper.plans.base import Planned
 
 
 class Main(Planned):
@@ -14,8 +13,8 @@ class Main(Planned):
 
     def plan(self, profile, pairs):
         return [
-            Run(self.name, row, concept, {"concept": concept}, seed, **self.configured(profile, row))
+            self.planned(profile, row, concept, {"concept": concept}, seed)
             for row in (*self.references, *self.methods)
             for concept in self.concepts
-            for seed in seeds_of(profile, row)
+            for seed in self.seeds(profile, row)
         ]

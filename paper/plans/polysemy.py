@@ -1,7 +1,6 @@
 """One sense of a word forgotten, the other watched; both ways round."""
 
-from paper.plans.base import Planned, seeds_of
-from paper.runs import Run
+from paper.plans.base import Planned
 
 
 class Polysemy(Planned):
@@ -10,11 +9,8 @@ class Polysemy(Planned):
     def plan(self, profile, pairs):
         senses = [sense for one, other in self.senses for sense in ((one, other), (other, one))]
         return [
-            Run(
-                self.name, row, forgotten, {"concept": forgotten}, seed,
-                watched={"kept_sense": [kept]}, **self.configured(profile, row),
-            )
+            self.planned(profile, row, forgotten, {"concept": forgotten}, seed, watched={"kept_sense": [kept]})
             for forgotten, kept in senses
             for row in ("original", *self.methods)
-            for seed in seeds_of(profile, row)
-        ]  # fmt: skip
+            for seed in self.seeds(profile, row)
+        ]

@@ -3,7 +3,6 @@
 import numpy as np
 
 from paper.plans.base import Planned
-from paper.runs import Run
 
 
 class Ratios(Planned):
@@ -19,6 +18,5 @@ class Ratios(Planned):
                 percent, loop = draw["percent"], {key: draw[key] for key in draw if key != "percent"}
                 rule = {"classes": sorted(order[: max(1, round(percent / 100 * len(pairs.class_names)))])}
                 for row in ("original", *self.methods):
-                    configured = self.configured(profile, row, draw=loop)
-                    runs.append(Run(self.name, row, f"{percent} % of classes", rule, seed, **configured))
+                    runs.append(self.planned(profile, row, f"{percent} % of classes", rule, seed, draw=loop))
         return runs

@@ -6,7 +6,6 @@ How much `trained` classes gain over `bystander` classes is fine-tuning, not ret
 import numpy as np
 
 from paper.plans.base import Planned
-from paper.runs import Run
 
 
 class Retention(Planned):
@@ -15,8 +14,6 @@ class Retention(Planned):
     variants: dict[str, dict]  # row -> what it changes in the settings of CLIPErase
 
     def plan(self, profile, pairs):
-        rows = {row: self.configured(profile, row) for row in ("original", *self.methods)}
-        rows |= {row: self.configured(profile, "CLIPErase", change) for row, change in self.variants.items()}
         drawn = [pairs.class_names[label] for label in pairs.labels.unique().tolist()]
         runs = []
         for concept in self.concepts:
@@ -25,7 +22,10 @@ class Retention(Planned):
                 order = np.random.default_rng([seed, len(others)]).permutation(others).tolist()
                 absent = sorted(order[: round(self.bystanders * len(order))])
                 watched = {"bystander": absent, "trained": sorted(set(others) - set(absent))}
-                for row, configured in rows.items():
-                    about = {**configured, "absent": absent, "watched": watched}
-                    runs.append(Run(self.name, row, concept, {"concept": concept}, seed, **about))
+                about = (concept, {"concept": concept}, seed)
+                for row in ("original", *self.methods):
+                    runs.append(self.planned(profile, row, *about, absent=absent, watched=watched))
+                for row, change in self.variants.items():
+                    more = {"of": "CLIPErase", "change": change, "absent": absent, "watched": watched}
+                    runs.append(self.planned(profile, row, *about, **more))
         return runs

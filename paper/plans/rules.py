@@ -1,7 +1,6 @@
 """Data or a model of another kind, with forget rules and settings of their own."""
 
-from paper.plans.base import Planned, seeds_of
-from paper.runs import Run
+from paper.plans.base import Planned
 
 
 class Rules(Planned):
@@ -9,8 +8,8 @@ class Rules(Planned):
 
     def plan(self, profile, pairs):
         return [
-            Run(self.name, row, concept, rule, seed, **self.configured(profile, row))
+            self.planned(profile, row, concept, rule, seed)
             for concept, rule in self.rules.items()
             for row in ("original", *self.methods)
-            for seed in seeds_of(profile, row)
+            for seed in self.seeds(profile, row)
         ]
