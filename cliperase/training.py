@@ -9,6 +9,7 @@ from cliperase.devices import send
 from cliperase.errors import CliperaseError
 from cliperase.features import encoding_precision, fingerprint
 from cliperase.loop import Training
+from cliperase.metrics.encode import number_texts
 from cliperase.parallel import gather, gather_objects, is_first, processes, share, sum_gradients
 
 
@@ -136,12 +137,14 @@ class PairTraining(Training):
         return {name: value.detach() for name, value in terms.items()}
 
     def assemble(self, image_features, text_features, texts, rows, step):
-        """Embeddings of the step's images and distinct texts -> `Batch`."""
-        number = {text: i for i, text in enumerate(texts)}
+        """Embeddings of the step's images and distinct texts -> `Batch`. Texts that the model reads as one are one."""
+        number, same = {text: i for i, text in enumerate(texts)}, number_texts(self.model, texts)
         pairs, start = {"forget": None, "original_forget": None, "original_retain": None}, 0
         for r in rows:
-            ids = send(torch.tensor([number[text] for text in r.captions]), text_features.device)
-            pairs[r.name] = Pairs(image_features[start : start + len(ids)], text_features[ids], ids)
+            rows_of_texts = torch.tensor([number[text] for text in r.captions])
+            own = send(rows_of_texts, text_features.device)
+            ids = send(same[rows_of_texts], text_features.device)
+            pairs[r.name] = Pairs(image_features[start : start + len(ids)], text_features[own], ids)
             if self.original:  # looked up, not computed
                 with self.precision():
                     image, text = map(in_full, self.original.of(r.name).lookup(r))

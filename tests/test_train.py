@@ -1,6 +1,7 @@
 """The loop: determinism, resuming after a kill, micro-batches, selection, and what it must not touch."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -60,6 +61,21 @@ def test_a_seed_fixes_the_result_and_another_seed_changes_it(model, sets):
     assert not same(first, other)
     assert [entry["step"] for entry in history.log] == [2, 4, 6]
     assert set(history.log[0]) == {"step", "RM", "FM", "CM", "validation"}
+
+
+def test_texts_that_the_model_reads_as_one_are_positives_of_each_other(model, sets):
+    """Half of the rows write their prompt in capitals and with more blanks."""
+    retain = sets[1]
+    loud = [text.upper().replace(" ", "  ") for text in retain.texts]
+    texts = sorted({*retain.texts, *loud})
+    ids = [texts.index(loud[i] if row % 2 else retain.texts[i]) for row, i in enumerate(retain.text_ids[:, 0].tolist())]
+    spelt = replace(retain, texts=texts, text_ids=torch.tensor(ids)[:, None])
+    batches = [PairTraining(model, create_method("fine-tune", {}), CONFIG, pairs).batch(0).retain for pairs in
+               (retain, spelt)]  # fmt: skip
+    equal = [batch.text_ids[:, None] == batch.text_ids[None, :] for batch in batches]
+    assert torch.equal(*equal)
+    assert not equal[0].all()
+    assert torch.allclose(batches[0].text, batches[1].text, atol=1e-6)
 
 
 def test_the_forgotten_pairs_move_apart(model, sets):
