@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+from cliperase import __version__
 from cliperase.errors import CliperaseError
 from cliperase.program import carry_out
 from cliperase.settings import parse_yaml, read_params, section
@@ -17,6 +18,7 @@ def main(arguments=None):
 
 def parse(arguments):
     parser = argparse.ArgumentParser(prog="cliperase", description="Make a CLIP forget, and measure that it did.")
+    parser.add_argument("--version", action="version", version=f"cliperase {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
     unlearn = add_command(
         commands, "unlearn", run_unlearn, "Make one model forget; writes an open_clip folder and a report."
