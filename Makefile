@@ -24,10 +24,10 @@ export PYTHONWARNINGS := ignore::SyntaxWarning
 
 .PHONY: reproduce quick test tune setup bench
 
-# the README is made of two profiles: `-s` makes it from what there is of both
+# the ledger and the README are made of two profiles: `-s` makes them from what there is of both
 reproduce: setup
 	dvc repro --glob 'notebook*@$(PROFILE)-*' 'manifest@$(PROFILE)*' $(MORE_$(PROFILE))
-	dvc repro -s readme
+	dvc repro -s ledger readme
 	@echo; echo "Notebooks: notebooks/    Tables and figures: figures/    Every number: metrics/$(PROFILE)/results.csv"
 
 quick: setup

@@ -24,7 +24,7 @@ from cliperase.metrics.tasks import WAYS
 from paper.figures.changes import DIAMOND, MARKS, change_groups, change_of, names_figure
 from paper.figures.style import FORGET, KEEP, key, publish_figure, use_style
 from paper.ledger import beside_paper, paper_values
-from paper.statistics import in_order, runs_of, summarise
+from paper.statistics import in_order, runs_of, summarise, with_gap
 from paper.tables import experiment_rows, extent, publish_table, renamed_rows, show, with_intervals
 from paper.verdicts import above, claim_above, claims, open_with
 
@@ -36,14 +36,14 @@ HEADS = {  # who answers: the model, the experiment, and its metrics in the plac
     "caption": ("captioner", "captioning", ["naming_rate", "caption_accuracy"]),
 }
 answers = {
-    head: renamed_rows(results, experiment, dict(zip(metrics, percent, strict=True)))
+    head: with_gap(renamed_rows(results, experiment, dict(zip(metrics, percent, strict=True))))
     for head, (_, experiment, metrics) in HEADS.items()
 }
 rows, paper = answers["contrastive head"], paper_values("blip")
 (provenance,) = rows.provenance.unique()
 assert all(set(found.method) == {"original", *methods} for found in answers.values())
 runs = {head: runs_of(found) for head, found in answers.items()}
-summaries = {head: in_order(summarise(found, ["method"], percent)) for head, found in answers.items()}
+summaries = {head: in_order(summarise(found, ["method"], [*percent, "average_gap"])) for head, found in answers.items()}
 left = {head: table.forget_accuracy for head, table in runs.items()}
 lost = {
     head: summary.retain_accuracy[0] - summary.set_index("method").retain_accuracy
@@ -126,8 +126,9 @@ publish_figure(names_figure(left[third]["CLIPErase"], names, "test images of the
 # captioner's in the profile). Checkpoints are selected on validation images. `original` is one model of each kind;
 # every other row is run for each concept and seed.
 #
-# **The table.** Percent of test images: mean over concepts ± 95 % t-interval (seeds of a concept are averaged first),
-# and the worst run. Sorted within a head by the harmonic mean of 100 - forget and retain, the original first.
+# **The table.** Percent of test images: mean over concepts with a 95 % interval (bootstrap over concepts, seeds
+# averaged first), and the worst run. Sorted within a head by the average gap, the original first: of the forget set to
+# zero, of the retain set to the original, where it is lower.
 
 # %%
 table = pd.concat(

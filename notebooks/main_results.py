@@ -20,22 +20,22 @@ from paper.figures.dots import dot_plot
 from paper.figures.style import publish_figure, use_style
 from paper.ledger import beside_paper, paper_values
 from paper.results import REFERENCES
-from paper.statistics import compare, in_order, lead, runs_of, summarise
+from paper.statistics import compare, in_order, lead, runs_of, same_of, summarise, with_gap
 from paper.tables import costs, experiment_rows, mark_best, per_concept, publish_table, show, with_intervals
 from paper.verdicts import claims, open_with
 
 use_style()
-rows = experiment_rows(results, "main")
+rows = with_gap(experiment_rows(results, "main"))
 (provenance,) = rows.provenance.unique()
 percent, cosines = ["forget_accuracy", "retain_accuracy"], ["forget_cosine", "unrelated_cosine"]
-summary = in_order(summarise(rows, ["method"], [*percent, *cosines]))
+summary = in_order(summarise(rows, ["method"], [*percent, "average_gap", *cosines]))
 order, mean, paper = list(summary.method), summary.set_index("method"), paper_values("main")
 forgets = summary[(summary.forget_accuracy <= 1.0) & ~summary.method.isin([*REFERENCES, "CLIPErase"])].method
 several = rows.concept.nunique() > 1 and len(forgets) > 0
 runs = runs_of(rows)
 kept, forgotten = runs.retain_accuracy, runs.forget_accuracy
-before = kept["original"].droplevel("seed")
-lost, left = (each.groupby("concept").mean() for each in (before - kept["CLIPErase"], forgotten["CLIPErase"]))
+loss = same_of(runs, "original").retain_accuracy - kept
+lost, left = (each.groupby("concept").mean() for each in (loss["CLIPErase"], forgotten["CLIPErase"]))
 leads = {name: lead(kept["CLIPErase"], kept[name]) for name in ("ENMN", "GradDiff") if several}
 tested = {
     "CLIPErase's mean forget accuracy is at most 1 % for every concept": left.max() <= 1,
@@ -44,6 +44,7 @@ tested = {
 } | {f"it keeps more than {name}, and the interval lies above zero": led[0] > led[1] for name, led in leads.items()}
 keeps = mean.loc[["CLIPErase", *forgets]].retain_accuracy
 best = keeps.idxmax()
+tested |= {"of the rows that recognise at most 1 %, CLIPErase keeps most": best == "CLIPErase"}
 open_with(
     "main_results",
     rows,
@@ -54,7 +55,7 @@ open_with(
     f"% in its worst run. Accuracy on the rest changes by {-lost.mean():+.2f} points. Of the rows that forget, {best} "
     f"keeps most, {keeps.max():.1f} %; CLIPErase keeps {keeps['CLIPErase']:.1f} %.",
     tested=tested,
-    unlike={"accuracy on the rest does not rise": lost.mean() >= 0, "another row keeps more": best != "CLIPErase"},
+    unlike={"accuracy on the rest does not rise": lost.mean() >= 0},
 )
 
 # %% [markdown]
@@ -75,15 +76,16 @@ publish_figure(figure, "main_results", publish_to)
 # `original` is one model; `retrain` is one for each concept; every other row is run for each concept and seed.
 # `fine-tune retention` is fine-tuning at the candidate that keeps most: the control for retention that rises.
 #
-# **The table.** Zero-shot accuracy in percent, mean over concepts ± 95 % t-interval (seeds of a concept are averaged
-# first), and the worst run. `unrelated_cosine` is the mean cosine of the forgotten prompt to images of all *other*
-# classes. Lower than the original: forgetting spilled over. Higher: the prompt drifted to other classes, as in a model
-# that never saw the concept. References come first, then the order is by the harmonic mean of forgetting and retention.
-# Bold: the best retention among rows that recognise at most 1 % of the forgotten images on average.
+# **The table.** Zero-shot accuracy in percent, mean over concepts with a 95 % interval (bootstrap over concepts, seeds
+# averaged first; where the images are counted at least the exact binomial one), and the worst run. `average_gap`: mean
+# distance, in points, of the two accuracies to those of the model that was retrained without the concept. It sorts the
+# table, references first, and the smallest is bold. `unrelated_cosine` is the mean cosine of the forgotten prompt to
+# images of all *other* classes. Lower than the original: forgetting spilled over. Higher: the prompt drifted to other
+# classes, as in a model that never saw the concept.
 
 # %%
-table = with_intervals(summary, percent, cosines, worst=True)
-table = mark_best(table, summary, "retain_accuracy").assign(provenance=provenance)
+table = with_intervals(summary, percent, ["average_gap", *cosines], worst=True)
+table = mark_best(table, summary, "average_gap").assign(provenance=provenance)
 cost = costs(results, order)
 numbers = summary.merge(cost, "left", left_on="method", right_index=True).assign(provenance=provenance)
 publish_table(table, "main_results", publish_to, numbers)
@@ -111,19 +113,21 @@ claims(tested)
 
 # %%
 for name in ("CLIPErase", "MultiDelete"):
-    loss, most = before - kept[name], forgotten[name].max()
-    met = (forgotten[name] <= 1.0) & (loss <= 1.5)
-    print(f"{name}: {met.sum()} of {len(met)} runs meet it; worst {most:.2f} % and {loss.max():.2f} points")
+    met = (forgotten[name] <= 1.0) & (loss[name] <= 1.5)
+    most = f"worst {forgotten[name].max():.2f} % and {loss[name].max():.2f} points"
+    print(f"{name}: {met.sum()} of {len(met)} runs meet it; {most}")
 
 # %% [markdown]
 # ## Is a row better than CLIPErase, or is it chance?
 #
-# Retain accuracy, CLIPErase less the other row, paired by concept: mean, 95 % interval, p of a paired t-test (Holm).
-# Only rows that recognise at most 1 % on average: retention without forgetting is no achievement.
+# Average gap to the retrained model, CLIPErase less the other row, paired by concept: mean, 95 % t-interval, p of a
+# paired t-test, adjusted for all rows (Holm). No row is left out for what it does on test images.
 
 # %%
-if several:
-    compared = compare(rows, "CLIPErase", "retain_accuracy", list(forgets))
+if rows.concept.nunique() > 1:
+    compared = compare(
+        rows, "CLIPErase", "average_gap", [name for name in order if name not in (*REFERENCES, "CLIPErase")]
+    )
     show(compared.assign(**{"p (Holm)": compared["p (Holm)"].map("{:.3g}".format)}))
 
 # %% [markdown]

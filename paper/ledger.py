@@ -10,13 +10,22 @@ from paper.tables import experiment_rows, in_root, with_wilson
 
 MATCH_POINTS = 2.0  # |ours - paper| up to which a cell counts as a match
 MOVED_POINTS = 1.0  # change against the baseline from which a direction counts
+LEAST_SHARE = 0.5  # of the paper's change, from which ours is the same direction
+NOTHING_LEFT = 1.0  # percent: a match of two such numbers is weak, because most rows of most experiments reach it
 UNAFFECTED_POINTS = 5.0  # change up to which other concepts count as unaffected
 RIVALS = ("CLIPErase", "GradDiff")  # the rows whose order is compared where the paper gives nothing before unlearning
-VERDICTS = ("match", "same direction", "differs", "not distinguishable", "no number in the paper", "not run")
-EXPECTED = {  # what a statement of the ledger on ratios says of its metric
+VERDICTS = (
+    "match", "weak match", "same direction", "differs", "not distinguishable", "not known to us", "not run",
+)  # fmt: skip
+EXPECTED = {  # what a statement of the ledger says of its metric
     "falls sharply as the ratio grows": "falls",
     "forgetting gets worse as the ratio grows": "rises",  # accuracy on what should be forgotten
     "stays near the original": "stays",
+    "others unaffected": "stays",
+    "the fruit is forgotten": "falls",
+    "the company is kept": "stays",
+    "image and text points move apart": "falls",
+    "other clusters stay": "stays",
 }
 OF_STATEMENT = {True: "same direction", False: "differs", None: "not distinguishable"}  # see `bears_out`
 
@@ -37,7 +46,8 @@ def paper_values(experiment):
 
 
 def verdict(ours, paper, our_baseline, paper_baseline):
-    """`match`, `same direction` (the change against the baseline has the paper's sign), `differs`, `not run`.
+    """`match`, `weak match` (nothing is left in both), `same direction` (the change against the baseline has the sign
+    of the paper's and at least half its size), `differs`, `not run`.
 
     Numbers that are close because one has risen and the other fallen are no match.
     """
@@ -46,8 +56,8 @@ def verdict(ours, paper, our_baseline, paper_baseline):
     our_change, paper_change = ours - our_baseline, paper - paper_baseline
     moved = abs(our_change) > MOVED_POINTS and abs(paper_change) > MOVED_POINTS
     if abs(ours - paper) <= MATCH_POINTS and not (moved and our_change * paper_change < 0):
-        return "match"
-    return "same direction" if moved and our_change * paper_change > 0 else "differs"
+        return "weak match" if max(ours, paper) <= NOTHING_LEFT else "match"
+    return "same direction" if moved and our_change / paper_change >= LEAST_SHARE else "differs"
 
 
 def baselines(cell, cells, values):
@@ -159,7 +169,7 @@ def judge_ratios(rows):
     """
     first, last = (pick(rows.concept.unique(), key=ratio_of) for pick in (min, max))
     lines = []
-    for cell in paper_cells("ratios"):
+    for cell in (cell for cell in paper_cells("ratios") if "statement" in cell):
         method, metric, expected = cell["method"], cell["metric"], EXPECTED[cell["statement"]]
         start = ("original", last) if expected == "stays" else (method, first)
         chosen = [dict(zip(("method", "concept"), pair, strict=True)) for pair in (start, (method, last))]
@@ -171,19 +181,20 @@ def judge_ratios(rows):
                 "metric": metric,
                 "paper": cell["statement"],
                 "ours": f"{ratio_of(last)} % less {against}: {mean:+.1f} ± {half:.1f} points",
+                "change": "–",
                 "verdict": OF_STATEMENT[bears_out(mean, half, expected)],
             }
         )
     return pd.DataFrame(lines)
 
 
-def judge_others(rows):
-    """The ledger's "others unaffected" of generated pictures beside ours, judged by `bears_out`.
+def judge_statements(experiment, rows):
+    """The ledger's statements on one concept beside ours, judged by `bears_out`.
 
-    The change of `other_detection_rate` from the original to the row, paired by seed, which share their noise.
+    The change of the metric from the original to the row, paired by seed.
     """
     lines = []
-    for cell in (cell for cell in paper_cells("diffusion") if "statement" in cell):
+    for cell in (cell for cell in paper_cells(experiment) if "statement" in cell):
         method, concept, metric = cell["method"], cell["concept"], cell["metric"]
         mean, half = change_from_original(rows, metric, method, concept)
         lines.append(
@@ -192,57 +203,94 @@ def judge_others(rows):
                 "concept": concept,
                 "metric": metric,
                 "paper": cell["statement"],
-                "ours": f"{mean:+.1f} ± {half:.1f} points",
-                "verdict": OF_STATEMENT[bears_out(mean, half, "stays", UNAFFECTED_POINTS)],
+                "ours": change_text(mean, half, metric),
+                "change": "–",
+                "verdict": OF_STATEMENT[bears_out(mean, half, EXPECTED[cell["statement"]], UNAFFECTED_POINTS)],
             }
         )
     return pd.DataFrame(lines)
 
 
+def change_text(mean, half, metric):
+    digits, unit = (2, "") if metric.endswith("cosine") else (1, " points")
+    return f"{mean:+.{digits}f}" + ("" if math.isnan(half) else f" ± {half:.{digits}f}") + unit
+
+
 def ledger(results):
-    """Every published cell with ours, as text: what was not run has no number, dashes of the paper stay dashes."""
-    tables = []
+    """Every published cell with ours, as text. What was not run has no number, dashes of the paper stay dashes.
+
+    `results`: {name: path of a results table}. Each has three columns: the value, the change from its original, and the
+    verdict.
+    """
+    columns = {name: judged_experiments(path) for name, path in results.items()}
+    lines = []
+    for cell in all_cells():
+        key, value = (cell["method"], cell["metric"], cell.get("concept", "–")), cell.get("value")
+        line = {"experiment": cell["experiment"], "method": key[0], "concept": key[2], "metric": key[1]}
+        line |= {"paper": cell.get("statement", text_of(value)), "paper, change": change_of(cell)}
+        for name, judged in columns.items():
+            found = judged.get(cell["experiment"], {}).get(key, {"ours": "–", "change": "–", "verdict": "not run"})
+            if "value" in cell and value is None and found["ours"] != "–":
+                found = {**found, "verdict": "not known to us"}
+            line |= {
+                name: found["ours"],
+                f"{name}, change": found["change"],
+                f"{name}: verdict": found["verdict"],
+            }
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def change_of(cell):
+    """What the paper's value is above its value before unlearning, where it gives both."""
+    known = cell.get("value") is not None and "baseline" in cell
+    return f"{cell['value'] - cell['baseline']:+.2f}" if known else "–"
+
+
+def judged_experiments(path):
+    """{experiment: see `judged_cells`} of a results table."""
+    found = {}
     for experiment in dict.fromkeys(cell["experiment"] for cell in all_cells()):
-        rows = experiment_rows(results, experiment, split="generated" if experiment == "diffusion" else "test")
-        found = judged_cells(experiment, rows) if len(rows) else {}
-        for cell in paper_cells(experiment):
-            key = cell["method"], cell["metric"], cell.get("concept", "–")
-            ours = found.get(key, {"ours": "–", "verdict": "not run"})
-            if cell.get("value", 0) is None and ours["ours"] != "–":
-                ours = {"ours": ours["ours"], "verdict": "no number in the paper"}
-            paper = cell["statement"] if "statement" in cell else cell["value"]
-            provenance = "–" if ours["ours"] == "–" else ", ".join(rows.provenance.unique())
-            about = {"experiment": experiment, "method": cell["method"], "concept": cell.get("concept", "–")}
-            about |= {"metric": cell["metric"], "paper": "–" if paper is None else str(paper)}
-            tables.append({**about, "ours": ours["ours"], "provenance": provenance, "verdict": ours["verdict"]})
-    return pd.DataFrame(tables)
+        rows = experiment_rows(path, experiment, split="generated" if experiment == "diffusion" else "test")
+        if len(rows):
+            found[experiment] = judged_cells(experiment, rows)
+    return found
 
 
 def judged_cells(experiment, rows):
-    """{(method, metric, concept or –): {ours, verdict}} of an experiment that was run."""
+    """{(method, metric, concept or –): {ours, change, verdict}} of an experiment that was run."""
+    parts = [judge_values(experiment, rows)]
     if experiment == "ratios":
-        lines = judge_ratios(rows).assign(concept="–")
-    elif experiment == "diffusion":
-        parts = [judge_values(experiment, group, concept) for concept, group in rows.groupby("concept")]
-        lines = pd.concat([*parts, judge_others(rows)])
-    else:
-        lines = judge_values(experiment, rows)
+        parts.append(judge_ratios(rows).assign(concept="–"))
+    elif any("statement" in cell for cell in paper_cells(experiment)):
+        parts.append(judge_statements(experiment, rows))
+    parts += [judge_values(experiment, group, concept) for concept, group in rows.groupby("concept")]
+    lines = pd.concat(parts)
     return {(line["method"], line["metric"], line["concept"]): line for line in lines.to_dict("records")}
 
 
 def judge_values(experiment, rows, concept=None):
-    """The cells with a number, or a dash in the place of one: `ours` as text, verdict, concept."""
+    """The cells with a number, or a dash in the place of one: `ours` as text, change, verdict, concept."""
     cells = [cell for cell in paper_cells(experiment) if cell.get("concept") == concept and "statement" not in cell]
-    summary = summarise(rows, ["method"], sorted({cell["metric"] for cell in cells}))
-    lines = beside_paper(summary, experiment, "", concept)
-    lines = lines.assign(ours=[text_of(value) for value in lines.ours])
-    known = summary.set_index("method")
-    dashes = [
-        {"method": cell["method"], "metric": cell["metric"], "ours": text_of(known[cell["metric"]].get(cell["method"]))}
-        for cell in cells
-        if cell["value"] is None
-    ]
-    return pd.concat([lines, pd.DataFrame(dashes)]).assign(concept=concept or "–")
+    summary = summarise(rows, ["method"], sorted({cell["metric"] for cell in cells})).set_index("method")
+    judged = beside_paper(summary.reset_index(), experiment, "", concept)
+    verdicts = {(line.method, line.metric): line.verdict for line in judged.itertuples()}
+    lines = []
+    for cell in cells:
+        method, metric = cell["method"], cell["metric"]
+        ours = summary[metric].get(method, math.nan)
+        moved = ours - summary[metric].get("original", math.nan)
+        lines.append(
+            {
+                "method": method,
+                "metric": metric,
+                "concept": concept or "–",
+                "ours": text_of(ours),
+                "change": "–" if math.isnan(moved) or method == "original" else f"{moved:+.2f}",
+                "verdict": verdicts.get((method, metric), "not run"),
+            }
+        )
+    return pd.DataFrame(lines)
 
 
 def text_of(value):

@@ -53,7 +53,7 @@ def images_of(rows, metric):
     """
     side = metric.split("_")[0]
     counted = rows[rows.metric == f"{side}_images"].groupby("concept").value.max()
-    if not metric.endswith("accuracy") or not len(counted):
+    if not metric.split("@")[0].endswith("accuracy") or not len(counted):
         return None
     return int(counted.sum() if side == "forget" else counted.max())
 

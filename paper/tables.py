@@ -120,12 +120,10 @@ def per_concept(rows, order, metrics):
     return table
 
 
-def mark_best(table, summary, column, forget="forget_accuracy", most=1.0, references=REFERENCES):
-    """Bold the highest `column` among the rows that forget: mean forget metric at most `most` percent."""
-    able = summary[(summary[forget] <= most) & ~summary.method.isin(references)]
-    if len(able):
-        row = able[column].idxmax()
-        table.loc[row, column] = f"**{table.loc[row, column]}**"
+def mark_best(table, summary, column, references=REFERENCES):
+    """Bold the lowest `column` of all rows but the references."""
+    row = summary[~summary.method.isin(references)][column].idxmin()
+    table.loc[row, column] = f"**{table.loc[row, column]}**"
     return table
 
 

@@ -2,13 +2,14 @@
 
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from cliperase.errors import CliperaseError
 from paper.ledger import beside_paper, paper_cells, verdict
 from paper.results import COLUMNS, collect, mean_interval, read_results, rows_of, write_table
-from paper.statistics import compare, in_order, summarise
+from paper.statistics import clopper_pearson, compare, images_of, in_order, interval, summarise, with_gap
 from paper.tables import mark_best
 
 ABOUT = {"profile": "icons", "experiment": "main", "dataset": "icons", "model": "compact", "method": "GA"}
@@ -75,7 +76,7 @@ def test_summarise_counts_runs_and_averages_them():
     runs = runs_of({("apple", "0"): 1.0, ("apple", "1"): 3.0})
     line = summarise(runs, ["method"], ["forget_accuracy"]).iloc[0]
     assert (line.forget_accuracy, line.runs, line["forget_accuracy worst"]) == (2.0, 2, 3.0)
-    assert line["forget_accuracy ±"] == pytest.approx(12.706205 * math.sqrt(2) / math.sqrt(2), abs=1e-4)
+    assert math.isnan(line["forget_accuracy low"])  # of two seeds nothing can be said
 
 
 def test_seeds_do_not_pass_for_concepts():
@@ -83,7 +84,39 @@ def test_seeds_do_not_pass_for_concepts():
     runs = runs_of({(c, str(s)): v for c, v in (("apple", 1.0), ("cat", 2.0), ("key", 3.0)) for s in range(3)})
     line = summarise(runs, ["method"], ["forget_accuracy"]).iloc[0]
     assert line.runs == 9
-    assert line["forget_accuracy ±"] == pytest.approx(mean_interval([1.0, 2.0, 3.0])[1])
+    assert (line["forget_accuracy low"], line["forget_accuracy high"]) == interval([1.0, 2.0, 3.0])
+
+
+def test_the_bootstrap_interval_by_hand():
+    """Three units: 27 resamples, of which one has the mean 1, three 4/3; so 2.5 % lie between."""
+    low, high = interval([1.0, 2.0, 3.0])
+    assert low == pytest.approx(1 + 0.65 / 3, abs=0.01)
+    assert high == pytest.approx(3 - 0.65 / 3, abs=0.01)
+    assert all(math.isnan(end) for end in interval([1.0, 2.0]))
+    many = interval(np.linspace(0, 1, 50))
+    assert many == interval(np.linspace(0, 1, 50))  # the same on every call
+    assert many[0] < 0.45 < 0.55 < many[1]
+
+
+def test_no_spread_is_no_certainty():
+    """0 of 80 images in every concept: the exact binomial interval of 400 images remains."""
+    assert interval([0.0] * 5, images=400) == pytest.approx((0.0, 0.918), abs=1e-3)
+    assert clopper_pearson(50.0, 20) == pytest.approx((27.196, 72.804), abs=1e-3)
+    low, high = interval([10.0, 50.0, 90.0], images=10**6)  # the spread of the concepts is wider
+    assert (low, high) == interval([10.0, 50.0, 90.0])
+
+
+def test_the_images_behind_a_cell_are_counted_once():
+    tables = []
+    for concept, forgotten in (("apple", 80), ("cat", 60)):
+        for seed in "01":
+            about = {"concept": concept, "seed": seed}
+            tables.append(table_of(about, forget_accuracy=1.0, forget_images=forgotten, retain_images=6000))
+    rows = pd.concat(tables)
+    assert images_of(rows, "forget_accuracy") == 140
+    assert images_of(rows, "retain_accuracy") == 6000
+    assert images_of(rows, "forget_cosine") is None
+    assert images_of(rows[rows.metric == "forget_accuracy"], "forget_accuracy") is None
 
 
 def test_comparison_is_paired_and_adjusted():
@@ -101,18 +134,44 @@ def test_comparison_is_paired_and_adjusted():
     assert found["p (Holm)"]["far"] == pytest.approx(2 * ttest_1samp([9.1, 8.8, 9.15, 8.95], 0).pvalue)
 
 
-def test_tables_are_sorted_and_marked_by_rule():
-    summary = pd.DataFrame(
-        {
-            "method": ["weak", "good", "original", "harsh"],
-            "forget_accuracy": [50.0, 0.0, 99.0, 0.0],
-            "retain_accuracy": [99.0, 95.0, 98.0, 40.0],
-        }
+def gap_rows(values):
+    """Tidy rows of {(method, concept, seed): (forget, retain)}."""
+    return pd.concat(
+        table_of({"method": m, "concept": c, "seed": s}, forget_accuracy=forget, retain_accuracy=retain)
+        for (m, c, s), (forget, retain) in values.items()
     )
-    ordered = in_order(summary)
+
+
+def gaps(values):
+    found = with_gap(gap_rows(values)).query("metric == 'average_gap'")
+    return found.set_index(["method", "concept", "seed"]).value.to_dict()
+
+
+def test_the_average_gap_is_taken_to_the_retrained_model_of_the_same_concept():
+    values = {("original", "a", "0"): (90, 80), ("retrain", "a", "0"): (2, 84), ("GA", "a", "0"): (0, 80)}
+    values |= {("GA", "a", "1"): (2, 90)}  # seeds share the one reference; a rise above it is a gap too
+    found = gaps(values)
+    assert found["GA", "a", "0"] == 3.0
+    assert found["GA", "a", "1"] == 3.0
+    assert found["retrain", "a", "0"] == 0.0
+    assert found["original", "a", "0"] == 46.0
+    own = gaps(values | {("retrain", "a", "1"): (2, 90)})  # the reference of the same seed, where there is one
+    assert own["GA", "a", "1"] == 0.0
+
+
+def test_without_a_retrained_model_the_gap_is_taken_to_the_best_there_can_be():
+    found = gaps({("original", "a", "0"): (40, 80), ("GA", "a", "0"): (10, 70), ("fine-tune", "a", "0"): (0, 85)})
+    assert found == {("original", "a", "0"): 20.0, ("GA", "a", "0"): 10.0, ("fine-tune", "a", "0"): 0.0}
+
+
+def test_tables_are_sorted_and_marked_by_rule():
+    values = {"weak": (50, 99), "good": (0, 95), "original": (99, 98), "harsh": (0, 40)}
+    rows = with_gap(gap_rows({(method, "a", "0"): pair for method, pair in values.items()}))
+    ordered = in_order(summarise(rows, ["method"], ["average_gap"]))
     assert list(ordered.method) == ["original", "good", "weak", "harsh"]
+    assert ordered.average_gap.tolist() == [49.5, 1.5, 25.0, 29.0]
     text = ordered.astype(str)
-    assert list(mark_best(text, ordered, "retain_accuracy").retain_accuracy) == ["98.0", "**95.0**", "99.0", "40.0"]
+    assert list(mark_best(text, ordered, "average_gap").average_gap) == ["49.5", "**1.5**", "25.0", "29.0"]
 
 
 @pytest.mark.parametrize(
@@ -120,6 +179,8 @@ def test_tables_are_sorted_and_marked_by_rule():
     [
         (10.0, 12.0, 95.0, 86.0, "match"),
         (40.0, 12.0, 95.0, 86.0, "same direction"),
+        (71.0, 2.0, 98.0, 100.0, "differs"),  # a quarter of the way is another finding
+        (0.5, 0.0, 95.0, 86.0, "weak match"),
         (97.0, 12.0, 95.0, 86.0, "differs"),
         (94.5, 12.0, 95.0, 86.0, "differs"),  # has hardly moved
         (90.7, 89.96, 96.5, 72.85, "differs"),  # close, but one has fallen and the other risen
