@@ -13,6 +13,7 @@ from matplotlib.text import Text
 from paper.figures.changes import Change, change_groups, change_of, names_figure
 from paper.figures.dots import ZERO_SHOT, crowd, cut_grid, dot_plot
 from paper.figures.labels import name_ends, name_point, spread_out
+from paper.figures.plane import plane_plot
 from paper.figures.style import OURS, PAPER, publish_figure, use_style
 from paper.figures.trends import tens_around
 from paper.ledger import baselines, beside_paper, paper_cells, paper_values
@@ -304,6 +305,25 @@ def test_an_axis_of_percent_holds_intervals_and_runs_and_no_more_than_100():
     nan = np.nan
     means = [np.array([[50.0, 60.0], [45.0, nan], [55.0, nan]]), np.array([[95.0, 96.0], [86.0, 95.0], [104.0, 97.0]])]
     assert tens_around(means, pd.Series([33.0, 90.0])) == (30, 100)
+
+
+def test_the_plane_shows_means_and_the_region_of_the_retrained_models():
+    values = {"original": (90, 80), "retrain": (2, 79), "GA": (4, 77), "CLIPErase": (0, 78), "fine-tune": (60, 80)}
+    rows = pd.DataFrame(
+        {"method": method, "concept": concept, "metric": metric, "value": value + shift}
+        for method, pair in values.items()
+        for concept, shift in (("a", 0.0), ("b", 1.0))
+        for metric, value in zip(("forget_accuracy", "retain_accuracy"), pair, strict=True)
+    )
+    figure, (whole, corner) = plane_plot(rows, list(values))
+    means = {method: tuple(value + 0.5 for value in pair) for method, pair in values.items()}
+    drawn = {(line.get_xdata()[0], line.get_ydata()[0]) for line in whole.lines if len(line.get_xdata()) == 1}
+    assert drawn == set(means.values())
+    assert {text.get_text() for text in corner.texts} == {"GA", "CLIPErase"}  # not far off, and not the region itself
+    assert {text.get_text() for text in whole.texts} == {"original", "fine-tune"}
+    (region,) = corner.patches
+    assert (*region.get_xy(), region.get_width(), region.get_height()) == pytest.approx((2, 79, 1, 1))
+    plt.close(figure)
 
 
 def test_the_same_figure_is_the_same_bytes(tmp_path):

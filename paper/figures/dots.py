@@ -7,21 +7,22 @@ from matplotlib.colors import to_rgb
 from matplotlib.ticker import MaxNLocator
 
 from paper.figures.labels import name_lines
-from paper.figures.style import GUIDE, MEAN, PAPER, PUBLISHED, RUN, embolden, ink_of, key, number
+from paper.figures.style import GUIDE, MEAN, PAPER, PUBLISHED, REGION, RUN, embolden, ink_of, key, number
 
 FOOT = 0.3  # inches for the key
 ZERO_SHOT = {  # metrics of class tasks and the titles of their panels
     "forget_accuracy": "Forget accuracy, %\n(lower is better)",
     "retain_accuracy": "Retain accuracy, %\n(higher is better)",
-    "unrelated_cosine": "Prompt · unrelated images\n(cosine; should not move)",
+    "unrelated_cosine": "Prompt · unrelated images\n(cosine; best in the region)",
 }
 
 
 def dot_plot(rows, order, paper=None, panels=ZERO_SHOT, reference="original", ours=("CLIPErase", "FM+RM+CM")):
     """One panel per metric: every run a dot, the mean a bar, the paper a diamond.
 
-    `panels`: {metric: title}. `paper`: {(method, metric): value}. A line marks the reference's mean. An axis spans
-    the runs (see `crowd`); a mean or a published value beyond it is a triangle at the edge, with its number.
+    `panels`: {metric: title}. `paper`: {(method, metric): value}. A line marks the reference's mean, a region what
+    retrained models reach. An axis spans the runs (see `crowd`); a mean or a published value beyond it is a triangle at
+    the edge, with its number.
     """
     size = (7, 0.27 * len(order) + 1.1 + FOOT)
     figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)
@@ -30,6 +31,9 @@ def dot_plot(rows, order, paper=None, panels=ZERO_SHOT, reference="original", ou
         runs = rows[(rows.metric == metric) & rows.method.isin(order)]
         found = {method: (paper or {}).get((method, metric)) for method in order}
         frame_runs(axis, runs, reference, [value for value in found.values() if value is not None])
+        retrained = runs[runs.method == "retrain"].value
+        if len(retrained):
+            axis.axvspan(retrained.min(), retrained.max(), color=REGION, linewidth=0, zorder=0)
         before = runs[runs.method == reference].value.mean()
         name_lines(axis, [(before, reference if axis is axes[0, 0] else "", GUIDE, "-")])
         for method in order:
@@ -43,7 +47,8 @@ def dot_plot(rows, order, paper=None, panels=ZERO_SHOT, reference="original", ou
     figure.tight_layout(w_pad=1.2, rect=(0, FOOT / size[1], 1, 1))
     beyond = {"beyond the axis, with its value": {"marker": "<", "color": "0.25", "markersize": 5}}
     drawn = {line.get_marker() for axis in axes[0] for line in axis.lines}
-    key(figure, {"a run": RUN, "mean": MEAN, "paper": PUBLISHED} | (beyond if drawn & {"<", ">"} else {}))
+    region = {"retrained": {"marker": "s", "color": REGION, "markersize": 8}} if "retrain" in order else {}
+    key(figure, {"a run": RUN, "mean": MEAN, "paper": PUBLISHED} | region | (beyond if drawn & {"<", ">"} else {}))
     return figure, axes[0]
 
 

@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from paper.tables import COMPARE, in_root
 
 OURS, PAPER, GUIDE = "#0072B2", "#D55E00", "0.75"  # Okabe-Ito blue and vermilion, told apart by all readers
+REGION = "#DCEBF5"  # what retrained models reach
 FORGET, KEEP = PAPER, OURS  # where a figure shows two sides of one method
 RUN = {"marker": "o", "color": "0.25", "alpha": 0.4, "markersize": 4, "markeredgewidth": 0}
 MEAN = {"marker": "|", "color": "0.25", "markersize": 11, "markeredgewidth": 2}
