@@ -157,6 +157,6 @@ show(beside_paper(summaries[first], "blip", provenance))
 for head in HEADS:
     for method in methods:
         print(f"{head}, {method}: recognised {extent(left[head][method])}, kept {-lost[head][method]:+.1f} points")
-    claims(tested[head])
+    claims(tested[head], papers=tested[first])
     for other in methods[:-1] if head != second else ():
         claim_above(runs[head], other)

@@ -122,7 +122,7 @@ print(f"{samples['original'].shape[2]} pixels a side, in {settings['steps']} ste
 print("On test drawings the detector is right in", end=" ")
 print(", ".join(f"{value:.1f} % of {name}" for name, value in accuracy.loc["detector_accuracy"].items()), end="; ")
 print(f"a guess is right in {100 / len(concepts):.1f} %.")
-claims(checks)
+claims(checks, others="sanity")
 
 # %% [markdown]
 # ## The table
@@ -152,5 +152,5 @@ show(judge_statements("diffusion", rows).drop(columns=["metric", "change"]).assi
 # compared by the average gap that sorts the table, paired by run.
 
 # %%
-claims(tested)
+claims(tested, papers=tested)
 claim_above(runs, "GA text")

@@ -132,7 +132,7 @@ show(table)
 # stay.
 
 # %%
-claims(tested)
+claims(tested, papers=tested)
 
 # %% [markdown]
 # The paper reads its claim off the plane. How far the points move there, in percent of the plane's longer side:

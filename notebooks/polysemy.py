@@ -134,7 +134,7 @@ show(with_intervals(overall, metrics).rename(columns=NAMES).drop(columns="runs")
 # In every direction, and over the six: a method of the text tower alone has a larger average gap, paired by direction.
 
 # %%
-claims(tested)
+claims(tested, papers=tested)
 for name in unimodal:
     claim_above(runs, name)
 

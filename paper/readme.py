@@ -15,7 +15,7 @@ import pandas as pd
 from cliperase.errors import CliperaseError, end_in_one_line
 from paper.statistics import in_order, lead, runs_of, same_of, summarise, with_gap
 from paper.tables import experiment_rows, markdown, spread
-from paper.verdicts import WITHDRAWN
+from paper.verdicts import PAPERS, WITHDRAWN
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATES = {"README.md": "paper/readme_template.md", "docs/results.md": "paper/results_template.md"}
@@ -183,12 +183,14 @@ def matching_head(column):
 
 
 def claims():
-    """[(notebook, verdict, claim)], as the executed notebooks print them."""
+    """[(notebook, verdict, whose, claim)], as the executed notebooks print them."""
     folder, tested = ROOT / "notebooks", []
     for path in sorted([*folder.glob("*.ipynb"), *folder.glob("cifar/*.ipynb")]):
         printed = "".join(output.get("text", "") for output in outputs(path))
         name = path.relative_to(folder).with_suffix("").as_posix()
-        tested += [(name, *said) for said in re.findall(r"^(holds|DOES NOT HOLD): (.*)$", printed, re.MULTILINE)]
+        tested += [
+            (name, *said) for said in re.findall(r"^(holds|DOES NOT HOLD) \((.*?)\): (.*)$", printed, re.MULTILINE)
+        ]
     return tested
 
 
@@ -197,15 +199,24 @@ def outputs(notebook):
 
 
 def failed_claims():
-    return [(name, claim) for name, verdict, claim in claims() if verdict != "holds"]
+    return [(name, whose, claim) for name, verdict, whose, claim in claims() if verdict != "holds"]
 
 
 def failed_claims_table():
+    """The paper's claims first, then ours, then those about our instruments."""
     lines = [
-        {"notebook": f"[{name}](../notebooks/{name}.ipynb)", "claim that does not hold": claim}
-        for name, claim in failed_claims()
+        {"whose": whose, "notebook": f"[{name}](../notebooks/{name}.ipynb)", "claim that does not hold": claim}
+        for name, whose, claim in failed_claims()
     ]
-    return markdown(pd.DataFrame(lines))
+    order = {PAPERS: 0, "ours": 1, "sanity": 2}
+    return markdown(pd.DataFrame(sorted(lines, key=lambda line: order[line["whose"]])))
+
+
+def whose_claims():
+    """How many claims of each kind were tested, and how many of them hold."""
+    found = pd.DataFrame(claims(), columns=["notebook", "verdict", "whose", "claim"])
+    counts = found.groupby("whose", sort=False).verdict.agg(tested="size", holds=lambda said: (said == "holds").sum())
+    return markdown(counts.reset_index())
 
 
 def withdrawn():
@@ -236,6 +247,7 @@ MARKS = {
     "claims_tested": lambda: str(len(claims())),
     "claims_failed": lambda: str(len(failed_claims())),
     "failed_claims": failed_claims_table,
+    "whose_claims": whose_claims,
     **{f"{profile}_main_table": partial(main_table, profile) for profile in DATA},
     **{f"{profile}_targets": partial(targets, profile) for profile in DATA},
     **{f"{profile}_withdrawn": partial(withdrawn_of, profile) for profile in DATA},

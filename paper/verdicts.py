@@ -71,6 +71,9 @@ WITHDRAWN = {  # by notebook; delete an entry when its experiment has been run a
 }
 
 
+PAPERS = "the paper's"
+
+
 def open_with(notebook, rows, paper, here, tested, unlike=None):
     """Display the box that opens a notebook.
 
@@ -114,10 +117,11 @@ def in_numbers(name):
     return [int(part) if part.isdigit() else part for part in name.split()]
 
 
-def claims(tested):
-    """Print whether claims `{text: bool}` hold. nbval compares the lines, so a verdict that changes fails the check."""
+def claims(tested, papers=(), others="ours"):
+    """Print whether claims `{text: bool}` hold, and whose they are: those in `papers` are the paper's, the others are
+    `others`, "ours" or "sanity". nbval compares the lines, so a verdict that changes fails the check."""
     for text, holds in tested.items():
-        print(f"{'holds' if holds else 'DOES NOT HOLD'}: {text}")
+        print(f"{'holds' if holds else 'DOES NOT HOLD'} ({PAPERS if text in papers else others}): {text}")
 
 
 def above(runs, theirs, ours="CLIPErase"):
@@ -135,7 +139,8 @@ def gap_lead(runs, theirs, ours="CLIPErase"):
 
 
 def claim_above(runs, theirs, ours="CLIPErase"):
-    """Print the difference of the average gaps of each run, and the claim of `above`."""
+    """Print the difference of the average gaps of each run, and the claim of `above`, which is the paper's."""
     mean, half, pairs = gap_lead(runs, theirs, ours)
     print(f"average gap of each run, {ours} less {theirs}: {mean:+.2f} ± {half:.2f} points (paired, {pairs})")
-    claims(above(runs, theirs, ours))
+    tested = above(runs, theirs, ours)
+    claims(tested, papers=tested)

@@ -346,8 +346,13 @@ def test_a_verdict_follows_from_the_claims(tested, unlike, said):
 
 
 def test_claims_are_printed_as_the_readme_reads_them(capsys):
-    claims({"it forgets": True, "it keeps": False})
-    assert capsys.readouterr().out == "holds: it forgets\nDOES NOT HOLD: it keeps\n"
+    claims({"it forgets": True, "it keeps": False}, papers={"it forgets"})
+    claims({"the detector sees": True}, others="sanity")
+    assert capsys.readouterr().out.splitlines() == [
+        "holds (the paper's): it forgets",
+        "DOES NOT HOLD (ours): it keeps",
+        "holds (sanity): the detector sees",
+    ]
 
 
 def test_a_table_shows_gaps_as_dashes_and_text_as_it_stands():
