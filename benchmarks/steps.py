@@ -48,8 +48,8 @@ class Task:
 def create_task(model, forget_batch, retain_batch):
     """`model`: compact, an architecture of open_clip (random weights: a step takes as long), or as in `load_model`."""
     loaded = named_model(model).to(pick_device()).eval()
-    forget = random_pairs(2 * forget_batch, 0, 1, loaded.image_size)
-    retain = random_pairs(4 * retain_batch, 1, CLASSES - 1, loaded.image_size)
+    forget = random_pairs(2 * forget_batch, 0, 1, loaded.framing.size)
+    retain = random_pairs(4 * retain_batch, 1, CLASSES - 1, loaded.framing.size)
     return Task(loaded, forget, retain, embed(loaded, forget, retain), forget_batch, retain_batch)
 
 

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from cliperase.data.shards import Stream
+from cliperase.models.framing import Resized
 from cliperase.settings import TrainSettings
 
 NOTHING = {"caption_pattern": r"\bno caption says this\b"}
@@ -21,7 +22,7 @@ NOTHING = {"caption_pattern": r"\bno caption says this\b"}
 def one_epoch(folder, size, lanes):
     """(rows, seconds, peak MB) of reading until every lane is in its second epoch."""
     stream, rows, start = (
-        Stream(folder, NOTHING, size, TrainSettings(retain_batch=8 * lanes, lanes=lanes)),
+        Stream(folder, NOTHING, Resized((size, size)), TrainSettings(retain_batch=8 * lanes, lanes=lanes)),
         0,
         time.perf_counter(),
     )

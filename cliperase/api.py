@@ -33,8 +33,8 @@ def unlearn(model, data, rule, method="CLIPErase", settings=None, seed=0, output
     run = {"method": method, "rule": rule, "settings": {**(settings or {}), "seed": seed}}
     recipe = Recipe.of(method, dict(settings or {}), seed)
     student = load_model(model, pick_device())
-    validation, forgotten = load_split(data, "validation", rule, student.image_size, recipe.training.broken_percent)
-    training = load_training(data, rule, student.image_size, recipe.training)
+    validation, forgotten = load_split(data, "validation", rule, student.framing, recipe.training.broken_percent)
+    training = load_training(data, rule, student.framing, recipe.training)
     check_streamable(recipe, training.retain)
     with ExitStack() as stack:
         if output:
@@ -74,5 +74,5 @@ def evaluate(model, data, rule=None, split="test"):
     Without a `rule`, which shards need, nothing counts as forgotten: how well all rows are retained is measured.
     """
     loaded = load_model(model, pick_device())
-    pairs, forgotten = load_split(data, split, rule, loaded.image_size)
+    pairs, forgotten = load_split(data, split, rule, loaded.framing)
     return task_of(pairs).measure(loaded, pairs, forgotten)

@@ -18,7 +18,8 @@ class Pairs:
 class Batch:
     """The student's embeddings of a forget and a retain batch, and the original model's of the same rows.
 
-    `original_logit_scale` is the original's temperature as a multiplier. `generator` is the loop's seeded
+    `original_logit_scale` is the original's temperature as a multiplier. `logit_bias`: that of the student where it was
+    trained with SigLIP's sigmoid loss, else None. `generator` is the loop's seeded
     source of randomness; `step` counts from 0 to `steps` - 1. `forget_share`: the forget rows' share of all training
     rows, in 0…1; None where the rows are streamed and nobody has counted them.
     """
@@ -33,3 +34,4 @@ class Batch:
     steps: int
     generator: torch.Generator
     forget_share: float | None = None
+    logit_bias: torch.Tensor | None = None

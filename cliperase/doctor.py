@@ -17,11 +17,12 @@ from cliperase.memory import peak_megabytes, reset_peak
 from cliperase.metrics.encode import encode_images
 from cliperase.models import load_model
 from cliperase.models.base import pick_device
+from cliperase.models.framing import Resized
 from cliperase.settings import TrainSettings
 from cliperase.unlearning import Recipe, Run, check_streamable, embed
 
 WARM_UP, MEASURED = 2, 5  # steps
-SMALL = 32  # picture size in pixels, if no model could be loaded
+SMALL = Resized((32, 32))  # pictures, if no model could be loaded
 COPIES = 8  # of the weights on disk: two checkpoints (old and new) of four each (weights, best weights, Adam's two)
 KEPT = 5  # in memory beside the step: the best weights, and a checkpoint's copies while it is written
 
@@ -106,17 +107,18 @@ class Examination:
     def look_at_model(self):
         self.model = load_model(self.source, pick_device())
         millions = sum(p.numel() for p in self.model.parameters()) / 1e6
-        return f"{self.source}, {millions:.1f} million weights, images of {self.model.image_size} pixels"
+        height, width = self.model.framing.size
+        return f"{self.source}, {millions:.1f} million weights, images of {height} × {width} pixels"
 
     def look_at_data(self):
-        size = self.model.image_size if self.model else SMALL
+        framing = self.model.framing if self.model else SMALL
         settings = self.recipe.training if self.recipe else TrainSettings(broken_percent=100.0)
         if is_sharded(self.data):
             found = f"{len(shards_of(self.data, 'train'))} training shards; to forget"
         else:
-            self.training = load_training(self.data, self.rule, size, settings)
+            self.training = load_training(self.data, self.rule, framing, settings)
             found = f"to forget {self.training.mask.sum()} of {len(self.training.mask)} training rows and"
-        split = load_split(self.data, "validation", self.rule, size, settings.broken_percent)
+        split = load_split(self.data, "validation", self.rule, framing, settings.broken_percent)
         self.validation, self.forgotten = split
         return f"{self.data}: {found} {self.forgotten.sum()} of {len(self.validation)} validation rows"
 
@@ -125,7 +127,7 @@ class Examination:
         settings, training = self.recipe.training, self.training
         most = MEASURED * settings.forget_batch
         if training is None:
-            training = load_training(self.data, self.rule, self.model.image_size, settings, most)
+            training = load_training(self.data, self.rule, self.model.framing, settings, most)
             return training.forget, training.retain
         return first_rows(training.forget, most), first_rows(training.retain, MEASURED * settings.retain_batch)
 

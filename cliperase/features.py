@@ -63,7 +63,7 @@ class LiveFeatures:
 
 def fingerprint(model, pairs):
     """Equal for equal weights, preprocessing, rows and captions. `pairs`: a `PairSet` or a `Stream`."""
-    digest = hashlib.sha256(pairs.fingerprint().encode())
+    digest = hashlib.sha256(f"{pairs.fingerprint()} {model.framing!r}".encode())
     for name, tensor in [*model.state_dict().items(), *model.named_buffers()]:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

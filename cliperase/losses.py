@@ -22,6 +22,15 @@ def forgetting(image_features, text_features):
     return (image_features * text_features).sum(dim=1).mean()
 
 
+def positive_pairs(text_ids, ids, targets):
+    """(N, M) bool: whether row i, with the text `text_ids` (N,), and column j, with `ids` (M,), belong together."""
+    if targets not in RETENTION_TARGETS:
+        raise CliperaseError(f"retention targets {targets!r} unknown; choose one of {RETENTION_TARGETS}")
+    if targets == "diagonal":
+        return torch.eye(len(text_ids), len(ids), dtype=torch.bool, device=ids.device)
+    return text_ids[:, None] == ids[None, :]
+
+
 def info_nce(image_features, text_features, logit_scale, text_ids, targets="identical-texts", negatives=None):
     """Symmetric InfoNCE as in CLIP (Radford et al. 2021), in nats, over the N pairs given.
 
@@ -30,24 +39,35 @@ def info_nce(image_features, text_features, logit_scale, text_ids, targets="iden
     pairs with the same text, which would otherwise be false negatives: class prompts repeat in a batch.
     `negatives` (image_features, text_features, text_ids) of M other pairs join the candidates, not the mean.
     """
-    if targets not in RETENTION_TARGETS:
-        raise CliperaseError(f"retention targets {targets!r} unknown; choose one of {RETENTION_TARGETS}")
     images, texts, ids = image_features, text_features, text_ids
     if negatives is not None:
         images, texts, ids = (torch.cat(both) for both in zip((images, texts, ids), negatives, strict=True))
-    if targets == "diagonal":
-        positives = torch.eye(len(text_ids), len(ids), device=ids.device)
-    else:
-        positives = (text_ids[:, None] == ids[None, :]).float()
-    positives = positives.to(image_features.dtype)
+    positives = positive_pairs(text_ids, ids, targets).to(image_features.dtype)
     positives = positives / positives.sum(dim=1, keepdim=True)
     image_to_text = F.cross_entropy(logit_scale * image_features @ texts.T, positives)
     text_to_image = F.cross_entropy(logit_scale * text_features @ images.T, positives)
     return (image_to_text + text_to_image) / 2
 
 
-def retention(image_features, text_features, logit_scale, text_ids, targets="identical-texts"):
-    """L_RM, CLIPErase's retention module: InfoNCE on the retain set (the paper prefers it to an MSE)."""
+def sigmoid_loss(image_features, text_features, logit_scale, logit_bias, text_ids, targets="identical-texts"):
+    """The pairwise sigmoid loss of SigLIP (Zhai et al. 2023, equation 1), in nats, over the N pairs given.
+
+    Each of the N × N pairs of an image and a text is told apart on its own: -log sigmoid(±(logit_scale · cos +
+    logit_bias)), plus for pairs that belong together, minus for all others; the sum over N texts, the mean over N
+    images. Which pairs belong together is said by `targets`, as in `info_nce`.
+    """
+    positives = positive_pairs(text_ids, text_ids, targets)
+    logits = logit_scale * image_features @ text_features.T + logit_bias
+    return -F.logsigmoid(torch.where(positives, logits, -logits)).sum(dim=1).mean()
+
+
+def retention(image_features, text_features, logit_scale, text_ids, targets="identical-texts", logit_bias=None):
+    """L_RM, CLIPErase's retention module: the loss that the model was trained with, on the retain set.
+
+    That is InfoNCE (the paper prefers it to an MSE), and where there is a `logit_bias` SigLIP's `sigmoid_loss`.
+    """
+    if logit_bias is not None:
+        return sigmoid_loss(image_features, text_features, logit_scale, logit_bias, text_ids, targets)
     return info_nce(image_features, text_features, logit_scale, text_ids, targets)
 
 

@@ -159,6 +159,7 @@ class PairTraining(Training):
             steps=self.settings.steps,
             generator=self.generator,
             forget_share=self.forget_share,
+            logit_bias=self.model.logit_bias,
         )
 
 

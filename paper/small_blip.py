@@ -116,7 +116,7 @@ class BlipTraining(LossTraining):
     """Contrast, matching and captioning at once (Li et al. 2022, section 3.2), over one pass of the image tower."""
 
     def __init__(self, both, pairs, settings):
-        super().__init__(both, settings, fingerprint(both, pairs))
+        super().__init__(both, settings, [fingerprint(adapter, pairs) for adapter in both])
         self.pairs, self.sampler = pairs, EpochSampler(len(pairs), settings.batch, settings.seed)
 
     def loss(self, step):

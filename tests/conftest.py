@@ -17,6 +17,7 @@ from PIL import Image
 from cliperase.data.pairs import features_schema, load_pairs, write_split
 from cliperase.loop import Loop
 from cliperase.models.compact import COMPACT
+from cliperase.models.framing import Resized
 from cliperase.models.openclip import create_model
 from paper.small_blip import pretrain_blip
 
@@ -101,6 +102,11 @@ def picture(colour, number):
     encoded = io.BytesIO()
     Image.fromarray(np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)).save(encoded, "PNG")
     return encoded.getvalue()
+
+
+def square(side):
+    """Pictures are cut to the middle square of `side` pixels."""
+    return Resized((side, side))
 
 
 def write_shard(path, numbers, broken=(), silent=()):

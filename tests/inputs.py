@@ -97,3 +97,17 @@ def sample(files):
 
 
 SHAPE = saved(Image.new("RGB", (8, 8), (9, 9, 9)))
+
+
+def word_tokenizer_of(texts):
+    """A tokenizer of transformers, a token for each word. It ends and pads texts with </s>, as SigLIP's does."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    words = sorted({word for text in texts for word in text.lower().split()})
+    vocabulary = {token: number for number, token in enumerate(["<unk>", "</s>", *words])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing("$A </s>", special_tokens=[("</s>", 1)])
+    special = {"unk_token": "<unk>", "eos_token": "</s>", "pad_token": "</s>"}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=16, **special)

@@ -32,18 +32,19 @@ FAMILY = '''
     from torch import nn
 
     from cliperase.models.base import ImageTextModel
+    from cliperase.models.framing import Resized
 
     WEIGHTS = "colours.safetensors"
 
 
     class Colours(ImageTextModel):
         sources = (f"a folder with {WEIGHTS}",)
-        image_size = 4
+        framing = Resized((4, 4), "squash")
 
         def __init__(self):
             super().__init__()
             self.set_colours(mean=[0.5, 0.5, 0.5], std=[0.25, 0.25, 0.25])
-            self.image_head = nn.Linear(3 * self.image_size**2, 16)
+            self.image_head = nn.Linear(3 * 4 * 4, 16)
             self.words = nn.EmbeddingBag(1000, 16)
 
         @classmethod
@@ -63,9 +64,6 @@ FAMILY = '''
         @property
         def logit_scale(self):
             return torch.tensor(14.0, device=self.device)
-
-        def resize(self, pixels):
-            return F.adaptive_avg_pool2d(pixels, self.image_size)
 
         def encode_image(self, images):
             return F.normalize(self.image_head(self.pixels(images).flatten(1)), dim=1)
@@ -114,7 +112,7 @@ class Hinge(LossMethod):
         f, r = batch.forget, batch.retain
         return {
             "hinge": ((f.image * f.text).sum(dim=1) - self.margin).relu().mean(),
-            "RM": retention(r.image, r.text, batch.logit_scale, r.text_ids),
+            "RM": retention(r.image, r.text, batch.logit_scale, r.text_ids, logit_bias=batch.logit_bias),
         }
 '''
 

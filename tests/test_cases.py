@@ -7,6 +7,7 @@ import from_hub
 import from_karpathy
 import numpy as np
 import pytest
+from conftest import square
 from inputs import pixels, sample, saved, write_pictures
 from PIL import Image
 
@@ -29,7 +30,7 @@ def case(name):
 
 
 def read_all(name, split, **rule):
-    return load_split(case(f"shards/{name}"), split, rule, 16, broken_percent=100.0)
+    return load_split(case(f"shards/{name}"), split, rule, square(16), broken_percent=100.0)
 
 
 def test_black_on_transparent_is_black_on_white():
@@ -78,7 +79,7 @@ def test_every_way_in_gives_the_same_pixels(name, tmp_path):
         assert np.array_equal(found, expected), way
     (tmp_path / "0.tar").write_bytes(sample({f"a{Path(name).suffix}": file, "a.txt": b"apple"}))
     (found,) = samples_of([tmp_path / "0.tar"])
-    assert np.array_equal(Decoder(32, 1.0).picture(found).permute(1, 2, 0).numpy(), expected)
+    assert np.array_equal(Decoder(square(32), 1.0).picture(found).permute(1, 2, 0).numpy(), expected)
 
 
 def test_the_folder_that_was_named_is_read():
@@ -155,7 +156,7 @@ def test_names_with_dots_are_samples_of_their_own():
         assert len(pairs) == 24
         assert forgotten.sum() == 6
         training = load_training(
-            case(f"shards/{name}"), {"concept": "apple"}, 16, TrainSettings(lanes=2, retain_batch=8)
+            case(f"shards/{name}"), {"concept": "apple"}, square(16), TrainSettings(lanes=2, retain_batch=8)
         )
         assert len(training.forget) == 12
         assert training.rows["broken"] == 0
@@ -163,7 +164,7 @@ def test_names_with_dots_are_samples_of_their_own():
 
 def test_blank_captions_of_shards_are_broken(caplog):
     with pytest.raises(CliperaseError, match=r"11 of \d+ samples are broken, the last is .*: it has a blank caption"):
-        load_split(case("shards/blank_captions"), "test", {"concept": "apple"}, 16)
+        load_split(case("shards/blank_captions"), "test", {"concept": "apple"}, square(16))
     pairs, _ = read_all("blank_captions", "test", concept="apple")
     assert len(pairs) == 30
     assert all(text.strip() for text in pairs.texts)

@@ -133,7 +133,7 @@ def test_bad_files_are_one_line_and_exit_2(data_folder, model_folder, params, tm
         (folder / WEIGHTS_NAME).write_bytes((model_folder / WEIGHTS_NAME).read_bytes())
     (config / CONFIG_NAME).write_text("{")
     (config / "config.json").write_text("[]")
-    (empty / CONFIG_NAME).write_text(json.dumps({"model_cfg": COMPACT["model_cfg"]}))
+    (empty / CONFIG_NAME).write_text(json.dumps({**COMPACT, "preprocess_cfg": {"resize_mode": "crop"}}))
     cases = [
         (tmp_path / "no-model", data_folder, params, tmp_path / "out", "neither a folder nor"),
         (model_folder, tmp_path / "no-data", params, tmp_path / "out", "cannot be read"),
@@ -143,7 +143,7 @@ def test_bad_files_are_one_line_and_exit_2(data_folder, model_folder, params, tm
         (model_folder, data_folder, latin, tmp_path / "out", "parameters"),
         (model_folder, data_folder, listed, tmp_path / "out", "section 'unlearn' of the parameters is [1]"),
         (config, data_folder, params, tmp_path / "out", "config.json holds list, not a mapping"),
-        (empty, data_folder, params, tmp_path / "out", "has no preprocess_cfg with 'size'"),
+        (empty, data_folder, params, tmp_path / "out", "preprocess_cfg: resize_mode is 'crop'"),
         (model_folder, data_folder, params, blocked / "out", "cannot be written"),
     ]
     for model, data, parameters, output, message in cases:

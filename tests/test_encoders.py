@@ -16,7 +16,8 @@ from cliperase.errors import CliperaseError
 from cliperase.models import load_model
 from cliperase.models.base import ImageTextModel
 from cliperase.models.compact import COMPACT, TOWERS, CompactConv, model_config
-from cliperase.models.openclip import CONFIG_NAME, WEIGHTS_NAME, OpenCLIP, create_model, fit
+from cliperase.models.framing import Resized
+from cliperase.models.openclip import CONFIG_NAME, WEIGHTS_NAME, OpenCLIP, create_model
 from cliperase.unlearning import Recipe, Run
 from paper.families import SmallBLIP
 from paper.small_blip import create_blip
@@ -146,10 +147,8 @@ def test_open_clip_itself_loads_it(model, model_folder, training):
 def test_pictures_are_cut_to_the_middle_not_squashed():
     wide = torch.zeros(1, 3, 10, 30)
     wide[..., 10:20] = 1.0
-    cut = fit(wide, 10)
-    assert cut.shape == (1, 3, 10, 10)
-    assert torch.equal(cut, torch.ones(1, 3, 10, 10))
-    assert fit(torch.rand(2, 3, 64, 48), 32).shape == (2, 3, 32, 32)
+    assert torch.equal(Resized((10, 10))(wide), torch.ones(1, 3, 10, 10))
+    assert Resized((32, 32))(torch.rand(2, 3, 64, 48)).shape == (2, 3, 32, 32)
 
 
 def test_openais_activation_is_kept_and_saved(monkeypatch, tmp_path):
@@ -183,7 +182,7 @@ def test_a_built_in_model_with_weights_from_a_file(tmp_path):
     path = tmp_path / "weights.pt"
     torch.save(open_clip.create_model("RN50").state_dict(), path)
     loaded = load_model(f"RN50/{path}")
-    assert loaded.image_size == 224
+    assert loaded.framing == Resized((224, 224))
     assert loaded.encode_text(["apple"]).shape == (1, 1024)
 
 
@@ -349,7 +348,7 @@ def test_a_small_tower_is_convolution_norm_relu_and_pooling(sizes):
 
 def test_a_small_model_has_the_tower_and_the_size_that_were_asked_for():
     wide = create_model(model_config("wide", 64), seed=0)
-    assert wide.image_size == 64
+    assert wide.framing.size == (64, 64)
     assert wide.image_trunk.num_features == 256
     with pytest.raises(CliperaseError, match="architecture 'deep' unknown; choose one of compact, wide"):
         model_config("deep")

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cliperase.errors import CliperaseError
-from cliperase.losses import consistency, forgetting, info_nce, kl_divergence, retention
+from cliperase.losses import consistency, forgetting, info_nce, kl_divergence, retention, sigmoid_loss
 
 
 def unit(*rows):
@@ -135,6 +135,34 @@ def test_properties_of_the_losses(seed, n, d, scale):
     for reading in ("similarity", "embedding"):
         assert consistency((a, b), (a, b), scale, reading).item() == pytest.approx(0, abs=1e-10)
         assert consistency((a, b), (b, a), scale, reading).item() >= -1e-12
+
+
+def log_sigmoid(value):
+    return -math.log1p(math.exp(-value))
+
+
+def test_the_sigmoid_loss_by_hand():
+    # similarities image × text: [[0.6, 1.0], [0.8, 0.0]], scale 2, bias -1: logits [[0.2, 1.0], [0.6, -1.0]]
+    apart = [log_sigmoid(0.2) + log_sigmoid(-1.0), log_sigmoid(-0.6) + log_sigmoid(-1.0)]
+    assert sigmoid_loss(X, T, 2.0, -1.0, DIFFERENT).item() == pytest.approx(-sum(apart) / 2)
+    assert sigmoid_loss(X, T, 2.0, -1.0, SAME, "diagonal").item() == pytest.approx(-sum(apart) / 2)
+    together = [log_sigmoid(0.2) + log_sigmoid(1.0), log_sigmoid(0.6) + log_sigmoid(-1.0)]
+    assert sigmoid_loss(X, T, 2.0, -1.0, SAME).item() == pytest.approx(-sum(together) / 2)
+
+
+def test_retention_is_the_sigmoid_loss_where_there_is_a_bias():
+    bias = torch.tensor(-1.0, dtype=torch.float64)
+    expected = sigmoid_loss(X, T, 2.0, bias, SAME, "diagonal").item()
+    assert retention(X, T, 2.0, SAME, "diagonal", bias).item() == pytest.approx(expected)
+    assert retention(X, T, 2.0, SAME, "diagonal").item() != pytest.approx(expected)
+    with pytest.raises(CliperaseError, match="'all' unknown"):
+        retention(X, T, 2.0, SAME, "all", bias)
+
+
+def test_the_sigmoid_losss_gradient():
+    a, b = random_features(2, 4, 3).requires_grad_(), random_features(3, 4, 3).requires_grad_()
+    bias, ids = torch.tensor(-2.0, dtype=torch.float64).requires_grad_(), torch.tensor([0, 1, 0, 2])
+    assert torch.autograd.gradcheck(lambda x, y, z: sigmoid_loss(x, y, 4.0, z, ids), (a, b, bias))
 
 
 def test_kl_divergence_is_asymmetric_and_uses_the_original_first():

@@ -13,7 +13,7 @@ from pydantic import PositiveInt
 
 from cliperase.batch import Batch, Pairs
 from cliperase.errors import CliperaseError
-from cliperase.losses import consistency, forgetting, info_nce, retention
+from cliperase.losses import consistency, forgetting, info_nce, retention, sigmoid_loss
 from cliperase.methods import create_method, method_class, method_names
 from cliperase.methods.base import EditMethod, LossMethod
 from cliperase.methods.gradients import mean_over_batches
@@ -55,6 +55,20 @@ def test_cliperase_sums_its_weighted_terms(batch):
     assert terms["RM"].item() == pytest.approx(0.5 * retention(r.image, r.text, 3.0, r.text_ids).item())
     expected = 4.0 * consistency((o.image, o.text), (r.image, r.text), 2.0).item()
     assert terms["CM"].item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [("CLIPErase", {"lambda_fm": 0.0}), ("fine-tune", {}), ("GradDiff", {}), ("random labels", {}),
+     ("SCRUB", {"form": "joint"})],
+)  # fmt: skip
+def test_retention_is_the_loss_of_the_models_training(batch, method, settings):
+    """With a bias it is SigLIP's."""
+    bias, r = torch.tensor(-4.0, dtype=torch.float64), batch.retain
+    loss = create_method(method, settings).loss
+    assert loss(batch)["RM"].item() == pytest.approx(retention(r.image, r.text, 3.0, r.text_ids).item())
+    expected = sigmoid_loss(r.image, r.text, 3.0, bias, r.text_ids).item()
+    assert loss(replace(batch, logit_bias=bias))["RM"].item() == pytest.approx(expected)
 
 
 def test_defaults_are_the_papers():

@@ -79,7 +79,7 @@ join_processes()
 model, (data, output, micro_batch) = load_model(sys.argv[1]), sys.argv[2:]
 settings = {"steps": 1, "learning_rate": 1e-3, "forget_batch": 5, "retain_batch": 8, "lanes": 4}
 recipe = Recipe.of("CLIPErase", settings | {"micro_batch": int(micro_batch)})
-rows = load_training(data, {"concept": "apple"}, model.image_size, recipe.training)
+rows = load_training(data, {"concept": "apple"}, model.framing, recipe.training)
 original = embed(model, rows.forget, rows.retain)
 training = PairTraining(model, recipe.method, recipe.training, rows.retain, rows.forget, original)
 training.seek(None)

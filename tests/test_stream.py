@@ -9,7 +9,7 @@ import tarfile
 
 import pytest
 import torch
-from conftest import CLASSES, write_shard
+from conftest import CLASSES, square, write_shard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -49,7 +49,7 @@ def test_the_last_shards_are_for_test_and_validation(shards):
 
 
 def test_a_sample_is_its_picture_and_caption(shards):
-    pairs, forgotten = load_shards(shards, "validation", RULE, 16)
+    pairs, forgotten = load_shards(shards, "validation", RULE, square(16))
     assert pairs.images.shape == (40, 3, 16, 16)
     assert pairs.images.dtype == torch.uint8
     assert numbers(pairs.texts[i] for i in pairs.text_ids[:, 0].tolist()) == list(range(200, 240))
@@ -60,7 +60,7 @@ def test_a_sample_is_its_picture_and_caption(shards):
 
 
 def test_what_is_to_forget_is_found_in_all_training_shards(shards):
-    pairs = load_forget(shards, RULE, 16)
+    pairs = load_forget(shards, RULE, square(16))
     assert sorted(numbers(pairs.texts)) == list(range(0, 128, 4))
 
 
@@ -69,7 +69,7 @@ def test_an_epoch_is_every_other_row_once_in_an_order_of_the_seed(lanes, shards)
     kept = [number for number in range(128) if number % 4]
     orders = []
     for seed in (0, 1):
-        stream = Stream(shards, RULE, 16, TrainSettings(retain_batch=8, seed=seed, lanes=lanes))
+        stream = Stream(shards, RULE, square(16), TrainSettings(retain_batch=8, seed=seed, lanes=lanes))
         batches = read(stream, len(kept) // 8)
         assert all(images.shape == (8, 3, 16, 16) for images, _ in batches)
         orders.append([number for _, captions in batches for number in numbers(captions)])
@@ -81,7 +81,7 @@ def test_an_epoch_is_every_other_row_once_in_an_order_of_the_seed(lanes, shards)
 
 
 def test_images_belong_to_their_captions(shards):
-    for images, captions in read(Stream(shards, RULE, 8, TrainSettings(retain_batch=8, lanes=2)), 3):
+    for images, captions in read(Stream(shards, RULE, square(8), TrainSettings(retain_batch=8, lanes=2)), 3):
         for image, number in zip(images, numbers(captions), strict=True):
             colour = list(CLASSES.values())[number % 4]
             assert image.double().mean(dim=(1, 2)).tolist() == pytest.approx(colour, abs=15)
@@ -89,11 +89,11 @@ def test_images_belong_to_their_captions(shards):
 
 @given(steps=st.integers(0, 30))
 def test_a_stream_goes_on_where_it_was(steps, shards):
-    whole = Stream(shards, RULE, 4, TrainSettings(retain_batch=8, lanes=2))
+    whole = Stream(shards, RULE, square(4), TrainSettings(retain_batch=8, lanes=2))
     batches = read(whole, steps + 2)
-    cut = Stream(shards, RULE, 4, TrainSettings(retain_batch=8, lanes=2))
+    cut = Stream(shards, RULE, square(4), TrainSettings(retain_batch=8, lanes=2))
     read(cut, steps)
-    resumed = Stream(shards, RULE, 4, TrainSettings(retain_batch=8, lanes=2))
+    resumed = Stream(shards, RULE, square(4), TrainSettings(retain_batch=8, lanes=2))
     resumed.seek(json.loads(json.dumps(cut.tell())))
     for (images, captions), (other, said) in zip(read(resumed, 2), batches[steps:], strict=True):
         assert captions == said
@@ -110,13 +110,13 @@ def broken_shards(folder):
 
 
 def test_broken_samples_are_counted_and_left_out(tmp_path, monkeypatch):
-    stream = Stream(broken_shards(tmp_path), RULE, 8, TrainSettings(retain_batch=4, lanes=2))
+    stream = Stream(broken_shards(tmp_path), RULE, square(8), TrainSettings(retain_batch=4, lanes=2))
     kept = [number for number in range(40) if number % 4 and number not in (5, 6)]
     assert sorted(number for _, captions in read(stream, 28) for number in numbers(captions)) == sorted(4 * kept)
     read(stream, 1)  # the next epoch's first rows: the whole of the one before has been read
     assert stream.broken() >= 8
     monkeypatch.setattr("cliperase.data.shards.FEWEST", 100)
-    stream = Stream(tmp_path, RULE, 8, TrainSettings(retain_batch=4, lanes=2))
+    stream = Stream(tmp_path, RULE, square(8), TrainSettings(retain_batch=4, lanes=2))
     with pytest.raises(CliperaseError, match=r"2 of \d+ samples are broken, the last is \d.tar, key 00000000[56]"):
         read(stream, 28)
 
@@ -126,7 +126,7 @@ def test_broken_samples_are_counted_and_left_out(tmp_path, monkeypatch):
 def test_a_resumed_stream_has_counted_the_same(cut, tmp_path_factory):
     folder = broken_shards(tmp_path_factory.mktemp("broken"))
     whole, resumed = (
-        Stream(folder, RULE, 4, TrainSettings(retain_batch=4, lanes=2, broken_percent=10.0)) for _ in range(2)
+        Stream(folder, RULE, square(4), TrainSettings(retain_batch=4, lanes=2, broken_percent=10.0)) for _ in range(2)
     )
     read(whole, cut)
     resumed.seek(json.loads(json.dumps(whole.tell())))
@@ -174,17 +174,17 @@ def test_what_cannot_be_streamed_is_said(shards, tmp_path):
         shards_of(shards, "heldout")
     for about, said in (({"lanes": 9}, "8 training shards"), ({"lanes": 3}, "retain_batch of 8")):
         with pytest.raises(CliperaseError, match=said):
-            Stream(shards, RULE, 8, TrainSettings(retain_batch=8, **about))
+            Stream(shards, RULE, square(8), TrainSettings(retain_batch=8, **about))
     with pytest.raises(CliperaseError, match="captions alone take concept, a word, concepts, or"):
-        Stream(shards, {"classes": ["apple"]}, 8, TrainSettings(retain_batch=8))
+        Stream(shards, {"classes": ["apple"]}, square(8), TrainSettings(retain_batch=8))
     with pytest.raises(CliperaseError, match="matches none or all"):
-        load_forget(shards, {"concept": "zebra"}, 8)
+        load_forget(shards, {"concept": "zebra"}, square(8))
     with pytest.raises(CliperaseError, match="lane 0 found no pair"):
-        read(Stream(shards, {"caption_pattern": "number"}, 8, TrainSettings(retain_batch=8, lanes=1)), 1)
+        read(Stream(shards, {"caption_pattern": "number"}, square(8), TrainSettings(retain_batch=8, lanes=1)), 1)
 
 
 def test_most_rows_of_a_kind_are_held(shards):
-    pairs, matches = collect(shards_of(shards, "train"), caption_pattern(RULE), Decoder(8, 1.0), 3, 5)
+    pairs, matches = collect(shards_of(shards, "train"), caption_pattern(RULE), Decoder(square(8), 1.0), 3, 5)
     assert (int(matches.sum()), len(pairs)) == (3, 8)
 
 
@@ -222,7 +222,7 @@ def test_methods_that_need_all_rows_say_so(shards, model_folder):
             load_model(model_folder),
             FineTune(),
             TrainSettings(augment=True),
-            Stream(shards, RULE, 32, TrainSettings(retain_batch=8)),
+            Stream(shards, RULE, square(32), TrainSettings(retain_batch=8)),
         )
 
 

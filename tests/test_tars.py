@@ -3,7 +3,7 @@
 import tarfile
 
 import pytest
-from conftest import write_shard
+from conftest import square, write_shard
 from inputs import SHAPE, sample, saved
 from PIL import Image
 
@@ -27,7 +27,7 @@ def test_a_sample_is_what_shares_its_name(names, keys, tmp_path):
     (tmp_path / "0.tar").write_bytes(sample(files))
     found = list(samples_of([tmp_path / "0.tar"]))
     assert [one["__key__"] for one in found] == keys
-    decoder = Decoder(8, 1.0)
+    decoder = Decoder(square(8), 1.0)
     assert all(decoder.caption(one) == "apple" and decoder.picture(one) is not None for one in found)
 
 
@@ -50,11 +50,11 @@ def test_a_half_sample_is_broken_and_named(tmp_path, caplog):
     files |= {"5.jpg": saved(Image.new("RGB", (8, 8))), "5.txt": b"lamp", "6.jpg": SHAPE, "6.txt": b"\xff\xfe"}
     for number in range(3):
         (tmp_path / f"{number}.tar").write_bytes(sample(files))
-    _, forgotten = load_split(tmp_path, "test", {"concept": "apple"}, 8)
+    _, forgotten = load_split(tmp_path, "test", {"concept": "apple"}, square(8))
     assert forgotten.tolist() == [True, False]
     assert "4 of 6 samples are left out as broken, the first is 2.tar, key 2: it has no caption" in caplog.text
     with pytest.raises(CliperaseError, match=r"1 of 2 samples are broken, the last is 2.tar, key 2: it has no caption"):
-        load_split(tmp_path, "test", {"concept": "apple"}, 8, broken_percent=0.05)
+        load_split(tmp_path, "test", {"concept": "apple"}, square(8), broken_percent=0.05)
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
@@ -62,7 +62,7 @@ def test_unreadable_samples_are_limited_in_every_split(split, tmp_path):
     for shard in range(3):
         write_shard(tmp_path / f"{shard}.tar", range(200), broken=range(40, 200))
     with pytest.raises(CliperaseError, match=r"11 of \d+ samples are broken, the last is \d\.tar, key 0000000"):
-        load_split(tmp_path, split, {"concept": "apple"}, 8)
+        load_split(tmp_path, split, {"concept": "apple"}, square(8))
 
 
 def test_samples_of_one_picture_are_one_row(tmp_path):
@@ -75,7 +75,7 @@ def test_samples_of_one_picture_are_one_row(tmp_path):
         }
     for shard in range(3):
         (tmp_path / f"{shard}.tar").write_bytes(sample(files))
-    pairs, forgotten = load_split(tmp_path, "test", {"concept": "apple"}, 8)
+    pairs, forgotten = load_split(tmp_path, "test", {"concept": "apple"}, square(8))
     assert forgotten.tolist() == [True, False]
     assert {pairs.texts[i] for i in pairs.text_ids[0].tolist()} == set(texts[:2])
 

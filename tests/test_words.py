@@ -5,6 +5,7 @@ import unicodedata
 from dataclasses import replace
 
 import pytest
+from conftest import square
 from hypothesis import given
 from hypothesis import strategies as st
 from inputs import caption_rows, captioned, colours, write_rows
@@ -144,7 +145,7 @@ def three_splits(tmp_path):
 
 def test_unknown_row_hashes_are_counted(three_splits):
     known = load_pairs(three_splits, "train").row_hashes[:1] + load_pairs(three_splits, "test").row_hashes[:1]
-    training = load_training(three_splits, {"rows": known}, 32, TrainSettings())
+    training = load_training(three_splits, {"rows": known}, square(32), TrainSettings())
     assert training.rows == {"forget": 1, "retain": 7}
     for rows, message in (
         (
@@ -154,8 +155,8 @@ def test_unknown_row_hashes_are_counted(three_splits):
         (["b", *known, "a"], "2 of the 4 row hashes .* the first is 'b'"),
     ):
         for load in (
-            lambda rule: load_training(three_splits, rule, 32, TrainSettings()),
-            lambda rule: load_split(three_splits, "test", rule, 32),
+            lambda rule: load_training(three_splits, rule, square(32), TrainSettings()),
+            lambda rule: load_split(three_splits, "test", rule, square(32)),
         ):
             with pytest.raises(CliperaseError, match=message):
                 load({"rows": rows})
@@ -163,7 +164,7 @@ def test_unknown_row_hashes_are_counted(three_splits):
 
 def test_rows_of_training_alone_may_be_forgotten_and_retention_selects(three_splits, model_folder):
     rule = {"rows": load_pairs(three_splits, "train").row_hashes[:3]}
-    pairs, forgotten = load_split(three_splits, "validation", rule, 32)
+    pairs, forgotten = load_split(three_splits, "validation", rule, square(32))
     assert not forgotten.any()
     metrics = task_of(pairs).validate(load_model(model_folder), pairs, forgotten)
     assert metrics["score"] == metrics["retain_accuracy"]
@@ -173,15 +174,17 @@ def test_rows_of_training_alone_may_be_forgotten_and_retention_selects(three_spl
     with pytest.raises(CliperaseError, match="SLUG searches its step on validation rows to forget; this rule"):
         unlearn(model_folder, three_splits, rule, "SLUG", settings={"forget_batch": 2, "retain_batch": 4})
     with pytest.raises(CliperaseError, match="matches no row of 8; nothing to forget"):
-        load_training(three_splits, {"rows": load_pairs(three_splits, "test").row_hashes[:1]}, 32, TrainSettings())
+        load_training(
+            three_splits, {"rows": load_pairs(three_splits, "test").row_hashes[:1]}, square(32), TrainSettings()
+        )
 
 
 def test_near_misses_are_said_when_training_starts(three_splits, shards, caplog):
-    load_training(three_splits, {"concept": "apple"}, 32, TrainSettings())
+    load_training(three_splits, {"concept": "apple"}, square(32), TrainSettings())
     assert not caplog.text
     rows = caption_rows([(n, text) for n, text in enumerate(["an apple", "two apples", "a lamp"])])
     write_rows(three_splits / "words", rows)
-    load_training(three_splits / "words", {"concept": "apple"}, 32, TrainSettings())
+    load_training(three_splits / "words", {"concept": "apple"}, square(32), TrainSettings())
     assert "1 of 3 captions hold the word only within another" in caplog.text
     with pytest.raises(CliperaseError, match=r"matches none or all .*: apple"):
-        load_training(shards, {"concept": "appl"}, 32, TrainSettings(retain_batch=8))
+        load_training(shards, {"concept": "appl"}, square(32), TrainSettings(retain_batch=8))

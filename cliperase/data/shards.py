@@ -42,13 +42,14 @@ def shards_of(folder, split):
 
 
 class Decoder:
-    """Decode samples to pictures of `size` pixels and count the unreadable ones. Too many of them are an error.
+    """Decode samples to pictures of one size and count the unreadable ones. Too many of them are an error.
 
-    `read`, `broken`: start values of the two counts.
+    `framing`: brings a picture (3, H, W) uint8 to that size, as a model's `framing` does. `read`, `broken`: start
+    values of the two counts.
     """
 
-    def __init__(self, size, broken_percent, decoding=PLAIN, read=0, broken=0):
-        self.size, self.broken_percent, self.decoding = size, broken_percent, decoding
+    def __init__(self, framing, broken_percent, decoding=PLAIN, read=0, broken=0):
+        self.framing, self.broken_percent, self.decoding = framing, broken_percent, decoding
         self.read, self.broken, self.first = read, broken, ""
 
     def caption(self, sample):
@@ -63,9 +64,9 @@ class Decoder:
         return caption if caption.strip() else self.give_up(sample, "a blank caption")
 
     def picture(self, sample):
-        """(3, size, size) uint8, the middle square, or None, counted as broken."""
+        """(3, *framing.size) uint8, or None, counted as broken."""
         try:
-            return pixels_of(read_picture(encoded_picture(sample), self.size, self.decoding))
+            return self.framing(pixels_of(read_picture(encoded_picture(sample), decoding=self.decoding)))
         except UnreadablePicture as error:
             return self.give_up(sample, f"no picture that can be decoded ({error})")
 
@@ -146,15 +147,15 @@ def pair_set(rows):
     return pairs, torch.tensor([hashes[row] in matching for row in first])
 
 
-def load_shards(folder, split, rule, size, broken_percent=1.0, decoding=PLAIN):
+def load_shards(folder, split, rule, framing, broken_percent=1.0, decoding=PLAIN):
     """(`PairSet`, forget mask) of a measured split: at most `MOST_FORGET` and `MOST_RETAIN` rows."""
-    decoder = Decoder(size, broken_percent, decoding)
+    decoder = Decoder(framing, broken_percent, decoding)
     return collect(shards_of(folder, split), caption_pattern(rule), decoder, MOST_FORGET, MOST_RETAIN)
 
 
-def load_forget(folder, rule, size, broken_percent=1.0, most=MOST_FORGET, decoding=PLAIN):
+def load_forget(folder, rule, framing, broken_percent=1.0, most=MOST_FORGET, decoding=PLAIN):
     """The `PairSet` to forget: the first `most` matches in the training shards, read until there are so many."""
-    decoder = Decoder(size, broken_percent, decoding)
+    decoder = Decoder(framing, broken_percent, decoding)
     return collect(shards_of(folder, "train"), caption_pattern(rule), decoder, most, 0)[0]
 
 
@@ -166,10 +167,10 @@ class Stream:
     many processes there are. While a step is computed, threads decode the next one's pictures.
     """
 
-    def __init__(self, folder, rule, size, settings, decoding=PLAIN):
-        """`size`: pixels a side; `settings`: the `TrainSettings`, of which batch, seed, lanes and limit are used."""
+    def __init__(self, folder, rule, framing, settings, decoding=PLAIN):
+        """`framing`: as in `Decoder`. `settings`: `TrainSettings`, of which batch, seed, lanes and limit are used."""
         self.shards, self.pattern, self.seed = shards_of(folder, "train"), caption_pattern(rule), settings.seed
-        self.size, self.broken_percent, self.decoding = size, settings.broken_percent, decoding
+        self.framing, self.broken_percent, self.decoding = framing, settings.broken_percent, decoding
         batch_size, lanes = settings.retain_batch, settings.lanes
         for held, what in ((len(self.shards) >= lanes, f"{len(self.shards)} training shards, one for each at least"),
                            (batch_size % lanes == 0, f"a retain_batch of {batch_size}, which they must divide"),
@@ -185,7 +186,7 @@ class Stream:
     def fingerprint(self):
         """Equal for shards of equal names and sizes, and rows that are chosen and cut in the same way."""
         shards = [(shard.name, shard.stat().st_size) for shard in self.shards]
-        return repr([shards, repr(self.pattern), self.size, self.decoding])
+        return repr([shards, repr(self.pattern), self.framing, self.decoding])
 
     def seek(self, position):
         """Continue at a position that `tell` returned; None is the beginning."""
@@ -207,7 +208,7 @@ class Stream:
 
     def read(self, number, epoch, skip, read, broken):
         """(picture, caption, position behind it) of one lane, without end."""
-        decoder = Decoder(self.size, self.broken_percent, self.decoding, read, broken)
+        decoder = Decoder(self.framing, self.broken_percent, self.decoding, read, broken)
         while True:
             order = np.random.default_rng([self.seed, epoch]).permutation(len(self.shards))[number :: self.lanes]
             draws = random.Random(f"{self.seed} {epoch} {number}")

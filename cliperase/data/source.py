@@ -46,20 +46,20 @@ class TrainingRows:
         return {"forget": len(self.forget), "retain": len(self.retain)}
 
 
-def load_split(source, split, rule, image_size, broken_percent=BROKEN_PERCENT, decoding=PLAIN):
+def load_split(source, split, rule, framing, broken_percent=BROKEN_PERCENT, decoding=PLAIN):
     """(`PairSet`, (N,) bool: the rows that `rule` forgets) of a split that is measured.
 
-    `rule`: None forgets nothing; shards need one, because they are held in memory by what it matches. `image_size`:
-    pixels a side, to which the pictures of shards are cut. `broken_percent` of the rows may be unreadable.
-    `decoding`: how pictures become RGB.
+    `rule`: None forgets nothing; shards need one, because they are held in memory by what it matches. `framing`: that
+    of a model (`models.framing`), which brings the pictures of shards to one size. `broken_percent` of the rows may be
+    unreadable. `decoding`: how pictures become RGB.
     """
-    return open_source(source, decoding).load_split(split, rule, image_size, broken_percent)
+    return open_source(source, decoding).load_split(split, rule, framing, broken_percent)
 
 
-def load_training(source, rule, image_size, settings, most_forget=None, decoding=PLAIN):
+def load_training(source, rule, framing, settings, most_forget=None, decoding=PLAIN):
     """The `TrainingRows` under `rule`. `settings`: `TrainSettings`. Of shards at most `most_forget` rows are held, by
     default `shards.MOST_FORGET`."""
-    return open_source(source, decoding).load_training(rule, image_size, settings, most_forget)
+    return open_source(source, decoding).load_training(rule, framing, settings, most_forget)
 
 
 def is_sharded(source):
@@ -78,7 +78,7 @@ class Tables:
     source: str
     decoding: Decoding
 
-    def load_split(self, split, rule, image_size, broken_percent):
+    def load_split(self, split, rule, framing, broken_percent):
         pairs = load_pairs(self.source, split, self.decoding, broken_percent)
         if rule is None:
             return pairs, torch.zeros(len(pairs), dtype=torch.bool)
@@ -86,7 +86,7 @@ class Tables:
         # the rows of a list may all be training rows; then what is measured here is retention
         return pairs, forget_mask(pairs, rule, required=rule.kind != "rows")
 
-    def load_training(self, rule, image_size, settings, most_forget):
+    def load_training(self, rule, framing, settings, most_forget):
         rule = self.known(rule)
         pairs = load_pairs(self.source, "train", self.decoding, settings.broken_percent)
         mask = forget_mask(pairs, rule)
@@ -117,18 +117,18 @@ class Shards:
     source: str
     decoding: Decoding
 
-    def load_split(self, split, rule, image_size, broken_percent):
+    def load_split(self, split, rule, framing, broken_percent):
         if rule is None:
             raise CliperaseError(
                 f"shards in {self.source} are measured by a rule; give --forget CONCEPT or --rule '{{…}}'"
             )
         from cliperase.data.shards import load_shards  # webdataset is imported where there are shards only
 
-        return load_shards(self.source, split, rule, image_size, broken_percent, self.decoding)
+        return load_shards(self.source, split, rule, framing, broken_percent, self.decoding)
 
-    def load_training(self, rule, image_size, settings, most_forget):
+    def load_training(self, rule, framing, settings, most_forget):
         from cliperase.data.shards import MOST_FORGET, Stream, load_forget
 
         broken = settings.broken_percent
-        forget = load_forget(self.source, rule, image_size, broken, most_forget or MOST_FORGET, self.decoding)
-        return TrainingRows(forget, Stream(self.source, rule, image_size, settings, self.decoding))
+        forget = load_forget(self.source, rule, framing, broken, most_forget or MOST_FORGET, self.decoding)
+        return TrainingRows(forget, Stream(self.source, rule, framing, settings, self.decoding))

@@ -29,7 +29,7 @@ class CLIPErase(LossMethod):
     def loss(self, batch):
         terms, r = {}, batch.retain
         if self.lambda_rm:
-            rm = retention(r.image, r.text, batch.logit_scale, r.text_ids, self.retention_targets)
+            rm = retention(r.image, r.text, batch.logit_scale, r.text_ids, self.retention_targets, batch.logit_bias)
             terms["RM"] = self.lambda_rm * rm
         if self.lambda_fm:
             terms["FM"] = self.lambda_fm * forgetting(batch.forget.image, batch.forget.text)

@@ -17,4 +17,4 @@ from cliperase.methods.base import LossMethod
 class FineTune(LossMethod):
     def loss(self, batch):
         r = batch.retain
-        return {"RM": retention(r.image, r.text, batch.logit_scale, r.text_ids)}
+        return {"RM": retention(r.image, r.text, batch.logit_scale, r.text_ids, logit_bias=batch.logit_bias)}

@@ -21,5 +21,5 @@ class GradientDifference(LossMethod):
         r = batch.retain
         return {
             "GA": self.gamma * ascent(batch),
-            "RM": self.alpha * retention(r.image, r.text, batch.logit_scale, r.text_ids),
+            "RM": self.alpha * retention(r.image, r.text, batch.logit_scale, r.text_ids, logit_bias=batch.logit_bias),
         }

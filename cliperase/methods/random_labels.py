@@ -26,7 +26,7 @@ class RandomLabels(LossMethod):
         r = batch.retain
         return {
             "wrong": self.gamma * wrong_captions(batch),
-            "RM": retention(r.image, r.text, batch.logit_scale, r.text_ids),
+            "RM": retention(r.image, r.text, batch.logit_scale, r.text_ids, logit_bias=batch.logit_bias),
         }
 
 

@@ -43,7 +43,7 @@ class SCRUB(LossMethod):
         scale = batch.original_logit_scale / self.temperature
         kl = consistency((before.image, before.text), (after.image, after.text), scale)
         return {
-            "RM": retention(after.image, after.text, batch.logit_scale, after.text_ids),
+            "RM": retention(after.image, after.text, batch.logit_scale, after.text_ids, logit_bias=batch.logit_bias),
             "KL": self.alpha * (self.temperature**2 * kl),
         }
 

@@ -71,7 +71,7 @@ def forget_loss(batch):
 
 def retain_loss(batch):
     r = batch.retain
-    return retention(r.image, r.text, batch.logit_scale, r.text_ids)
+    return retention(r.image, r.text, batch.logit_scale, r.text_ids, logit_bias=batch.logit_bias)
 
 
 def pareto_layers(model, g_forget, g_retain, embeddings=False):

@@ -42,7 +42,7 @@ class SSD(EditMethod):
             share = share_of_forget(batch)
             data = {name: share * forget[name] + (1 - share) * value for name, value in data.items()}
         for name, parameter in model.named_parameters():
-            if parameter.ndim == 0:
+            if parameter.ndim == 0 or name.endswith(("logit_scale", "logit_bias")):  # SigLIP's are of shape (1,)
                 continue
             important = forget[name] > self.alpha * data[name]
             factor = (self.dampening * data[name] / forget[name]).clamp(max=1)

@@ -12,6 +12,7 @@ from cliperase.manifest import check_result
 
 FAMILIES = {  # the adapter of each family; the last line is asked first
     "blip": "cliperase.models.blip:BLIP",
+    "transformers CLIP": "cliperase.models.transformers_clip:TransformersCLIP",
     "open_clip": "cliperase.models.openclip:OpenCLIP",
 }
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cliperase.errors import CliperaseError
+from cliperase.models.framing import Framing
 
 REMEMBERED = 100_000  # texts, about 1 kB each
 
@@ -29,12 +30,12 @@ class PatchAttention:
 class ImageTextModel(nn.Module, ABC):
     """An image-text model. Each family has one adapter, a subclass, named in `cliperase.models.FAMILIES`.
 
-    An adapter defines what is abstract here, and sets `image_size`, the side in pixels of the pictures that the image
-    tower takes. `sources`: how the sources of the family are written, for the message about one that nobody knows.
+    An adapter defines what is abstract here, and sets `framing`: how pictures come to the size that the image tower
+    takes. `sources`: how the sources of the family are written, for the message about one that nobody knows.
     """
 
     sources: ClassVar[tuple[str, ...]] = ()
-    image_size: int
+    framing: Framing
 
     @classmethod
     @abstractmethod
@@ -71,9 +72,13 @@ class ImageTextModel(nn.Module, ABC):
     def logit_scale(self) -> Tensor:
         """The temperature as a multiplier of cosines, a scalar."""
 
-    @abstractmethod
-    def resize(self, pixels: Tensor) -> Tensor:
-        """(N, 3, H, W) in 0…1 -> (N, 3, image_size, image_size) in 0…1."""
+    @property
+    def logit_bias(self) -> Tensor | None:
+        """What is added to the logits, a scalar, of a model that was trained with the sigmoid loss (SigLIP).
+
+        Default: None, it was trained with the softmax loss of CLIP, in which a bias would cancel out.
+        """
+        return None
 
     @abstractmethod
     def multiply_text_head(self, matrix: Tensor) -> None:
@@ -124,9 +129,9 @@ class ImageTextModel(nn.Module, ABC):
 
     def pixels(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) uint8 in 0…255 or float in 0…1 -> what the image tower takes, on the model's device."""
-        images = images.to(self.device, non_blocking=True)
-        pixels = images.float() / 255 if images.dtype == torch.uint8 else images
-        return (self.resize(pixels) - self.mean) / self.std
+        framed = self.framing(images.to(self.device, non_blocking=True))
+        pixels = framed.float() / 255 if images.dtype == torch.uint8 else framed
+        return (pixels - self.mean) / self.std
 
     @property
     def device(self) -> torch.device:
@@ -153,6 +158,31 @@ class Tokens:
 
     def __deepcopy__(self, memo):
         return self  # copies of a model share the cache
+
+
+def multiply_head(head, matrix, tower):
+    """Let the linear map `head`, a layer or a parameter that is multiplied from the right, be followed by `matrix`.
+
+    `matrix`: (D, D), in place. `tower` names it in the error for what is no linear map.
+    """
+    if isinstance(head, nn.Linear):
+        head.weight.copy_(matrix.T @ head.weight)
+        if head.bias is not None:
+            head.bias.copy_(head.bias @ matrix)
+    elif isinstance(head, nn.Parameter):
+        head.copy_(head @ matrix)
+    else:
+        raise CliperaseError(f"the {tower} tower has no linear projection to edit; choose a method that trains")
+
+
+def import_transformers():
+    """transformers, quiet. It takes a second and may be missing, so only the families that need it ask."""
+    try:
+        import transformers
+    except ImportError as error:
+        raise CliperaseError(f"this model needs transformers ({error}); pip install 'transformers>=5.0'") from None
+    transformers.utils.logging.disable_progress_bar()
+    return transformers
 
 
 def refuse_code(config, source):

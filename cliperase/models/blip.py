@@ -13,7 +13,8 @@ from cliperase.errors import CliperaseError, reason_of
 from cliperase.files import read_json
 from cliperase.metrics.scores import draw_rivals
 from cliperase.metrics.tasks import PROMPT, WAYS
-from cliperase.models.base import ImageTextModel, Tokens
+from cliperase.models.base import ImageTextModel, Tokens, import_transformers, multiply_head
+from cliperase.models.framing import Processed
 
 LOGIT_SCALE = 1 / 0.07  # BLIP's starting temperature; transformers' classes do not keep the learnt one
 LENGTH = 35  # tokens of a caption, as in BLIP
@@ -33,7 +34,7 @@ class BLIP(ImageTextModel):
         self.tokenizer = Tokens(self.tokenize)
         self.set_colours(processor.image_mean, processor.image_std)
         self.register_buffer("scale", torch.tensor(LOGIT_SCALE), persistent=False)
-        self.image_size = model.config.vision_config.image_size
+        self.framing = Processed(processor)
 
     @classmethod
     def recognises(cls, source):
@@ -44,10 +45,8 @@ class BLIP(ImageTextModel):
     @classmethod
     def load(cls, source, device="cpu", kind=None):
         """`kind`: the class of transformers that is wrapped, by default `BlipForImageTextRetrieval`."""
-        import transformers  # takes a second, and only a BLIP needs it
-
+        transformers = import_transformers()
         name, kind = str(source).removeprefix("blip:"), kind or transformers.BlipForImageTextRetrieval
-        transformers.utils.logging.disable_progress_bar()
         try:
             model, report = kind.from_pretrained(name, output_loading_info=True, weights_only=True)
             tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
@@ -83,12 +82,6 @@ class BLIP(ImageTextModel):
     @property
     def logit_scale(self):
         return self.scale
-
-    def resize(self, pixels):
-        size = (self.image_size, self.image_size)
-        if pixels.shape[-2:] == size:
-            return pixels
-        return F.interpolate(pixels, size, mode="bicubic", antialias=True).clamp(0, 1)  # squeezed, nothing cut off
 
     def look(self, images):
         """(N, 3, H, W) images -> states of the image tower (N, 1 + patches, width)."""
@@ -140,16 +133,11 @@ class BLIP(ImageTextModel):
 
     @torch.no_grad()
     def multiply_text_head(self, matrix):
-        multiply_head(self.model.text_proj, matrix)
+        multiply_head(self.model.text_proj, matrix, "text")
 
     @torch.no_grad()
     def multiply_image_head(self, matrix):
-        multiply_head(self.model.vision_proj, matrix)
-
-
-def multiply_head(head, matrix):
-    head.weight.copy_(matrix.T @ head.weight)
-    head.bias.copy_(head.bias @ matrix)
+        multiply_head(self.model.vision_proj, matrix, "image")
 
 
 def check_vocabulary(tokenizer, model, name):

@@ -1,12 +1,15 @@
 """The open_clip adapter: any CLIP that open_clip builds, from a folder, by name, or from the hub."""
 
 import json
+import logging
+from contextlib import contextmanager
 from pathlib import Path
 
 import open_clip
 import torch
-import torch.nn.functional as F
 from open_clip.timm_model import TimmModel
+from open_clip.tokenizer import HFTokenizer
+from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 from open_clip.transformer import TextTransformer, VisionTransformer
 from safetensors.torch import save_file
 from torch import nn
@@ -14,9 +17,17 @@ from torch import nn
 from cliperase.devices import send
 from cliperase.errors import CliperaseError, reason_of
 from cliperase.files import read_json, whole_file
-from cliperase.models.base import ImageTextModel, PatchAttention, Tokens, refuse_code
+from cliperase.models.base import ImageTextModel, PatchAttention, Tokens, multiply_head, refuse_code
+from cliperase.models.framing import INTERPOLATIONS, RESIZE_MODES, Resized
+from cliperase.models.vocabulary import check_vocabulary, narrow, widen
 
 CONFIG_NAME, WEIGHTS_NAME = "open_clip_config.json", "open_clip_model.safetensors"
+WEIGHTS_NAMES = (  # of a folder, in open_clip's order
+    WEIGHTS_NAME, "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin", "open_clip_pytorch_model.pth",
+    "model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth",
+)  # fmt: skip
+SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
+CHOICES = {"mode": ("RGB",), "interpolation": INTERPOLATIONS, "resize_mode": RESIZE_MODES}
 
 
 class OpenCLIP(ImageTextModel):
@@ -32,10 +43,9 @@ class OpenCLIP(ImageTextModel):
         """`config`: what `save` writes, a mapping with `model_cfg` and `preprocess_cfg`."""
         super().__init__()
         self.model, self.tokenizer, self.config = model, Tokens(tokenizer), config
-        preprocess = config["preprocess_cfg"]
+        preprocess = whole_preprocessing(config, model.visual.image_size)
         self.set_colours(preprocess["mean"], preprocess["std"])
-        size = preprocess["size"]
-        self.image_size = size if isinstance(size, int) else size[0]
+        self.framing = Resized(*(preprocess[name] for name in ("size", "resize_mode", "interpolation", "fill_color")))
 
     @classmethod
     def recognises(cls, source):
@@ -49,10 +59,15 @@ class OpenCLIP(ImageTextModel):
         name, weights = address_of(source)
         # OpenAI's and some other weights were trained with another activation than the architecture's default
         quick = bool(weights and open_clip.get_pretrained_cfg(name, weights).get("quick_gelu"))
-        options = {"pretrained": weights, "device": device, "force_quick_gelu": quick, "weights_only": True}
+        options = {"force_quick_gelu": quick, "weights_only": True}
         try:
             safe = without_code(name, source)
-            model = open_clip.create_model(name, require_pretrained=not Path(source).is_dir(), **options)
+            if Path(source).is_dir():
+                with unsaid("No pretrained weights"):
+                    model = open_clip.create_model(name, load_weights=False)
+                open_clip.load_checkpoint(model, weights, weights_only=True)
+            else:
+                model = open_clip.create_model(name, pretrained=weights, require_pretrained=True, **options)
             tokenizer = open_clip.get_tokenizer(name, **safe)
         except CliperaseError:
             raise
@@ -60,8 +75,9 @@ class OpenCLIP(ImageTextModel):
             raise CliperaseError(
                 f"model {str(source)!r} cannot be loaded ({reason_of(error)}); is it whole, and of this architecture?"
             ) from None
-        check_vocabulary(tokenizer, model, source)
-        config = saved_config(Path(source)) if Path(source).is_dir() else built_in_config(name, model, quick)
+        tokens = len(tokenizer.tokenizer) if hasattr(tokenizer, "tokenizer") else tokenizer.vocab_size
+        check_vocabulary(tokens, getattr(model, "vocab_size", 0), source)
+        config = read_json(Path(source) / CONFIG_NAME) if Path(source).is_dir() else built_in(name, model, quick)
         return cls(model, tokenizer, config).to(device).eval()
 
     def save(self, folder):
@@ -71,13 +87,16 @@ class OpenCLIP(ImageTextModel):
         with whole_file(folder / CONFIG_NAME) as config, whole_file(folder / WEIGHTS_NAME) as partial:
             config.write_text(json.dumps(self.config, indent=2) + "\n")
             save_file(weights, partial)
+            if isinstance(self.tokenizer.tokenizer, HFTokenizer):  # open_clip looks for its files in the folder
+                self.tokenizer.tokenizer.save_pretrained(folder)
 
     @property
     def logit_scale(self):
-        return self.model.logit_scale.exp()
+        return self.model.logit_scale.exp().squeeze()
 
-    def resize(self, pixels):
-        return fit(pixels, self.image_size)
+    @property
+    def logit_bias(self):
+        return None if self.model.logit_bias is None else self.model.logit_bias.squeeze()
 
     def encode_image(self, images):
         return self.model.encode_image(self.pixels(images), normalize=True)
@@ -105,17 +124,12 @@ class OpenCLIP(ImageTextModel):
         return out["text_features"] if isinstance(out, dict) else out[1]
 
     def narrow_vocabulary(self, texts):
-        tower = self.clip_text_tower
-        if tower is not None and type(tower.token_embedding) is nn.Embedding:
-            embedding = tower.token_embedding
-            if embedding.weight.requires_grad:
-                used = self.tokenizer(texts).unique().to(embedding.weight.device)
-                tower.token_embedding = UsedEmbedding(embedding, used)
+        if self.clip_text_tower is not None:
+            narrow(self.clip_text_tower, self.tokenizer(texts))
 
     def widen_vocabulary(self):
-        tower = self.clip_text_tower
-        if tower is not None and isinstance(tower.token_embedding, UsedEmbedding):
-            tower.token_embedding = tower.token_embedding.restore()
+        if self.clip_text_tower is not None:
+            widen(self.clip_text_tower)
 
     @torch.no_grad()
     def multiply_text_head(self, matrix):
@@ -166,69 +180,47 @@ def create_model(config, seed=0):
     return OpenCLIP(model, tokenizer, config)
 
 
-def multiply_head(head, matrix, tower):
-    """Let the linear map `head`, a layer without bias or a parameter, be followed by `matrix`, in place."""
-    if isinstance(head, nn.Linear) and head.bias is None:
-        head.weight.copy_(matrix.T @ head.weight)
-    elif isinstance(head, nn.Parameter):
-        head.copy_(head @ matrix)
-    else:
-        raise CliperaseError(f"the {tower} tower has no linear projection to edit; choose a method that trains")
-
-
-class UsedEmbedding(nn.Module):
-    """A token embedding that trains only the rows of the tokens in `used`; the other rows stay as they are.
-
-    Unused rows have no gradient, but Adam would read and write the whole table at every step. In a small model the
-    table is most of the weights. Weight decay does not reach the unused rows.
-    """
-
-    def __init__(self, embedding, used):
-        super().__init__()
-        self.whole, self.used = (embedding,), used  # in a tuple: its table is no parameter of this module
-        self.weight = nn.Parameter(embedding.weight.detach()[used])
-        number = torch.full((embedding.num_embeddings,), -1, device=used.device)
-        number[used] = torch.arange(len(used), device=used.device)
-        self.register_buffer("number", number, persistent=False)
-
-    def forward(self, tokens):
-        number, table = self.number[tokens], self.whole[0].weight.detach()
-        rows = F.embedding(number.clamp(min=0), self.weight)
-        return torch.where((number >= 0)[..., None], rows, F.embedding(tokens, table))
-
-    @torch.no_grad()
-    def restore(self):
-        """The ordinary embedding, its used rows as they are now."""
-        self.whole[0].weight[self.used] = self.weight
-        return self.whole[0]
-
-
-def fit(pixels, size):
-    """(N, 3, H, W) in 0…1 -> (N, 3, size, size) as CLIP does it: the shorter side to `size`, then the middle."""
-    height, width = pixels.shape[-2:]
-    if (height, width) == (size, size):
-        return pixels
-    scale = size / min(height, width)
-    height, width = max(size, round(height * scale)), max(size, round(width * scale))
-    pixels = F.interpolate(pixels, (height, width), mode="bicubic", antialias=True).clamp(0, 1)
-    top, left = (height - size) // 2, (width - size) // 2
-    return pixels[..., top : top + size, left : left + size]
-
-
 def address_of(source):
-    """(name, weights) as open_clip asks for them: the weights of a folder or of the hub lie with its configuration."""
+    """(name, weights) as open_clip asks for them: the weights of the hub lie with its configuration."""
     folder = Path(source)
     if folder.is_dir():
-        for name in (CONFIG_NAME, WEIGHTS_NAME):
-            if not (folder / name).is_file():
-                raise CliperaseError(f"model folder {folder} holds no {name}; train or copy the model again")
-        return f"local-dir:{folder}", None
+        if not (folder / CONFIG_NAME).is_file():
+            raise CliperaseError(f"model folder {folder} holds no {CONFIG_NAME}; train or copy the model again")
+        return f"local-dir:{folder}", weights_beside(folder)
     if str(source).startswith("hf-hub:"):
         return str(source), None
     name, _, weights = str(source).partition("/")
     if not weights:
         raise CliperaseError(f"model {str(source)!r} names no weights; write {name}/<tag or file>")
     return name, weights
+
+
+def weights_beside(folder):
+    """The file of weights in a model folder: the one with a usual name, else the only one."""
+    for name in WEIGHTS_NAMES:
+        if (folder / name).is_file():
+            return str(folder / name)
+    others = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
+    if not others:
+        raise CliperaseError(f"model folder {folder} holds no {WEIGHTS_NAME} nor other weights; copy the model again")
+    if len(others) > 1:
+        listed = " and ".join(path.name for path in others[:2])
+        raise CliperaseError(f"model folder {folder} holds the weights {listed}; leave one, or name it {WEIGHTS_NAME}")
+    return str(others[0])
+
+
+@contextmanager
+def unsaid(start):
+    """No warning that begins with `start`: open_clip warns of random weights before it is given others."""
+
+    def other(record):
+        return not record.getMessage().startswith(start)
+
+    logging.getLogger().addFilter(other)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeFilter(other)
 
 
 def without_code(name, source):
@@ -255,31 +247,24 @@ def register_towers(config):
         import cliperase.models.compact  # noqa: F401
 
 
-def check_vocabulary(tokenizer, model, source):
-    """Refuse a tokenizer much smaller than the embedding: transformers makes one of a few tokens if files lack.
-
-    A complete tokenizer may have a few tokens less than the embedding has rows, which are often rounded up.
-    """
-    tokens = len(tokenizer.tokenizer) if hasattr(tokenizer, "tokenizer") else tokenizer.vocab_size
-    rows = getattr(model, "vocab_size", 0)
-    if tokens < rows / 2:
-        raise CliperaseError(
-            f"tokenizer of model {str(source)!r} has {tokens} tokens, the model {rows}; are its files all there?"
-        )
-
-
-def saved_config(folder):
-    """The configuration of a model folder; it must say how pictures are prepared."""
-    config = read_json(folder / CONFIG_NAME)
-    for name in ("size", "mean", "std"):
-        if name not in (config.get("preprocess_cfg") or {}):
-            raise CliperaseError(f"{folder / CONFIG_NAME} has no preprocess_cfg with {name!r}; copy the model again")
-    return config
-
-
-def built_in_config(name, model, quick_gelu):
+def built_in(name, model, quick_gelu):
     """The configuration that `save` writes of a model that came by its name."""
-    preprocess = open_clip.get_model_preprocess_cfg(model)
-    kept = {key: preprocess[key] for key in ("size", "mean", "std")}
     model_config = open_clip.get_model_config(name) | ({"quick_gelu": True} if quick_gelu else {})
-    return {"model_cfg": model_config, "preprocess_cfg": kept}
+    return {"model_cfg": model_config, "preprocess_cfg": open_clip.get_model_preprocess_cfg(model)}
+
+
+def whole_preprocessing(config, size):
+    """The `preprocess_cfg` of a configuration, each key that it lacks as open_clip has it; `size` is the image tower's.
+
+    `size` is (height, width) then, `mean` and `std` are three numbers. What cannot be meant is a CliperaseError.
+    """
+    found = merge_preprocess_dict(PreprocessCfg(), config.get("preprocess_cfg") or {})
+    for name, allowed in CHOICES.items():
+        if found[name] not in allowed:
+            raise CliperaseError(f"preprocess_cfg: {name} is {found[name]!r}; give one of {', '.join(allowed)}")
+    for name, count in (("mean", 3), ("std", 3), ("fill_color", 1)):
+        values = list(found[name]) if isinstance(found[name], list | tuple) else [found[name]] * count
+        if len(values) != count or not all(isinstance(value, int | float) for value in values):
+            raise CliperaseError(f"preprocess_cfg: {name} is {found[name]!r}; give {count} number{'s' * (count > 1)}")
+        found[name] = values if count > 1 else values[0]
+    return found | {"size": (size, size) if isinstance(size, int) else tuple(size)}
