@@ -180,7 +180,8 @@ def test_near_misses_are_said_when_training_starts(three_splits, shards, caplog)
     load_training(three_splits, {"concept": "apple"}, 32, TrainSettings())
     assert not caplog.text
     rows = caption_rows([(n, text) for n, text in enumerate(["an apple", "two apples", "a lamp"])])
-    write_rows(three_splits / "words", rows)
+    for split in ("train", "validation"):
+        write_rows(three_splits / "words", rows, split)
     load_training(three_splits / "words", {"concept": "apple"}, 32, TrainSettings())
     assert "1 of 3 captions hold the word only within another" in caplog.text
     with pytest.raises(CliperaseError, match=r"matches none or all .*: apple"):
