@@ -10,7 +10,7 @@ import torch
 from packaging.requirements import Requirement
 
 from cliperase.data.shards import MOST_FORGET, shards_of
-from cliperase.data.source import is_sharded, load_training, open_source
+from cliperase.data.source import Shards, load_training, open_source
 from cliperase.errors import CliperaseError
 from cliperase.files import check_writable
 from cliperase.memory import peak_megabytes, reset_peak
@@ -112,7 +112,7 @@ class Examination:
         size = self.model.image_size if self.model else SMALL
         settings = self.recipe.training if self.recipe else TrainSettings(broken_percent=100.0)
         source = open_source(self.data)
-        if is_sharded(self.data):
+        if isinstance(source, Shards):
             found = f"{len(shards_of(self.data, 'train'))} training shards; to forget"
         else:
             self.training = source.load_training(self.rule, size, settings, None)

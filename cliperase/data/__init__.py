@@ -2,5 +2,6 @@
 
 `source.load_split` and `source.load_training` are the way in, whatever the data come as. `pairs` holds the schema and
 the sets in memory, `brought` other layouts (files in `folders`, names of `columns`), `shards` those that are streamed,
-`rules` what is to be forgotten of them, `sampling` which rows a step draws. Nothing is imported here, because `datasets` and `webdataset` take seconds.
+`rules` what is to be forgotten, `sampling` which rows a step draws. Nothing is imported here, because `datasets`
+and `webdataset` take seconds.
 """

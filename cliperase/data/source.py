@@ -72,18 +72,20 @@ def load_training(source, rule, image_size, settings, most_forget=None, decoding
 
 def is_sharded(source):
     """Whether `source` is a folder of shards."""
-    return isinstance(source, str | Path) and Path(source).is_dir() and any(Path(source).glob("*.tar"))
+    from cliperase.data.tars import shards_in
+
+    return isinstance(source, str | Path) and Path(source).is_dir() and bool(shards_in(source))
 
 
 def open_source(source, decoding=PLAIN):
     """The `Shards` or `Tables` of a `source`; of a generator once only."""
+    if is_schema(source):
+        return Tables(source, decoding)
     if is_sharded(source):
         return Shards(source, decoding)
-    if not is_schema(source):
-        from cliperase.data.brought import bring  # other layouts are few
+    from cliperase.data.brought import bring
 
-        source = bring(source)
-    return Tables(source, decoding)
+    return Tables(bring(source), decoding)
 
 
 @dataclass(frozen=True)
