@@ -135,6 +135,10 @@ def nest(photos):
     write(photos / "train" / "apple" / "red" / "1.png", shade("apple", 1))
 
 
+def misname(photos):
+    (photos / "train" / "apple" / "0.png").rename(os.fsdecode(os.fsencode(photos) + b"/train/apple/\xe9.png"))
+
+
 def put_beside(photos):
     write(photos / "pear" / "1.png", shade("apple", 1))
 
@@ -165,6 +169,7 @@ def same_prompt(photos):
     ("spoil", "message"),
     [
         (nest, r"train/apple/red/1\.png lies 2 folders deep; classes are one folder deep, so name"),
+        (misname, r"the name b'train/apple/\\xe9\.png' is not UTF-8; rename it"),
         (put_beside, r"pear/1\.png is not in a folder of a split and test/ is one; put all pictures in train/"),
         (put_above, r"train/1\.png has neither a caption nor a class; put it in a folder with the name of its class"),
         (name_twice, r"val and valid are one split, validation; keep one"),
@@ -309,6 +314,17 @@ SPOILT = {
     ),
     "a number for a picture": ("a.jsonl", '{"image": 3, "caption": "a"}\n', "line 1: the picture is 3; give the path"),
     "a list that ends nowhere": ("a.csv", "image,caption\nimages/apple0.png,['a\n", "begins like a list and is none"),
+    "a folder for a picture": (
+        "a.csv",
+        ROWS + "".join(f"images/apple{n}.png,a\n" for n in range(1, 9)) + "images,a\n",
+        r"a\.csv, line 11: .*/images is not there, or must not be read; 1 of 7 rows are broken",
+    ),
+    "half a character": (
+        "a.jsonl",
+        '{"image": "images/apple0.png", "caption": "\\ud83c"}\n',
+        "holds half of a character",
+    ),
+    "no path": ("a.jsonl", '{"image": "a\\u0000.png", "caption": "a"}\n', "line 1: .* is no path; correct it"),
     "a row without a class": (
         "a.csv",
         "image,label\nimages/apple0.png,\n" + "".join(f"images/apple{n}.png,apple\n" for n in range(1, 9)),

@@ -24,6 +24,7 @@ from cliperase.errors import CliperaseError, reason_of
 # because matching needs 17 captions.
 HELD_OUT, MOST_HELD, FEWEST_HELD = 20, 2000, 50
 PLACE = "place of the row"  # a column for messages
+BLOCK = 500  # pictures in an array, which takes 2 GB at most
 
 
 class Brought:
@@ -171,9 +172,9 @@ def from_files(rows, name):
 
 
 def from_columns(pictures, columns, places, said):
-    kind = datasets.Features({"image": datasets.Image()})
-    table = datasets.Dataset.from_dict({"image": pictures}, features=kind)
-    return as_schema(table, columns, {}, places, said).add_column(PLACE, places)
+    kind, starts = datasets.Features({"image": datasets.Image()}), range(0, len(pictures), BLOCK)
+    parts = [datasets.Dataset.from_dict({"image": pictures[i : i + BLOCK]}, features=kind) for i in starts]
+    return as_schema(datasets.concatenate_datasets(parts), columns, {}, places, said).add_column(PLACE, places)
 
 
 def from_rows(data, name):
@@ -185,7 +186,7 @@ def from_rows(data, name):
             row = dict(zip(("image", "captions", "label"), row, strict=False))
         if not isinstance(row, Mapping):
             raise CliperaseError(f"{place} is {type(row).__name__}; give (picture, captions) or a mapping")
-        cells = dict(row)
+        cells = {str(key): value for key, value in row.items()}
         pictures.append(picture_of(cells.pop(picture_column(list(cells), place)), place))
         places.append(f"row {number}")
         if number and set(cells) != set(columns):

@@ -121,7 +121,15 @@ def texts_of(value, place):
     strange = next((one for one in texts if not isinstance(one, str | None)), None)
     if strange is not None:
         raise CliperaseError(f"{place}: the caption is {strange!r}, not text; give text or a list of texts")
+    half = next((one for one in texts if one and not is_unicode(one)), None)
+    if half is not None:
+        raise CliperaseError(f"{place}: the caption {half!r} holds half of a character; correct it")
     return texts
+
+
+def is_unicode(text):
+    """Whether a text can be written: names of files and JSON may hold halves of characters."""
+    return not any("\ud800" <= one <= "\udfff" for one in text)
 
 
 def unified(tables, name):

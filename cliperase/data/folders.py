@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 
-from cliperase.data.columns import picture_column, usual
+from cliperase.data.columns import is_unicode, picture_column, usual
 from cliperase.data.limits import log
 from cliperase.errors import CliperaseError, reason_of
 
@@ -59,9 +59,12 @@ def below(folder):
         first = seen.setdefault(os.path.realpath(root), there)
         if first != there:
             raise CliperaseError(f"{folder}: {there} and {first} are one folder by a link; take the link out")
-        inner[:] = [name for name in inner if not is_hidden(name)]
+        inner[:] = sorted(name for name in inner if not is_hidden(name))
         folders += [there / name for name in inner]
         files += [there / name for name in names if not is_hidden(name)]
+    for path in (*files, *folders):
+        if not is_unicode(str(path)):
+            raise CliperaseError(f"data {str(folder)!r}: the name {os.fsencode(path)!r} is not UTF-8; rename it")
     return sorted(files), sorted(folders)
 
 
@@ -209,6 +212,8 @@ def local_file(folder, cell, place):
         raise CliperaseError(f"{place}: the picture is {cell!r}; give the path of its file")
     if not cell or not cell.strip():
         return None
+    if "\0" in cell or not is_unicode(cell):
+        raise CliperaseError(f"{place}: {cell!r} is no path; correct it")
     if "://" in cell:
         raise CliperaseError(f"{place}: {cell!r} is an address and nothing is downloaded; fetch the pictures first")
     path = folder / cell.strip()

@@ -179,8 +179,9 @@ def row_hash(encoded):
 
 def file_of(picture, by_path):
     """A row's picture file, bytes or, where it is there `by_path`, its path; b"" where there is none."""
-    if picture and picture["bytes"] is None and by_path and os.access(picture["path"], os.R_OK):
-        return Path(picture["path"])
+    path = by_path and picture and picture["bytes"] is None and picture["path"]
+    if path and os.path.isabs(path) and os.path.isfile(path) and os.access(path, os.R_OK):
+        return Path(path)
     return (picture or {}).get("bytes") or b""
 
 
