@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cliperase.checkpoints import remove_checkpoint
 from cliperase.data.limits import log
-from cliperase.data.source import load_split, load_training
+from cliperase.data.source import load_run, load_split
 from cliperase.files import check_writable, only_writer
 from cliperase.manifest import REPORT, check_output, write_result
 from cliperase.metrics.tasks import task_of
@@ -18,11 +18,12 @@ from cliperase.unlearning import Recipe, Run, check_streamable
 def unlearn(model, data, rule, method="CLIPErase", settings=None, seed=0, output=None):
     """Make a model forget the rows of `data` that `rule` matches, and keep the rest.
 
-    `model`: folder, or open_clip name and weights. `data`: folder or hub name with splits train and validation, or a
-    folder of shards (`cliperase.data.shards`). `rule`: see `cliperase.data.rules.forget_mask`. `settings`: those of the
-    method and of the loop (`cliperase.settings.TrainSettings`) in one mapping; a method that trains needs
-    `learning_rate`, and `steps` or `epochs` over the forget set. The weights are selected on validation data, by the
-    task that `tasks.task_of` finds.
+    `model`: folder, or open_clip name and weights. `data`: a folder, file or hub name, a data set of torch or
+    `datasets`, or an iterable of (PIL image, caption or captions) or of mappings; docs/data.md has the layouts. `rule`:
+    see `cliperase.data.rules.forget_mask`. `settings`: those of the method and of the loop
+    (`cliperase.settings.TrainSettings`) in one mapping; a method that trains needs `learning_rate`,
+    and `steps` or `epochs` over the forget set. The weights are selected on validation data, by the task that
+    `tasks.task_of` finds.
 
     Written to `output`: the model as a folder, `report.json`, `manifest.json` with their hashes, and while it runs a
     checkpoint to resume from. Under `torchrun` the processes share every step (`parallel.py`). Returns the report: the
@@ -33,8 +34,7 @@ def unlearn(model, data, rule, method="CLIPErase", settings=None, seed=0, output
     run = {"method": method, "rule": rule, "settings": {**(settings or {}), "seed": seed}}
     recipe = Recipe.of(method, dict(settings or {}), seed)
     student = load_model(model, pick_device())
-    validation, forgotten = load_split(data, "validation", rule, student.framing, recipe.training.broken_percent)
-    training = load_training(data, rule, student.framing, recipe.training)
+    validation, forgotten, training = load_run(data, rule, student.framing, recipe.training)
     check_streamable(recipe, training.retain)
     with ExitStack() as stack:
         if output:

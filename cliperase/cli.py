@@ -61,7 +61,7 @@ OPTIONS = {
     },
     "data": {
         "required": True,
-        "help": "folder or hub name of a data set in the schema of cliperase.data, or a folder of shards",
+        "help": "folder of pictures, tables, parquet files or shards; a CSV or JSONL file; or a hub name: docs/data.md",
     },
     "forget": {"help": "concept: a class name, or a word of the captions"},
     "rule": {"help": "any other forget rule as YAML, such as '{classes: [apple, lemon]}'"},
@@ -155,10 +155,12 @@ def run_evaluate(arguments):
 
 
 def run_pack(arguments):
-    from cliperase.data.pairs import load_pairs
+    from cliperase.data.source import load_split
+    from cliperase.models.framing import Resized
     from cliperase.models.packing import pack
 
-    pack(arguments.model, load_pairs(arguments.data, "train").texts, arguments.output)
+    pairs, _ = load_split(arguments.data, "train", None, Resized((32, 32)))  # any size: only the texts are used
+    pack(arguments.model, pairs.texts, arguments.output)
 
 
 def run_unpack(arguments):

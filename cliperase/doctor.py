@@ -10,7 +10,7 @@ import torch
 from packaging.requirements import Requirement
 
 from cliperase.data.shards import MOST_FORGET, shards_of
-from cliperase.data.source import is_sharded, load_split, load_training
+from cliperase.data.source import Shards, load_training, open_source
 from cliperase.errors import CliperaseError
 from cliperase.files import check_writable
 from cliperase.memory import peak_megabytes, reset_peak
@@ -113,12 +113,13 @@ class Examination:
     def look_at_data(self):
         framing = self.model.framing if self.model else SMALL
         settings = self.recipe.training if self.recipe else TrainSettings(broken_percent=100.0)
-        if is_sharded(self.data):
+        source = open_source(self.data)
+        if isinstance(source, Shards):
             found = f"{len(shards_of(self.data, 'train'))} training shards; to forget"
         else:
-            self.training = load_training(self.data, self.rule, framing, settings)
+            self.training = source.load_training(self.rule, framing, settings, None)
             found = f"to forget {self.training.mask.sum()} of {len(self.training.mask)} training rows and"
-        split = load_split(self.data, "validation", self.rule, framing, settings.broken_percent)
+        split = source.load_split("validation", self.rule, framing, settings.broken_percent)
         self.validation, self.forgotten = split
         return f"{self.data}: {found} {self.forgotten.sum()} of {len(self.validation)} validation rows"
 

@@ -1,5 +1,7 @@
 """What is a sample of a shard, what is broken, and that it is said."""
 
+import gzip
+import shutil
 import tarfile
 
 import pytest
@@ -7,9 +9,9 @@ from conftest import square, write_shard
 from inputs import SHAPE, sample, saved
 from PIL import Image
 
-from cliperase.data.shards import Decoder
+from cliperase.data.shards import Decoder, shards_of
 from cliperase.data.source import load_split
-from cliperase.data.tars import samples_of
+from cliperase.data.tars import samples_of, shards_in
 from cliperase.errors import CliperaseError
 
 
@@ -86,3 +88,83 @@ def test_a_file_of_a_shard_may_not_be_larger_than_memory(tmp_path):
     (tmp_path / "0.tar").write_bytes(member.tobuf() + bytes(2048))
     with pytest.raises(CliperaseError, match=r"1\.jpg has 42949672960 bytes, more than 268435456"):
         list(samples_of([tmp_path / "0.tar"]))
+
+
+@pytest.mark.parametrize(
+    ("files", "caption"),
+    [
+        ({"caption": b"an apple"}, "an apple"),
+        ({"json": b'{"caption": "an apple", "url": "x"}'}, "an apple"),
+        ({"json": b'{"captions": ["an apple"]}'}, "an apple"),
+        ({"txt": b"an apple", "json": b'{"caption": "a pear"}'}, "an apple"),
+        ({"cls": b"red_apple\n"}, "a photo of a red apple"),
+        ({"cls": b"7"}, None),
+        ({"json": b'{"caption": null}'}, None),
+        ({"json": b'{"caption": ["a", "b"]}'}, None),
+        ({"json": b"{"}, None),
+        ({"caption": b" "}, None),
+    ],
+)
+def test_a_caption_may_be_in_other_files(files, caption, tmp_path):
+    (tmp_path / "0.tar").write_bytes(sample({f"1.{suffix}": file for suffix, file in files.items()} | {"1.jpg": SHAPE}))
+    (found,) = samples_of([tmp_path / "0.tar"])
+    decoder = Decoder(8, 1.0)
+    assert decoder.caption(found) == caption
+    assert decoder.broken == (caption is None)
+
+
+def test_a_picture_may_be_called_input(tmp_path):
+    (tmp_path / "0.tar").write_bytes(sample({"a.1.input.JPG": SHAPE, "a.1.txt": b"apple"}))
+    (found,) = samples_of([tmp_path / "0.tar"])
+    assert found["__key__"] == "a.1"
+    assert Decoder(8, 1.0).picture(found) is not None
+
+
+def write_zipped(path, numbers, part=1.0):
+    """A compressed shard, of which only a `part` was compressed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_shard(path.with_suffix(".plain"), numbers)
+    content = path.with_suffix(".plain").read_bytes()
+    path.with_suffix(".plain").unlink()
+    path.write_bytes(gzip.compress(content[: int(part * len(content))]))
+
+
+def test_compressed_shards_are_read_to_their_end(tmp_path):
+    write_shard(tmp_path / "0.tar", range(40))
+    write_zipped(tmp_path / "1.tar.gz", range(40))
+    write_zipped(tmp_path / "2.TGZ", range(40))
+    plain, *zipped = ([one["__key__"] for one in samples_of([path])] for path in shards_in(tmp_path))
+    assert zipped == [plain, plain]
+    with tarfile.open(tmp_path / "0.tar") as tar:
+        between = [member.offset for member in tar][30]
+    for cut in (between, between + 100):
+        (tmp_path / "cut.tar.gz").write_bytes(gzip.compress((tmp_path / "0.tar").read_bytes()[:cut]))
+        with pytest.raises(CliperaseError, match=r"cut\.tar\.gz cannot be read to its end"):
+            list(samples_of([tmp_path / "cut.tar.gz"]))
+    whole = (tmp_path / "1.tar.gz").read_bytes()
+    (tmp_path / "cut.tar.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CliperaseError, match=r"cut\.tar\.gz cannot be read to its end"):
+        list(samples_of([tmp_path / "cut.tar.gz"]))
+
+
+def test_names_of_shards_and_folders_say_the_splits(tmp_path, caplog):
+    for name in ("train/000.tar", "train/001.tar", "val/000.tar", "test/000.tar"):
+        write_zipped(tmp_path / "folders" / f"{name}.gz", range(8))
+        write_zipped(tmp_path / "names" / f"my-{name.replace('/', '_')}.gz", range(8))
+    (tmp_path / "folders" / "train" / "._000.tar").write_text("")
+    for layout in ("folders", "names"):
+        found = {split: len(shards_of(tmp_path / layout, split)) for split in ("train", "validation", "test")}
+        assert found == {"train": 2, "validation": 1, "test": 1}
+    assert len(load_split(tmp_path / "folders", "test", {"concept": "apple"}, 8)[0]) == 8
+    shutil.rmtree(tmp_path / "folders" / "val")
+    shutil.rmtree(tmp_path / "folders" / "test")
+    assert [path.name for path in shards_of(tmp_path / "folders", "validation")] == ["001.tar.gz"]
+    assert [path.name for path in shards_of(tmp_path / "folders", "train")] == ["000.tar.gz"]
+    assert "has no validation split: 001.tar.gz is held out" in caplog.text
+    with pytest.raises(
+        CliperaseError, match=r"split 'test' of the shards in .* unknown; choose one of train, validation"
+    ):
+        shards_of(tmp_path / "folders", "test")
+    write_zipped(tmp_path / "folders" / "more.tar.gz", range(8))
+    with pytest.raises(CliperaseError, match=r"name of shard more\.tar\.gz says no split, and those of others do"):
+        shards_of(tmp_path / "folders", "train")

@@ -166,8 +166,9 @@ def test_rows_of_training_alone_may_be_forgotten_and_retention_selects(three_spl
     rule = {"rows": load_pairs(three_splits, "train").row_hashes[:3]}
     pairs, forgotten = load_split(three_splits, "validation", rule, square(32))
     assert not forgotten.any()
-    metrics = task_of(pairs).validate(load_model(model_folder), pairs, forgotten)
-    assert metrics["score"] == metrics["retain_accuracy"]
+    rows, before = (load_model(model_folder), pairs, forgotten), {"retain_accuracy": 100.0}
+    metrics = task_of(pairs).validate(*rows, before)
+    assert metrics["score"] == metrics["retain_accuracy"]  # of 100 that the original is said to have
     assert "remaining" not in metrics
     report = unlearn(model_folder, three_splits, rule, settings={"steps": 2, "learning_rate": 1e-3, "forget_batch": 2})
     assert report["rows"] == {"forget": 3, "retain": 5}
@@ -183,7 +184,8 @@ def test_near_misses_are_said_when_training_starts(three_splits, shards, caplog)
     load_training(three_splits, {"concept": "apple"}, square(32), TrainSettings())
     assert not caplog.text
     rows = caption_rows([(n, text) for n, text in enumerate(["an apple", "two apples", "a lamp"])])
-    write_rows(three_splits / "words", rows)
+    for split in ("train", "validation"):
+        write_rows(three_splits / "words", rows, split)
     load_training(three_splits / "words", {"concept": "apple"}, square(32), TrainSettings())
     assert "1 of 3 captions hold the word only within another" in caplog.text
     with pytest.raises(CliperaseError, match=r"matches none or all .*: apple"):

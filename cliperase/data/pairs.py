@@ -6,22 +6,22 @@ Schema (Hugging Face `datasets` features in parquet, files named `<split>-*.parq
 
 import contextlib
 import hashlib
+import os
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import repeat
 from pathlib import Path
 
 import datasets
-import numpy as np
 import torch
 
 from cliperase.cache import kept
 from cliperase.data.limits import BROKEN_PERCENT, leave_out
-from cliperase.data.pictures import PLAIN, VERSION, UnreadablePicture, read_picture
+from cliperase.data.pictures import PLAIN, VERSION, UnreadablePicture, pixels_of, read_picture
 from cliperase.data.tables import place_of, read_table
 from cliperase.data.words import check_classes
 from cliperase.errors import CliperaseError
-from cliperase.files import whole_file
+from cliperase.files import hash_of, whole_file
 
 WORTH_A_FILE = 3_000_000  # bytes of decoded pictures
 NO_CAPTION = "it has no caption, or a blank one"
@@ -92,10 +92,12 @@ class PairSet:
         return replace(self, texts=texts, text_ids=text_ids[:, None], labels=None, row_hashes=unknown, sources=unknown)
 
 
-def load_pairs(source, split, decoding=PLAIN, broken_percent=BROKEN_PERCENT):
-    """One split as a `PairSet`. `source` is a local folder or a hub name; both hold the schema above.
+def load_pairs(source, split, decoding=PLAIN, broken_percent=BROKEN_PERCENT, framing=None):
+    """One split as a `PairSet`. `source` is a local folder or a hub name, of the schema above, or a `brought.Brought`.
 
     `decoding`: how its pictures become RGB. `broken_percent` of the rows may be unreadable; they are left out.
+    `framing`: that of a model (`models.framing`), which brings pictures of several sizes to one; without it these are
+    an error.
     """
     table = read_table(source, split)
     missing = {"image", "captions"} - set(table.column_names)
@@ -105,7 +107,8 @@ def load_pairs(source, split, decoding=PLAIN, broken_percent=BROKEN_PERCENT):
             "bring it into the schema of cliperase.data.pairs first"
         )
     check_columns(table, source, split)
-    return decode_pairs(table, decoding, broken_percent, partial(place_of, source, split))
+    place, by_path = partial(place_of, source, split), not isinstance(source, str | Path)
+    return decode_pairs(table, decoding, broken_percent, place, framing, by_path)
 
 
 def check_columns(table, source, split):
@@ -138,14 +141,19 @@ def check_labels(table, source, split):
             )
 
 
-def decode_pairs(table, decoding=PLAIN, broken_percent=BROKEN_PERCENT, place="row {}".format):
-    """A `datasets.Dataset` of the schema -> `PairSet` of the rows that can be read. `place`: see `leave_out`."""
+def decode_pairs(
+    table, decoding=PLAIN, broken_percent=BROKEN_PERCENT, place="row {}".format, framing=None, by_path=False
+):
+    """A `datasets.Dataset` of the schema -> `PairSet` of the rows that can be read.
+
+    `place`: see `leave_out`; `framing`: see `load_pairs`; `by_path`: a row may name the file of its picture.
+    """
     columns = table.with_format("arrow")[:]  # whole columns: row by row, `datasets` takes longer than the decoding
     pictures, captions = columns["image"].to_pylist(), columns["captions"].to_pylist()
-    encoded = [(picture or {}).get("bytes") or b"" for picture in pictures]
+    encoded = [file_of(picture, by_path) for picture in pictures]
     row_hashes = [row_hash(one) for one in encoded]
-    images, readable = decoded_images(encoded, row_hashes, decoding)
-    problems = map(problem_of, pictures, captions, readable.tolist(), repeat(decoding))
+    images, readable = decoded_images(encoded, row_hashes, decoding, framing)
+    problems = map(problem_of, pictures, captions, readable.tolist(), encoded, repeat(decoding), repeat(by_path))
     reasons = {row: problem for row, problem in enumerate(problems) if problem}
     leave_out(reasons, len(table), broken_percent, place)
     has_labels, sources = "label" in table.column_names, sources_of(table)
@@ -167,17 +175,25 @@ def decode_pairs(table, decoding=PLAIN, broken_percent=BROKEN_PERCENT, place="ro
 
 
 def row_hash(encoded):
-    """What a row is known by: a digest of its picture file."""
-    return hashlib.sha256(encoded or b"").hexdigest()[:12]
+    """What a row is known by: a digest of its picture file, bytes or a path."""
+    return (hash_of(encoded) if isinstance(encoded, Path) else hashlib.sha256(encoded or b"").hexdigest())[:12]
 
 
-def hashes_of(table):
+def file_of(picture, by_path):
+    """A row's picture file, bytes or, where it is there `by_path`, its path; b"" where there is none."""
+    path = by_path and picture and picture["bytes"] is None and picture["path"]
+    if path and os.path.isabs(path) and os.path.isfile(path) and os.access(path, os.R_OK):
+        return Path(path)
+    return (picture or {}).get("bytes") or b""
+
+
+def hashes_of(table, by_path=False):
     """The row hashes of a `datasets.Dataset` of the schema, a set; nothing is decoded."""
     pictures = table.with_format("arrow")[:]["image"].to_pylist()
-    return {row_hash(picture["bytes"]) for picture in pictures if picture}
+    return {row_hash(file_of(picture, by_path)) for picture in pictures if picture}
 
 
-def problem_of(picture, captions, readable, decoding):
+def problem_of(picture, captions, readable, encoded, decoding, by_path):
     """Why a row cannot be used, or None."""
     if not is_captioned(captions):
         return NO_CAPTION
@@ -185,10 +201,12 @@ def problem_of(picture, captions, readable, decoding):
         return None
     if picture is None:
         return "it has no image"
-    if picture["bytes"] is None:
+    if by_path and encoded == b"" and picture["path"]:
+        return f"{picture['path']} is not there, or must not be read"
+    if picture["bytes"] is None and not by_path:
         return "it holds the path of a picture, not the picture; embed the files"
     try:
-        read_picture(picture["bytes"], decoding=decoding)
+        read_picture(encoded, decoding=decoding)
     except UnreadablePicture as error:
         return f"its picture cannot be decoded ({error})"
     return None
@@ -227,26 +245,38 @@ def sources_of(table):
     return ["" if source is None else str(source) for source in column]
 
 
-def decoded_images(encoded, row_hashes, decoding):
+def decoded_images(encoded, row_hashes, decoding, framing=None):
     """N picture files -> the M that can be read, (M, 3, H, W) uint8, and which they are, (N,) bool.
 
-    Every stage and every worker reads the same ones, so they are kept.
+    Pictures of several sizes are brought to one by `framing`. Every stage and every worker reads the same ones, so they
+    are kept.
     """
     folder = Path(datasets.config.HF_DATASETS_CACHE) / "cliperase-images"
     kind = f"decoded pictures {VERSION} {decoding}"
-    tensors = kept(folder, kind, row_hashes, lambda: decode_images(encoded, decoding), least=WORTH_A_FILE)
+    try:
+        tensors = kept(folder, kind, row_hashes, lambda: decode_images(encoded, decoding), least=WORTH_A_FILE)
+    except SeveralSizes:
+        if framing is None:
+            raise
+        framed = partial(decode_images, encoded, decoding, framing)
+        tensors = kept(folder, f"{kind} {framing!r}", row_hashes, framed, least=WORTH_A_FILE)
     return tensors["images"], tensors["readable"]
 
 
-def decode_images(encoded, decoding):
-    """Picture files of one size -> {"images": …, "readable": …} of `decoded_images`."""
+class SeveralSizes(CliperaseError):
+    """Pictures that do not fit into one tensor."""
+
+
+def decode_images(encoded, decoding, framing=None):
+    """Picture files, of one size or brought to it -> {"images": …, "readable": …} of `decoded_images`."""
     decoded, readable = [], torch.zeros(len(encoded), dtype=torch.bool)
     for row, one in enumerate(encoded):
         with contextlib.suppress(UnreadablePicture):
-            decoded.append(np.asarray(read_picture(one, decoding=decoding)))
+            picture = pixels_of(read_picture(one, decoding=decoding))
+            decoded.append(framing(picture) if framing else picture)
             readable[row] = True
-    sizes = {array.shape[:2] for array in decoded}
-    if len(sizes) > 1:
-        raise CliperaseError(f"images of {len(sizes)} sizes, such as {min(sizes)} and {max(sizes)}; make them one size")
-    stacked = np.stack(decoded) if decoded else np.zeros((0, 1, 1, 3), np.uint8)
-    return {"images": torch.from_numpy(stacked).permute(0, 3, 1, 2).contiguous(), "readable": readable}
+            if decoded[-1].shape != decoded[0].shape:
+                (_, height, width), (_, high, wide) = decoded[0].shape, decoded[-1].shape
+                raise SeveralSizes(f"images of 2 sizes, {width} × {height} and {wide} × {high}; make them one size")
+    images = torch.stack(decoded) if decoded else torch.zeros((0, 3, 1, 1), dtype=torch.uint8)
+    return {"images": images.contiguous(), "readable": readable}

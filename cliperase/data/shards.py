@@ -1,11 +1,13 @@
 """Data sets too large for memory: shards of image-text pairs, streamed and never unpacked.
 
 Such a data set is a folder of tar files as img2dataset writes them for webdataset: `00000.tar` and so on, in each a
-picture (`jpg`, `png`, `webp`) and a caption (`txt`) under one key, next to each other. The last shard by name is the
-test split, the one before it validation, and training reads all others.
+picture (`jpg`, `png`, `webp`) and a caption (`txt`, `caption`, `json`, or the name of a class in `cls`) under one key,
+next to each other. Names of files or folders may say the splits. Else the last shard by name is the test split, the one
+before it validation, and training reads all others.
 """
 
 import random
+import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -15,11 +17,12 @@ import numpy as np
 import torch
 from webdataset.filters import shuffle
 
+from cliperase.data.folders import split_named
 from cliperase.data.limits import log
 from cliperase.data.pairs import PairSet, number_texts, one_row_a_picture, row_hash
 from cliperase.data.pictures import PLAIN, UnreadablePicture, pixels_of, read_picture
 from cliperase.data.rules import caption_pattern, told
-from cliperase.data.tars import CAPTION, PICTURES, samples_of
+from cliperase.data.tars import PICTURES, caption_in, samples_of, shards_in
 from cliperase.errors import CliperaseError
 from cliperase.parallel import gather_objects, processes, share
 
@@ -30,15 +33,45 @@ FEWEST = 1000  # samples; below that number the allowed count of broken ones sta
 
 def shards_of(folder, split):
     """The shards of one split, paths."""
-    names = sorted(Path(folder).glob("*.tar"))
-    if len(names) < 3:
+    names = shards_in(folder)
+    named = [split_of(path.relative_to(folder)) for path in names]
+    if any(named):
+        parts = parts_by_name(folder, names, named, split)
+    elif len(names) < 3:
         raise CliperaseError(
             f"{folder} holds {len(names)} shards; give three at least: the last is for test, the one before to validate"
         )
-    parts = {"train": names[:-2], "validation": names[-2:-1], "test": names[-1:]}
+    else:
+        parts = {"train": names[:-2], "validation": names[-2:-1], "test": names[-1:]}
     if split not in parts:
         raise CliperaseError(f"split {split!r} of the shards in {folder} unknown; choose one of {', '.join(parts)}")
     return parts[split]
+
+
+def split_of(path):
+    """The split that a shard's name, or else that of its folder, has as a word, or None."""
+    for part in reversed(path.parts):
+        words = {split_named(word) for word in re.split(r"[\W\d_]+", part)} - {None}
+        if len(words) == 1:
+            return words.pop()
+    return None
+
+
+def parts_by_name(folder, names, named, split):
+    """{split: shards} by their names; without one for validation, the last one for training is that."""
+    if None in named:
+        raise CliperaseError(
+            f"{folder}: the name of shard {names[named.index(None)].relative_to(folder)} says no split, and those of "
+            "others do; rename it, or take it away"
+        )
+    parts = {}
+    for path, name in zip(names, named, strict=True):
+        parts.setdefault(name, []).append(path)
+    if "validation" not in parts and len(parts.get("train", ())) > 1:
+        parts["validation"] = [parts["train"].pop()]
+        if split == "validation":
+            log.warning("%s has no validation split: %s is held out for it", folder, parts["validation"][0].name)
+    return parts
 
 
 class Decoder:
@@ -56,11 +89,13 @@ class Decoder:
         """The caption of a sample; None, counted as broken, if there is none. Call it before `picture`."""
         self.read += 1
         try:
-            caption = sample[CAPTION].decode()
+            caption = caption_in(sample)
         except KeyError:
             return self.give_up(sample, "no caption")
         except UnicodeDecodeError:
             return self.give_up(sample, "a caption that is not UTF-8")
+        except ValueError:
+            return self.give_up(sample, "a .json that is none, or that has no single caption")
         return caption if caption.strip() else self.give_up(sample, "a blank caption")
 
     def picture(self, sample):

@@ -1,6 +1,7 @@
-"""What a source of pairs is: parquet files of the schema, in a folder or on the hub, or a folder of shards.
+"""What a source of pairs is: parquet files of the schema, in a folder or on the hub, a folder of shards, or data in any
+other layout that `brought` reads.
 
-Only this module asks. What it gives has the same form for both.
+Only this module asks. What it gives has the same form for all.
 """
 
 import contextlib
@@ -13,7 +14,7 @@ from cliperase.data.limits import BROKEN_PERCENT, log
 from cliperase.data.pairs import PairSet, hashes_of, load_pairs
 from cliperase.data.pictures import PLAIN, Decoding
 from cliperase.data.rules import Rule, forget_mask, near_misses
-from cliperase.data.tables import read_table, splits_of
+from cliperase.data.tables import is_schema, read_table, splits_of
 from cliperase.errors import CliperaseError
 
 
@@ -50,10 +51,17 @@ def load_split(source, split, rule, framing, broken_percent=BROKEN_PERCENT, deco
     """(`PairSet`, (N,) bool: the rows that `rule` forgets) of a split that is measured.
 
     `rule`: None forgets nothing; shards need one, because they are held in memory by what it matches. `framing`: that
-    of a model (`models.framing`), which brings the pictures of shards to one size. `broken_percent` of the rows may be
-    unreadable. `decoding`: how pictures become RGB.
+    of a model (`models.framing`), which brings the pictures of shards, and those of several sizes, to one size.
+    `broken_percent` of the rows may be unreadable. `decoding`: how pictures become RGB.
     """
     return open_source(source, decoding).load_split(split, rule, framing, broken_percent)
+
+
+def load_run(source, rule, framing, settings):
+    """(validation `PairSet`, (V,) bool: its forget rows, `TrainingRows`) of a source, which is opened once."""
+    opened = open_source(source)
+    validation = opened.load_split("validation", rule, framing, settings.broken_percent)
+    return *validation, opened.load_training(rule, framing, settings, None)
 
 
 def load_training(source, rule, framing, settings, most_forget=None, decoding=PLAIN):
@@ -64,31 +72,42 @@ def load_training(source, rule, framing, settings, most_forget=None, decoding=PL
 
 def is_sharded(source):
     """Whether `source` is a folder of shards."""
-    return Path(source).is_dir() and any(Path(source).glob("*.tar"))
+    from cliperase.data.tars import shards_in
+
+    return isinstance(source, str | Path) and Path(source).is_dir() and bool(shards_in(source))
 
 
 def open_source(source, decoding=PLAIN):
-    return (Shards if is_sharded(source) else Tables)(source, decoding)
+    """The `Shards` or `Tables` of a `source`; of a generator once only."""
+    if is_schema(source):
+        return Tables(source, decoding)
+    if is_sharded(source):
+        return Shards(source, decoding)
+    from cliperase.data.brought import bring
+
+    return Tables(bring(source), decoding)
 
 
 @dataclass(frozen=True)
 class Tables:
-    """Parquet files of the schema: `source` is their folder, or a name on the hub."""
+    """Rows in memory. `source`: a folder of parquet files of the schema, a name on the hub, or a `brought.Brought`."""
 
-    source: str
+    source: "str | Brought"  # noqa: F821 – imported where it is needed
     decoding: Decoding
 
     def load_split(self, split, rule, framing, broken_percent):
-        pairs = load_pairs(self.source, split, self.decoding, broken_percent)
+        pairs = load_pairs(self.source, split, self.decoding, broken_percent, framing)
         if rule is None:
             return pairs, torch.zeros(len(pairs), dtype=torch.bool)
         rule = self.known(rule)
-        # the rows of a list may all be training rows; then what is measured here is retention
-        return pairs, forget_mask(pairs, rule, required=rule.kind != "rows")
+        try:  # the rows of a list may all be training rows; then what is measured here is retention
+            return pairs, forget_mask(pairs, rule, required=rule.kind != "rows")
+        except CliperaseError as error:
+            raise CliperaseError(f"split {split!r}: {error}") from None
 
     def load_training(self, rule, framing, settings, most_forget):
         rule = self.known(rule)
-        pairs = load_pairs(self.source, "train", self.decoding, settings.broken_percent)
+        pairs = load_pairs(self.source, "train", self.decoding, settings.broken_percent, framing)
         mask = forget_mask(pairs, rule)
         for note in near_misses(pairs, rule):
             log.warning("%s: %s", rule, note)
@@ -100,7 +119,7 @@ class Tables:
         unknown = set(rule.values) if rule.kind == "rows" else set()
         for split in splits_of(self.source) if unknown else ():
             with contextlib.suppress(CliperaseError):  # a split that the hub has not
-                unknown -= hashes_of(read_table(self.source, split))
+                unknown -= hashes_of(read_table(self.source, split), not isinstance(self.source, str | Path))
         if unknown:
             first = next(one for one in rule.values if one in unknown)
             raise CliperaseError(

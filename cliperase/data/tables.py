@@ -15,18 +15,22 @@ from datasets.table import table_cast
 from cliperase.errors import CliperaseError, reason_of
 
 NUMBERED = r"-(\d+)-of-(\d+)(-[0-9a-f]{16})?"  # how `datasets` and the hub number the files of a split
-HUB_NAME = r"\w[\w.-]*(/[\w.-]+)*"
 
 
 def read_table(source, split):
     """One split as a `datasets.Dataset` with the columns it has.
 
-    `source`: a folder; or a name on the hub, with the folder of the data set behind it where there are several.
+    `source`: a folder; a name on the hub, with the folder of the data set behind it where there are several; or a
+    `brought.Brought`.
     """
+    if not isinstance(source, str | Path):
+        return source.read(split)
     try:
         if Path(source).is_dir():
             return read_files(files_of(source, split))
-        return read_hub(str(source), split)
+        from cliperase.data.hub import read_hub
+
+        return plain(read_hub(str(source), split))
     except CliperaseError:
         raise
     except Exception as error:  # datasets raises many kinds: missing, offline, truncated, not parquet
@@ -63,9 +67,32 @@ def files_of(folder, split):
 
 def splits_of(source):
     """The splits that there are files of; of a data set on the hub the usual ones, whether it has them or not."""
+    if not isinstance(source, str | Path):
+        return source.splits()
     if not Path(source).is_dir():
         return ["train", "validation", "test"]
     return sorted({re.sub(rf"({NUMBERED})?\.parquet", "", path.name) for path in Path(source).rglob("*.parquet")})
+
+
+def is_schema(source):
+    """Whether a source is a name on the hub, or a folder of the schema with a validation split. A damaged one is: who
+    reads it says so."""
+    if not isinstance(source, str | Path) or not Path(source).is_dir():
+        return isinstance(source, str | Path) and not Path(source).exists()
+    if "validation" not in splits_of(source):
+        return False
+    try:
+        return is_typed(datasets.Features.from_arrow_schema(pq.read_schema(files_of(source, "validation")[0])))
+    except Exception:  # as in `read_table`
+        return True
+
+
+def is_typed(kinds):
+    """Whether columns of these `datasets.Features` are those of the schema, by name and by kind."""
+    kinds = {name: plain_kind(kind) for name, kind in kinds.items()}
+    schema = {"image": datasets.Image, "captions": datasets.List, "label": datasets.ClassLabel}
+    there = all(isinstance(kinds[name], kind) for name, kind in schema.items() if name in kinds)
+    return there and {"image", "captions"} <= set(kinds)
 
 
 def check_numbers(folder, split, paths):
@@ -129,25 +156,10 @@ def renumbered(part, features, path):
     return part.select_columns([name for name in features if name in part.column_names])
 
 
-def read_hub(source, split):
-    """A split of a data set on the hub, `owner/name`, or `owner/name/folder` where it holds several."""
-    if not re.fullmatch(HUB_NAME, source):
-        raise FileNotFoundError("no such folder")
-    parts = source.split("/")
-    pattern = f"{'/'.join(parts[2:]) or '**'}/{split}-*.parquet"
-    builder = datasets.load_dataset_builder("/".join(parts[:2]), data_files={split: pattern})
-    files = (builder.config.data_files or {}).get(split, [])
-    folders = sorted({name.rpartition("/")[0] for name in files}) if isinstance(files, list) else []
-    if len(folders) > 1:
-        raise CliperaseError(
-            f"data {source!r} holds several data sets, in {' and '.join(folders[:2])}; write {source}/<folder>"
-        )
-    builder.download_and_prepare(verification_mode="no_checks")
-    return plain(builder.as_dataset(split=split))
-
-
 def place_of(source, split, row):
     """Where a row stands, for a message: its split, its number, its file."""
+    if not isinstance(source, str | Path):
+        return source.place(split, row)
     said, start = f"data {str(source)!r}, split {split!r}, row {row}", 0
     for path in files_of(source, split) if Path(source).is_dir() else ():
         count = pq.read_metadata(path).num_rows

@@ -1,14 +1,26 @@
 """What is in a tar file of samples, as webdataset and img2dataset write it, and whether it is whole."""
 
+import gzip
+import json
 import re
 import tarfile
+from pathlib import Path
 
+from cliperase.data.columns import CAPTIONS as COLUMNS
+from cliperase.data.columns import usual
 from cliperase.errors import CliperaseError
+from cliperase.metrics.tasks import PROMPT
 
-PICTURES, CAPTION = ("jpg", "jpeg", "png", "webp"), "txt"  # suffixes of the files of a sample
+SHARDS, ZIPPED = (".tar", ".tar.gz", ".tgz"), (".gz", ".tgz")  # names of tar files
+PICTURES, CAPTIONS = ("jpg", "jpeg", "png", "webp"), ("txt", "caption", "json", "cls")  # suffixes of a sample's files
 END = 1024  # empty bytes
 MOST_BYTES = 2**28  # of a file in a shard; a tar of two kilobytes can claim to hold a file of forty gigabytes
 ABOUT_THE_SHARD = r"__[^/]*__($|/)"  # names that webdataset reserves for its own notes
+
+
+def shards_in(folder):
+    """The tar files below a folder, sorted paths."""
+    return sorted(one for one in Path(folder).rglob("*") if one.name.lower().endswith(SHARDS) and one.name[0] != ".")
 
 
 def samples_of(shards):
@@ -44,9 +56,9 @@ def grouped(members, shard):
 
 
 def split_name(name):
-    """(key, suffix) of a file in a shard."""
+    """(key, suffix) of a file in a shard. webdataset calls a picture `.input.jpg` where there are several."""
     key, _, suffix = name.rpartition(".")
-    return key, suffix.lower()
+    return key.removesuffix(".input"), suffix.lower()
 
 
 def is_sample(member):
@@ -56,13 +68,34 @@ def is_sample(member):
 
 
 def is_complete(sample):
-    return CAPTION in sample and any(suffix in sample for suffix in PICTURES)
+    return all(any(suffix in sample for suffix in wanted) for wanted in (CAPTIONS, PICTURES))
+
+
+def caption_in(sample):
+    """The caption of a sample: KeyError where there is none, ValueError where its `.json` is none or has several."""
+    suffix = next((one for one in CAPTIONS if one in sample), None)
+    text = sample[suffix].decode("utf-8-sig")
+    if suffix == "cls":
+        if text.strip().isdecimal():  # a class of which nobody knows the name
+            raise KeyError(suffix)
+        return PROMPT.format(text.strip().replace("_", " ")) if text.strip() else text
+    if suffix != "json":
+        return text
+    told = json.loads(text)
+    told = told[usual(told, COLUMNS)[0]] if isinstance(told, dict) and usual(told, COLUMNS) else None
+    if told is None:
+        raise KeyError(suffix)
+    if isinstance(told, list) and len(told) == 1:
+        told = told[0]
+    if not isinstance(told, str):
+        raise ValueError(suffix)
+    return told
 
 
 def check_order(shard):
     """The files of each sample follow one another; where they do not, a reader would find halves of samples only."""
     seen, last = set(), None
-    with tarfile.open(shard, "r:") as tar:
+    with opened(shard) as file, tarfile.open(fileobj=file, mode="r:") as tar:
         for member in filter(is_sample, tar):
             key = split_name(member.name)[0]
             if key != last and key in seen:
@@ -79,24 +112,35 @@ def members_of(shard):
 
     tarfile silently takes a damaged header for the end. So check the rest: a sound file has only empty blocks there.
     """
-    with tarfile.open(shard, "r:") as tar:
+    with opened(shard) as file, tarfile.open(fileobj=file, mode="r:") as tar:
         for member in tar:
             tar.members = []  # else it keeps all of them
             if member.size > MOST_BYTES:
                 raise tarfile.ReadError(f"{member.name} has {member.size} bytes, more than {MOST_BYTES}")
             if is_sample(member):
                 yield member.name, tar.extractfile(member).read()
-        tar.fileobj.seek(tar.offset)
-        while rest := tar.fileobj.read(2**20):
+        file.seek(tar.offset)
+        count = 0
+        while rest := file.read(2**20):
+            count += len(rest)
             if any(rest):
                 raise tarfile.ReadError(f"it is damaged at byte {tar.offset}")
+        if count < END:
+            raise tarfile.ReadError("it is cut off")
+
+
+def opened(shard):
+    """The tar file of a shard, which may be compressed as its name says."""
+    return gzip.open(shard) if shard.suffix.lower() in ZIPPED else open(shard, "rb")
 
 
 def check_end(shard):
-    """Refuse a shard that does not end in two empty blocks: it is cut off, or compressed.
+    """Refuse a shard that does not end in two empty blocks: it is cut off, or compressed though its name says no.
 
-    tarfile does not notice a file that was cut between two members.
+    tarfile does not notice a file that was cut between two members. A compressed one shows its end when it is read.
     """
+    if shard.suffix.lower() in ZIPPED:
+        return
     with open(shard, "rb") as file:
         file.seek(max(0, shard.stat().st_size - END))
         if file.read() != bytes(END):

@@ -13,28 +13,10 @@ SPELLINGS = str.maketrans({"\u2019": "'", "\u2010": "-", "\ufe0e": "", "\ufe0f":
 WITHOUT_BLANKS = ("CJK", "HIRAGANA", "KATAKANA", "IDEOGRAPHIC", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")  # scripts
 # what follows a Korean noun without a blank
 PARTICLES = {
-    *(
-        "이",
-        "가",
-        "을",
-        "를",
-        "은",
-        "는",
-        "의",
-        "에",
-        "와",
-        "과",
-        "도",
-        "로",
-        "으로",
-        "에서",
-        "에게",
-        "만",
-        "나",
-        "이나",
-    ),
+    *("이", "가", "을", "를", "은", "는", "의", "에", "와", "과", "도", "로", "으로", "에서", "에게",
+      "만", "나", "이나"),
     *("랑", "이랑", "하고", "까지", "부터", "들", "들이", "들을", "들은"),
-}
+}  # fmt: skip
 PLURALS = {"man": "men", "woman": "women", "child": "children", "person": "people", "foot": "feet", "tooth": "teeth",
            "goose": "geese", "mouse": "mice"}  # fmt: skip
 

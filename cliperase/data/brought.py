@@ -1,0 +1,260 @@
+"""Data in other layouts than the schema, found by looking at them: a `Brought`, which is read like parquet files.
+
+A folder may hold pictures (`folders`), parquet files under other names, or what `save_to_disk` of `datasets` wrote. A
+file may be a table of pictures. In Python, data may be a data set of torch or of `datasets`, or any iterable of rows.
+"""
+
+from collections.abc import Iterable, Mapping
+from math import ceil
+from pathlib import Path
+
+import datasets
+import torch
+from PIL import Image, ImageOps
+
+from cliperase.data import folders
+from cliperase.data.columns import PICTURES, as_schema, picture_column, unified, usual
+from cliperase.data.limits import log
+from cliperase.data.pairs import file_of, is_captioned, row_hash
+from cliperase.data.pictures import as_png
+from cliperase.data.tables import files_of, is_typed, plain, read_files, splits_of
+from cliperase.errors import CliperaseError, reason_of
+
+# Of the training pictures, where there is no validation split: percent, the most, and without classes the fewest,
+# because matching needs 17 captions.
+HELD_OUT, MOST_HELD, FEWEST_HELD = 20, 2000, 50
+PLACE = "place of the row"  # a column for messages
+BLOCK = 500  # pictures in an array, which takes 2 GB at most
+
+
+class Brought:
+    """Rows in memory, their pictures as bytes or as paths of files.
+
+    `name`: what messages call them. `tables`: {split: `datasets.Dataset` of the schema, with `PLACE`}.
+    """
+
+    def __init__(self, name, tables):
+        self.name, self.tables = name, tables
+
+    def __str__(self):
+        return self.name
+
+    def splits(self):
+        """The names of the splits; one for validation is held out where there is none."""
+        return sorted({*self.tables, *(["validation"] if "train" in self.tables else [])})
+
+    def read(self, split):
+        """One split as a `datasets.Dataset`."""
+        if split not in self.splits():
+            raise CliperaseError(
+                f"data {self.name!r} has no split {split!r}; it has {' and '.join(self.splits())}; choose one of "
+                "these or add the split"
+            )
+        if "validation" not in self.tables and split in ("train", "validation"):
+            self.tables["train"], self.tables["validation"] = hold_out(self.tables["train"], self.name)
+        return self.tables[split]
+
+    def place(self, split, row):
+        """Where a row stands, for a message."""
+        return f"data {self.name!r}, split {split!r}, {self.tables[split][PLACE][row]}"
+
+
+def bring(data):
+    """The `Brought` of a folder, a file, or of objects in Python; CliperaseError where it holds no rows that can be
+    read."""
+    if not isinstance(data, str | Path):
+        return Brought("in memory", unified(read_objects(data), "in memory"))
+    path = Path(data).absolute()
+    tables = read_folder(path, str(data)) if path.is_dir() else read_file(path, str(data))
+    return Brought(str(data), unified(tables, str(data)))
+
+
+def read_file(path, name):
+    """{split: table} of one file."""
+    suffix = path.suffix.lower()
+    if suffix in folders.TABLES:
+        return {split: from_files(rows, name) for split, rows in folders.read_table_file(path).items()}
+    if suffix == ".parquet":
+        return {folders.split_named(path.stem) or "train": typed(read_files([path]), name)}
+    known = ", ".join((*folders.TABLES, ".parquet"))
+    raise CliperaseError(f"data {name!r} is a file of no known kind; name a folder, or a file of {known}")
+
+
+def read_folder(folder, name):
+    """{split: table} of a folder, by what is in it."""
+    if any((folder / file).is_file() for file in ("dataset_dict.json", "state.json")):
+        return read_saved(folder, name)
+    files, inner = folders.below(folder)
+    pictures = folders.of_kind(files, folders.PICTURES)
+    parquet, tables = folders.of_kind(files, (".parquet",)), folders.of_kind(files, folders.TABLES)
+    if parquet and (tables or pictures):
+        other = (tables or pictures)[0].as_posix()
+        raise CliperaseError(f"data {name!r} holds {parquet[0].as_posix()} and {other}; name the file or folder of one")
+    if parquet:
+        return {split: typed(read_files(paths), name) for split, paths in parquet_splits(folder, parquet).items()}
+    if not pictures and not tables:
+        seen = ", ".join(file.as_posix() for file in files[:3]) or "nothing"
+        raise CliperaseError(f"data {name!r} holds no pictures, tables, parquet files or shards; it holds {seen}")
+    found = folders.read_tables(folder, tables, pictures) if tables else folders.read_pictures(folder, files, inner)
+    return {split: from_files(rows, name) for split, rows in found.items()}
+
+
+def parquet_splits(folder, files):
+    """{split: paths}: the files are named by splits and in one folder, or in folders that are named by splits, or one
+    file is all there is. `files`: paths relative to the folder."""
+    tops = {file.parent for file in files}
+    by_folder = {top: folders.split_named(top.name) for top in tops}
+    if all(by_folder.values()) and len({top.parent for top in tops}) == 1 and len(set(by_folder.values())) == len(tops):
+        return {by_folder[top]: [folder / file for file in files if file.parent == top] for top in tops}
+    names = {name: folders.split_named(name) or name for name in splits_of(folder)}
+    if len(tops) == 1 and len(set(names.values())) == len(names) and any(map(folders.split_named, names)):
+        return {split: files_of(folder, name) for name, split in names.items()}
+    if len(files) == 1:
+        return {"train": [folder / files[0]]}
+    files_of(folder, "train")  # says what is wrong with several folders
+    known = ", ".join(file.as_posix() for file in files[:3])
+    raise CliperaseError(
+        f"data {str(folder)!r}: {known} are not named by splits; name them train-…, validation-…, test-…"
+    )
+
+
+def read_saved(folder, name):
+    """{split: table} of a `Dataset` or `DatasetDict` that was saved to disk."""
+    try:
+        saved = datasets.load_from_disk(str(folder))
+    except Exception as error:  # datasets raises many kinds
+        raise CliperaseError(f"data {name!r} cannot be read ({reason_of(error)}); save it to disk again") from None
+    return read_mapping(saved if isinstance(saved, Mapping) else {"train": saved}, name)
+
+
+def read_objects(data):
+    """{split: table} of rows in Python, or of a mapping of them by splits."""
+    return read_mapping(data if isinstance(data, Mapping) else {"train": data}, "in memory")
+
+
+def read_mapping(data, name):
+    tables = {}
+    for key, rows in data.items():
+        split = folders.split_named(key) or str(key)
+        if split in tables:
+            raise CliperaseError(f"data {name!r}: the split {key!r} is {split}, which is there already; keep one")
+        tables[split] = typed(rows, name) if isinstance(rows, datasets.Dataset) else from_rows(rows, name)
+    return tables
+
+
+def typed(table, name):
+    """A `datasets.Dataset` of any columns -> the schema, its pictures found by kind and by name."""
+    said = f"data {name!r}"
+    table = plain(datasets.Dataset(table.with_format("arrow")[:], info=datasets.DatasetInfo(features=table.features)))
+    places = [f"row {row}" for row in range(len(table))]
+    if is_typed(table.features):
+        return table.add_column(PLACE, places)
+    images = [name for name, kind in table.features.items() if isinstance(kind, datasets.Image)]
+    column = next(iter(usual(images, PICTURES)), images[0] if len(images) == 1 else None)
+    column = column or picture_column(table.column_names, said)
+    kind = table.features[column]
+    if not isinstance(kind, datasets.Image) and getattr(kind, "dtype", None) not in ("binary", "large_binary"):
+        raise CliperaseError(f"{said}: {column!r} is {kind}, not an Image; cast it")
+    pictures = table.select_columns([column]).cast_column(column, datasets.Image())
+    pictures = pictures if column == "image" else pictures.rename_column(column, "image")
+    others = [one for one in table.column_names if one != column and one not in images]
+    columns = table.select_columns(others).with_format("arrow")[:].to_pydict()
+    class_names = {
+        one: table.features[one].names for one in others if isinstance(table.features[one], datasets.ClassLabel)
+    }
+    return as_schema(pictures, columns, class_names, places, said).add_column(PLACE, places)
+
+
+def from_files(rows, name):
+    """The table of rows that folders list."""
+    pictures = [None if file is None else {"bytes": None, "path": str(file)} for file in rows.files]
+    return from_columns(pictures, rows.columns, rows.places, f"data {name!r}")
+
+
+def from_columns(pictures, columns, places, said):
+    kind, starts = datasets.Features({"image": datasets.Image()}), range(0, len(pictures), BLOCK)
+    parts = [datasets.Dataset.from_dict({"image": pictures[i : i + BLOCK]}, features=kind) for i in starts]
+    return as_schema(datasets.concatenate_datasets(parts), columns, {}, places, said).add_column(PLACE, places)
+
+
+def from_rows(data, name):
+    """The table of an iterable of (picture, captions), (picture, captions, label), or of mappings by usual names."""
+    pictures, columns, places = [], {}, []
+    for number, row in enumerate(each(data)):
+        place = f"data {name!r}, row {number}"
+        if isinstance(row, tuple | list) and len(row) in (2, 3):
+            row = dict(zip(("image", "captions", "label"), row, strict=False))
+        if not isinstance(row, Mapping):
+            raise CliperaseError(f"{place} is {type(row).__name__}; give (picture, captions) or a mapping")
+        cells = {str(key): value for key, value in row.items()}
+        pictures.append(picture_of(cells.pop(picture_column(list(cells), place)), place))
+        places.append(f"row {number}")
+        if number and set(cells) != set(columns):
+            raise CliperaseError(f"{place} has other names than row 0, {', '.join(map(str, cells))}; give all the same")
+        for key, value in cells.items():
+            columns.setdefault(key, []).append(value)
+    if not pictures:
+        raise CliperaseError(f"data {name!r} hold no row")
+    return from_columns(pictures, columns, places, f"data {name!r}")
+
+
+def each(data):
+    """The rows of a data set of torch, which is indexed and need not end when it is iterated, or of an iterable."""
+    if isinstance(data, torch.utils.data.Dataset) and not isinstance(data, torch.utils.data.IterableDataset):
+        return (data[number] for number in range(len(data)))
+    if isinstance(data, Iterable):
+        return data
+    raise CliperaseError(f"data are {type(data).__name__}; give a folder, a data set, or an iterable of rows")
+
+
+def picture_of(picture, place):
+    """A picture, PIL image, bytes or path, as an image of the schema; a PIL image is known by its PNG file."""
+    if isinstance(picture, Image.Image):
+        try:
+            upright = ImageOps.exif_transpose(picture)
+            return as_png(
+                upright.convert("RGB") if upright.mode in ("CMYK", "YCbCr", "LAB", "HSV", "RGBX") else upright
+            )
+        except (OSError, ValueError) as error:
+            raise CliperaseError(f"{place}: its picture cannot be read ({reason_of(error)}); leave it out") from None
+    if isinstance(picture, bytes):
+        return {"bytes": picture, "path": None}
+    if isinstance(picture, str | Path):
+        return {"bytes": None, "path": str(Path(picture).absolute())}
+    raise CliperaseError(f"{place}: its picture is {type(picture).__name__}; give a PIL image, bytes or a path")
+
+
+def hold_out(table, name):
+    """(training, validation): of each class, or of all, the `HELD_OUT` percent of pictures whose hashes come first.
+
+    The share is smaller where that is more than `MOST_HELD`. Without classes it is `FEWEST_HELD`, or a third of a small
+    set, where that is more. All rows of a picture stay on one side. What has no picture or no caption stays in
+    training, where it is counted.
+    """
+    columns = table.with_format("arrow")[:]
+    captions, labels = columns["captions"].to_pylist(), table["label"][:] if "label" in table.column_names else None
+    hashes, classes = [], {}
+    for row, picture in enumerate(columns["image"].to_pylist()):
+        file = file_of(picture, by_path=True)
+        hashes.append(row_hash(file) if file and is_captioned(captions[row]) else None)
+    for row, one in enumerate(hashes):
+        if one is not None:
+            classes.setdefault(one, labels[row] if labels else None)
+    groups = {}
+    for one in sorted(classes):
+        groups.setdefault(classes[one], []).append(one)
+    share = min(HELD_OUT / 100, MOST_HELD / max(1, len(classes)))
+    fewest = 0 if labels else min(FEWEST_HELD, len(classes) // 3)
+    drawn = {
+        one for group in groups.values() if len(group) > 1 for one in group[: max(fewest, ceil(share * len(group)))]
+    }
+    if not drawn:
+        raise CliperaseError(
+            f"data {name!r} has no validation split, and {len(classes)} pictures are too few to hold one out; add one"
+        )
+    rows = {side: [row for row, one in enumerate(hashes) if (one in drawn) == side] for side in (False, True)}
+    log.warning(
+        "data %r has no validation split: %d of %d training rows are held out for it, by hash of the picture",
+        name, len(rows[True]), len(table),
+    )  # fmt: skip
+    return table.select(rows[False]), table.select(rows[True])

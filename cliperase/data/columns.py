@@ -1,0 +1,154 @@
+"""Columns under their usual names become the schema: pictures, captions, classes.
+
+Class names are read with blanks for underscores, as in `data_prep/from_hub.py`, and the class prompt comes before a
+row's own captions, because evaluation asks with it.
+"""
+
+import ast
+import re
+
+import datasets
+
+from cliperase.data.limits import log
+from cliperase.data.pairs import features_schema
+from cliperase.errors import CliperaseError
+from cliperase.metrics.tasks import PROMPT
+
+PICTURES = ("image", "img", "jpg", "image_path", "file_name", "filename", "filepath", "file_path", "path")
+CAPTIONS = ("captions", "caption", "text", "sentences", "title")
+LABELS = ("label", "fine_label", "class", "category")
+NUMBERED = r"(captions?|text|sentence)_?\d+"
+
+
+def usual(names, known):
+    """Those of the column `names` that are called as one of the `known` ones, in the order of `known`; case is free."""
+    lower = {name.strip().lower(): name for name in names}
+    return [lower[one] for one in known if one in lower]
+
+
+def picture_column(names, said):
+    """The column of pictures among `names`, of files that are named by their path."""
+    found = usual(names, PICTURES)
+    if not found:
+        addresses = usual(names, ("url", "image_url"))
+        if addresses:
+            raise CliperaseError(
+                f"{said}: column {addresses[0]!r} holds addresses and nothing is downloaded; fetch the pictures, for "
+                "example with img2dataset, and name their files in a column image_path"
+            )
+        raise CliperaseError(f"{said} has the columns {', '.join(names)}; name that of the pictures {PICTURES[0]}")
+    return found[0]
+
+
+def caption_columns(names, said):
+    """The columns of captions: one, or those that are numbered."""
+    found = usual(names, CAPTIONS)
+    if len(found) > 1:
+        log.warning("%s: captions are taken from the column %r and not from %r", said, found[0], found[1])
+    numbered = [name for name in names if re.fullmatch(NUMBERED, name.strip().lower())]
+    return found[:1] or sorted(numbered, key=lambda name: int(re.search(r"\d+", name)[0]))
+
+
+def as_schema(pictures, columns, class_names, sources, said):
+    """N rows as a `datasets.Dataset` of the schema.
+
+    `pictures`: a `datasets.Dataset` with the column `image` alone. `columns`: {name: N values}, all that may hold
+    captions and classes. `class_names`: {column: names} of those that hold numbers of classes. `sources`: N strings,
+    where each row is from. `said`: what messages call the data.
+    """
+    names, of_class = classes(columns, class_names, said)
+    asked = caption_columns(list(columns), said)
+    if not asked and not names:
+        raise CliperaseError(
+            f"{said} has neither captions nor classes; it has {', '.join(columns) or 'pictures alone'}, so name a "
+            f"column {CAPTIONS[1]} or {LABELS[0]}"
+        )
+    rows = zip(*(columns[name] for name in asked), strict=True) if asked else [()] * len(pictures)
+    captions = [own_captions(row, f"{said}, {source}") for row, source in zip(rows, sources, strict=True)]
+    if names:
+        captions = [
+            [PROMPT.format(names[label]) if label in range(len(names)) else None, *own]
+            for label, own in zip(of_class, (row if asked and any(row) else [] for row in captions), strict=True)
+        ]
+    schema = features_schema(names)
+    table = pictures.add_column("captions", captions, feature=schema["captions"])
+    if names:
+        table = table.add_column("label", of_class, feature=schema["label"])
+    return table.add_column("source", sources, feature=schema["source"])
+
+
+def classes(columns, class_names, said):
+    """(class names, the number of each row's class, None where it has none); ([], None) where there are no classes.
+
+    Texts are names of classes. Numbers without names are none: a model cannot be asked for them.
+    """
+    found = usual(columns, LABELS)
+    if not found:
+        return [], None
+    values = columns[found[0]]
+    if found[0] in class_names:
+        return [name.replace("_", " ") for name in class_names[found[0]]], values
+    texts = [one.replace("_", " ").strip() or None if isinstance(one, str) else one for one in values]
+    named = [one for one in texts if one is not None]
+    if not all(isinstance(one, str) and not one.isdecimal() for one in named):
+        if not caption_columns(list(columns), said):
+            raise CliperaseError(f"{said}: {found[0]!r} holds numbers of classes, not their names; write the names")
+        log.warning("%s: %r holds numbers without names and is not used", said, found[0])
+        return [], None
+    names = sorted(set(named))
+    number = {name: i for i, name in enumerate(names)}
+    return names, [number.get(one) for one in texts]
+
+
+def own_captions(values, place):
+    """The captions that a row's cells hold: texts, lists of texts, or lists of {"raw": text} as in Karpathy's files.
+
+    Of several cells the blank ones are dropped, because rows have different numbers of captions.
+    """
+    found = [text for value in values for text in texts_of(value, place)]
+    return [text for text in found if text and text.strip()] if len(values) > 1 else found
+
+
+def texts_of(value, place):
+    """The texts of one cell."""
+    if isinstance(value, str) and value.lstrip()[:2] in ("['", '["'):  # a list, written as text
+        try:
+            value = ast.literal_eval(value.strip())
+        except (SyntaxError, ValueError):
+            raise CliperaseError(f"{place}: the caption {value[:40]!r} begins like a list and is none") from None
+    listed = value if isinstance(value, list | tuple) else [value]
+    texts = [one.get("raw") if isinstance(one, dict) else one for one in listed]
+    strange = next((one for one in texts if not isinstance(one, str | None)), None)
+    if strange is not None:
+        raise CliperaseError(f"{place}: the caption is {strange!r}, not text; give text or a list of texts")
+    half = next((one for one in texts if one and not is_unicode(one)), None)
+    if half is not None:
+        raise CliperaseError(f"{place}: the caption {half!r} holds half of a character; correct it")
+    return texts
+
+
+def is_unicode(text):
+    """Whether a text can be written: names of files and JSON may hold halves of characters."""
+    return not any("\ud800" <= one <= "\udfff" for one in text)
+
+
+def unified(tables, name):
+    """{split: table}, the classes of all splits in one list: a split may lack some of them."""
+    listed = {split: table.features["label"].names for split, table in tables.items() if "label" in table.features}
+    if listed and len(listed) < len(tables):
+        without = min(set(tables) - set(listed))
+        raise CliperaseError(
+            f"data {name!r}: split {min(listed)!r} has classes and split {without!r} has none; add them"
+        )
+    if len({tuple(names) for names in listed.values()}) < 2:
+        return tables
+    names = sorted({name for one in listed.values() for name in one})
+    return {split: renumbered(table, names) for split, table in tables.items()}
+
+
+def renumbered(table, names):
+    """A table with the class numbers of `names`."""
+    number = {i: names.index(name) for i, name in enumerate(table.features["label"].names)}
+    labels = [number.get(label, label) for label in table["label"][:]]
+    kind = datasets.ClassLabel(names=names)
+    return table.remove_columns("label").add_column("label", labels, feature=kind)

@@ -1,0 +1,699 @@
+"""Data as people bring them: each layout gives the same rows, odd inputs give one clear line, nothing is written."""
+
+import csv
+import io
+import json
+import os
+import shutil
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from conftest import TINY_TRAINING, square
+from inputs import saved
+from PIL import Image
+
+from cliperase.api import evaluate, unlearn
+from cliperase.cli import main
+from cliperase.data.brought import bring
+from cliperase.data.pairs import features_schema, row_hash
+from cliperase.data.source import load_run, load_split, load_training, open_source
+from cliperase.errors import CliperaseError
+from cliperase.settings import TrainSettings
+
+RULE, SETTINGS = {"concept": "apple"}, TrainSettings(broken_percent=100.0)
+NAMES = ("apple", "lamp")
+EACH = 10  # pictures of a class
+
+
+def shade(name, number, size=(8, 8)):
+    return Image.new("RGB", size, (8 * number, 255 * (name == "apple"), 90))
+
+
+def write(path, picture, kind="PNG"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(saved(picture, kind))
+    return path
+
+
+def write_text(path, text, encoding="utf-8"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding=encoding)
+    return path
+
+
+def write_classes(folder, names=NAMES, each=EACH):
+    for name in names:
+        for number in range(each):
+            write(folder / name / f"{number}.png", shade(name, number))
+    return folder
+
+
+def table_rows(folder, each=EACH):
+    """Pictures of both kinds in `images`, and (path, caption) of each."""
+    return [
+        (write(folder / "images" / f"{name}{n}.png", shade(name, n)).relative_to(folder).as_posix(), f"a {name}, {n}")
+        for name in NAMES
+        for n in range(each)
+    ]
+
+
+def write_csv(path, header, rows, mark=",", encoding="utf-8"):
+    text = io.StringIO()
+    csv.writer(text, delimiter=mark).writerows([header, *rows])
+    return write_text(path, text.getvalue(), encoding)
+
+
+def write_jsonl(path, rows):
+    return write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def rows_of(data, split="train", size=8):
+    """All rows of a split, none forgotten."""
+    return load_split(data, split, None, square(size), broken_percent=100.0)[0]
+
+
+def captions_of(pairs):
+    """{red: its captions} of pictures that differ in red."""
+    return [{pairs.texts[i] for i in row} for row in pairs.text_ids.tolist()]
+
+
+def refused(data, message, split="train", **more):
+    with pytest.raises(CliperaseError, match=message) as error:
+        load_split(data, split, None, 8, **more)
+    assert "\n" not in str(error.value)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Folders of classes by split."""
+    for split, each in (("train", EACH), ("val", 4), ("test", 3)):
+        write_classes(tmp_path / "photos" / split, each=each)
+    return tmp_path / "photos"
+
+
+def test_folders_of_classes_are_classes_by_split(photos):
+    for split, each in (("train", EACH), ("validation", 4), ("test", 3)):
+        pairs = rows_of(photos, split)
+        assert pairs.class_names == list(NAMES)
+        assert pairs.labels.tolist() == [0] * each + [1] * each
+        assert [pairs.texts[i] for i in pairs.text_ids[:, 0]] == ["a photo of a apple"] * each + [
+            "a photo of a lamp"
+        ] * each
+        assert pairs.sources[0] == f"{'val' if split == 'validation' else split}/apple/0.png"
+    assert rows_of(photos).row_hashes[0] == row_hash((photos / "train" / "apple" / "0.png").read_bytes())
+    assert rows_of(photos).images[3, 0].unique().tolist() == [24]
+
+
+def test_odd_files_among_classes_are_passed_over_and_named(photos, caplog):
+    write(photos / "train" / "apple" / "UP.JPG", shade("apple", 11), "JPEG")
+    write(photos / "train" / "apple" / "日本 é.webp", shade("apple", 12), "WEBP")
+    for junk in (".DS_Store", "Thumbs.db", ".hidden.png", "._0.png"):
+        write_text(photos / "train" / "lamp" / junk, "junk")
+    write_text(photos / "__MACOSX" / "train" / "x.png", "junk")
+    write_text(photos / "train" / "lamp" / "notes.docx", "junk")
+    (photos / "train" / "pear").mkdir()
+    pairs = rows_of(photos)
+    assert pairs.labels.bincount().tolist() == [EACH + 2, EACH]
+    assert pairs.class_names == list(NAMES)
+    assert "train/apple/日本 é.webp" in pairs.sources
+    assert "train/lamp/notes.docx passed over: no pictures and no texts" in caplog.text
+    assert "train/pear passed over: folders without pictures" in caplog.text
+    assert "Thumbs" not in caplog.text
+
+
+def test_a_split_may_lack_a_class(photos):
+    shutil.rmtree(photos / "val" / "apple")
+    write_classes(photos / "test", names=("pear",))
+    validation, train = rows_of(photos, "validation"), rows_of(photos)
+    assert validation.class_names == train.class_names == ["apple", "lamp", "pear"]
+    assert validation.labels.unique().tolist() == [1]
+
+
+def nest(photos):
+    write(photos / "train" / "apple" / "red" / "1.png", shade("apple", 1))
+
+
+def misname(photos):
+    (photos / "train" / "apple" / "0.png").rename(os.fsdecode(os.fsencode(photos) + b"/train/apple/\xe9.png"))
+
+
+def put_beside(photos):
+    write(photos / "pear" / "1.png", shade("apple", 1))
+
+
+def put_above(photos):
+    write(photos / "train" / "1.png", shade("apple", 1))
+
+
+def name_twice(photos):
+    shutil.copytree(photos / "val", photos / "valid")
+
+
+def link(photos):
+    (photos / "train" / "again").symlink_to(photos / "train")
+
+
+def number(photos):
+    for split in ("train", "val", "test"):
+        for i, name in enumerate(NAMES):
+            (photos / split / name).rename(photos / split / str(i))
+
+
+def same_prompt(photos):
+    (photos / "test" / "lamp").rename(photos / "test" / "Lamp")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (nest, r"train/apple/red/1\.png lies 2 folders deep; classes are one folder deep, so name"),
+        (misname, r"the name b'train/apple/\\xe9\.png' is not UTF-8; rename it"),
+        (put_beside, r"pear/1\.png is not in a folder of a split and test/ is one; put all pictures in train/"),
+        (put_above, r"train/1\.png has neither a caption nor a class; put it in a folder with the name of its class"),
+        (name_twice, r"val and valid are one split, validation; keep one"),
+        (link, r"train/again and train are one folder by a link; take the link out"),
+        (number, r"'label' holds numbers of classes, not their names; write the names"),
+        (same_prompt, r"classes 0 and 2, 'Lamp' and 'lamp', are the same prompt"),
+    ],
+)
+def test_folders_of_classes_that_are_unclear_are_one_line(spoil, message, photos):
+    spoil(photos)
+    refused(photos, message)
+
+
+def test_a_folder_without_anything_is_one_line(tmp_path):
+    refused(tmp_path, "holds no pictures, tables, parquet files or shards; it holds nothing")
+    write_text(tmp_path / "readme.md", "")
+    refused(tmp_path, r"it holds readme\.md")
+    refused("captins.csv", r"'captins\.csv', split 'train' cannot be read \(no such folder or file\)")
+    refused(write_text(tmp_path / "a.xlsx", ""), r"is a file of no known kind; name a folder, or a file of \.csv")
+
+
+HEADERS = [("image", "caption"), ("Image_Path", "Text"), ("file_name", "title"), ("filepath", "captions")]
+
+
+@pytest.mark.parametrize("header", HEADERS)
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_a_table_is_pictures_and_captions(header, mark, tmp_path):
+    rows = table_rows(tmp_path)
+    path = write_csv(tmp_path / "captions.csv", header, rows, mark, "utf-8-sig")
+    pairs = rows_of(path)
+    held = rows_of(path, "validation")
+    assert len(pairs) + len(held) == 2 * EACH
+    said = {pairs.sources[i]: pairs.texts[pairs.text_ids[i, 0]] for i in range(len(pairs))}
+    assert said.items() <= {f"captions.csv, line {n}": text for n, (_, text) in enumerate(rows, 2)}.items()
+    for n in range(len(pairs)):
+        path = rows[int(pairs.sources[n].rsplit(" ", 1)[1]) - 2][0]
+        assert pairs.row_hashes[n] == row_hash((tmp_path / path).read_bytes())
+
+
+def test_every_kind_of_table_gives_the_same_rows(tmp_path):
+    rows = table_rows(tmp_path)
+    made = {
+        "csv": write_csv(tmp_path / "a.csv", ("image", "caption"), rows),
+        "tsv": write_csv(tmp_path / "a.tsv", ("image", "caption"), rows, "\t"),
+        "jsonl": write_jsonl(tmp_path / "a.jsonl", [{"image": path, "caption": text} for path, text in rows]),
+        "lists": write_jsonl(tmp_path / "b.jsonl", [{"image": path, "captions": [text]} for path, text in rows]),
+        "absolute": write_csv(tmp_path / "b.csv", ("path", "text"), [(tmp_path / path, text) for path, text in rows]),
+        "windows": write_csv(tmp_path / "c.csv", ("path", "text"), [(p.replace("/", "\\"), text) for p, text in rows]),
+    }
+    whole = {way: rows_of(path).fingerprint() for way, path in made.items()}
+    assert set(whole.values()) == {whole["csv"]}
+    shutil.move(tmp_path / "a.csv", tmp_path / "images" / "metadata.csv")
+    inner = [(path.removeprefix("images/"), text) for path, text in rows]
+    write_csv(tmp_path / "images" / "metadata.csv", ("file_name", "text"), inner)
+    assert rows_of(tmp_path / "images").fingerprint() == whole["csv"]
+
+
+def test_several_captions_of_a_picture(tmp_path):
+    rows = table_rows(tmp_path, each=2)
+    wide = [(path, text, "" if n == 0 else f"{text} again", " ") for n, (path, text) in enumerate(rows)]
+    path = write_csv(tmp_path / "wide.csv", ("image", "caption_2", "caption_1", "caption_10"), wide)
+    found = captions_of(rows_of(path)) + captions_of(rows_of(path, "validation"))
+    assert sorted(map(sorted, found)) == sorted(sorted({a, b} - {""}) for _, a, b, _ in wide)
+    long = [(p, text) for p, first in rows for text in (first, f"{first} again")]
+    path = write_csv(tmp_path / "long.csv", ("image", "caption"), long)
+    assert all(len(one) == 2 for one in captions_of(rows_of(path)))
+    path = write_csv(tmp_path / "lists.csv", ("image", "captions"), [(p, str([a, "it's"])) for p, a in rows])
+    assert all("it's" in one and len(one) == 2 for one in captions_of(rows_of(path)))
+
+
+def test_classes_of_a_table_come_with_their_prompt_first(tmp_path):
+    rows = [(path, text, "red_apple" if "apple" in text else "lamp") for path, text in table_rows(tmp_path)]
+    pairs = rows_of(write_csv(tmp_path / "a.csv", ("path", "caption", "category"), rows))
+    assert pairs.class_names == ["lamp", "red apple"]
+    first = [pairs.texts[i] for i in pairs.text_ids[:, 0]]
+    assert first == [f"a photo of a {pairs.class_names[label]}" for label in pairs.labels.tolist()]
+    assert all(len(row) == 2 and any(", " in text for text in row) for row in captions_of(pairs))
+    plain = rows_of(write_csv(tmp_path / "b.csv", ("path", "class"), [(path, name) for path, _, name in rows]))
+    assert plain.class_names == pairs.class_names
+
+
+def test_numbers_of_classes_beside_captions_are_not_used_and_that_is_said(tmp_path, caplog):
+    rows = [(path, text, n % 2) for n, (path, text) in enumerate(table_rows(tmp_path))]
+    assert rows_of(write_csv(tmp_path / "a.csv", ("path", "caption", "label"), rows)).labels is None
+    assert "'label' holds numbers without names and is not used" in caplog.text
+    two = write_csv(tmp_path / "b.csv", ("path", "text", "caption"), [(path, "x", text) for path, text, _ in rows])
+    assert "x" not in rows_of(two).texts
+    assert "taken from the column 'caption' and not from 'text'" in caplog.text
+
+
+def test_the_splits_of_tables(tmp_path, caplog):
+    rows = table_rows(tmp_path)
+    one = [(path, text, ("train", "val", "Test")[n % 3]) for n, (path, text) in enumerate(rows)]
+    path = write_csv(tmp_path / "a.csv", ("image", "caption", "split"), one)
+    assert [len(rows_of(path, split)) for split in ("train", "validation", "test")] == [7, 7, 6]
+    several = tmp_path / "several"
+    shutil.copytree(tmp_path / "images", several / "images")
+    write_csv(several / "train.csv", ("image", "caption"), rows[2:])
+    write_csv(several / "validation.csv", ("image", "caption"), rows[:1])
+    assert [len(rows_of(several, split)) for split in ("train", "validation")] == [18, 1]
+    assert "images/apple1.png passed over: pictures that no table names" in caplog.text
+    folders = tmp_path / "folders"
+    listed = {"train": rows[:12], "val": rows[12:]}
+    for split, part in listed.items():
+        for path, _ in part:
+            write(folders / split / path, Image.open(tmp_path / path))
+    write_csv(
+        folders / "metadata.csv",
+        ("file_name", "text"),
+        [(f"{split}/{path}", text) for split, part in listed.items() for path, text in part],
+    )
+    assert [len(rows_of(folders, split)) for split in ("train", "validation")] == [12, 8]
+    (folders / "metadata.csv").unlink()
+    for split, part in listed.items():
+        write_jsonl(folders / split / "metadata.jsonl", [{"file_name": path, "text": text} for path, text in part])
+    assert [len(rows_of(folders, split)) for split in ("train", "validation")] == [12, 8]
+
+
+ROWS = "image,caption\nimages/apple0.png,a\n"
+SPOILT = {
+    "url": ("a.csv", "url,caption\nhttps://x.y/1.jpg,a\n", "column 'url' holds addresses and nothing is downloaded"),
+    "address": ("a.csv", "image,caption\nhttps://x.y/1.jpg,a\n", "line 2: 'https://x.y/1.jpg' is an address"),
+    "no header": (
+        "a.csv",
+        "images/apple0.png,a\n",
+        r"has the columns images/apple0\.png, a; name that of the pictures",
+    ),
+    "no captions": ("a.csv", "image,height\nimages/apple0.png,9\n", "neither captions nor classes; it has height"),
+    "no row": ("a.csv", "image,caption\n", "holds no row"),
+    "an empty file": ("a.csv", "", "has the columns ; name that of the pictures"),
+    "a comma too many": ("a.csv", ROWS + "images/apple1.png,a, b\n", "line 3: 3 fields, and the header has 2; put"),
+    "a quote that is not closed": ("a.csv", ROWS + 'images/apple1.png,"a\nb,c\n', r"line 4: unexpected end of data"),
+    "quotes in the middle": ("a.tsv", 'image\tcaption\nimages/apple0.png\t"big" one\n', "line 2: .* expected after"),
+    "two columns of one name": ("a.csv", "image,caption,caption\nimages/apple0.png,a,b\n", "two columns of one name"),
+    "another split": ("a.csv", "image,caption,split\nimages/apple0.png,a,dogs\n", "line 2: its split is none of train"),
+    "a broken line": ("a.jsonl", '{"image": "images/apple0.png", "caption": "a"}\n{"image": \n', "line 2 is not JSON"),
+    "a list": ("a.jsonl", '["images/apple0.png", "a"]\n', r"line 1 is not an object \{…\}"),
+    "a number for a caption": (
+        "a.jsonl",
+        '{"image": "images/apple0.png", "caption": 3}\n',
+        "the caption is 3, not text",
+    ),
+    "a number for a picture": ("a.jsonl", '{"image": 3, "caption": "a"}\n', "line 1: the picture is 3; give the path"),
+    "a list that ends nowhere": ("a.csv", "image,caption\nimages/apple0.png,['a\n", "begins like a list and is none"),
+    "a folder for a picture": (
+        "a.csv",
+        ROWS + "".join(f"images/apple{n}.png,a\n" for n in range(1, 9)) + "images,a\n",
+        r"a\.csv, line 11: .*/images is not there, or must not be read; 1 of 7 rows are broken",
+    ),
+    "half a character": (
+        "a.jsonl",
+        '{"image": "images/apple0.png", "caption": "\\ud83c"}\n',
+        "holds half of a character",
+    ),
+    "no path": ("a.jsonl", '{"image": "a\\u0000.png", "caption": "a"}\n', "line 1: .* is no path; correct it"),
+    "a row without a class": (
+        "a.csv",
+        "image,label\nimages/apple0.png,\n" + "".join(f"images/apple{n}.png,apple\n" for n in range(1, 9)),
+        r"split 'train', a\.csv, line 2 has no label; leave it out",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SPOILT)
+def test_tables_that_are_unclear_are_one_line(kind, tmp_path):
+    table_rows(tmp_path)
+    name, text, message = SPOILT[kind]
+    refused(write_text(tmp_path / name, text), message)
+
+
+def test_a_table_in_another_encoding_is_one_line(tmp_path):
+    refused(write_text(tmp_path / "a.csv", "image,caption\na.png,café\n", "latin-1"), "in UTF-8")
+    refused(write_text(tmp_path / "a.csv", "image,caption\na.png,café\n", "utf-16"), "in UTF-8")
+
+
+def test_several_tables_of_one_split_are_named(tmp_path):
+    rows = table_rows(tmp_path)
+    for name in ("a.csv", "b.csv"):
+        write_csv(tmp_path / name, ("image", "caption"), rows)
+    refused(
+        tmp_path, r"several tables, a\.csv, b\.csv|several tables, a\.csv and b\.csv, have rows of the split 'train'"
+    )
+
+
+def test_missing_files_and_blank_captions_are_broken_rows(tmp_path, caplog):
+    rows = table_rows(tmp_path)
+    for odd in (("images/nowhere.png", "a"), ("", "a"), (rows[0][0], "  ")):
+        path = write_csv(tmp_path / "a.csv", ("image", "caption"), [*rows[1:], odd])
+        assert len(rows_of(path)) + len(rows_of(path, "validation")) == 2 * EACH - 1
+        assert r"a.csv, line 21:" in caplog.text
+        refused(path, r"split 'train', a\.csv, line 21: .*1 of \d+ rows are broken")
+    path = write_csv(tmp_path / "a.csv", ("image", "caption"), [*rows, ("images/nowhere.png", "a")])
+    refused(path, r"images/nowhere\.png is not there, or must not be read")
+
+
+def test_unicode_newlines_and_quotes_in_captions_are_kept(tmp_path):
+    said = ['a "big" apple', "pomme,\nrouge", "りんご\u2028🍎", "l'été"]
+    rows = [(path, said[n % 4] + f" {n}") for n, (path, _) in enumerate(table_rows(tmp_path))]
+    path = write_csv(tmp_path / "a.csv", ("image", "caption"), rows)
+    assert set(rows_of(path).texts) | set(rows_of(path, "validation").texts) == {text for _, text in rows}
+    lines = write_jsonl(tmp_path / "a.jsonl", [{"image": path, "caption": text} for path, text in rows])
+    assert rows_of(lines).fingerprint() == rows_of(path).fingerprint()
+
+
+def beside(folder, each=EACH, suffix=".txt"):
+    for name in NAMES:
+        for n in range(each):
+            write(folder / f"{name}.{n}.png", shade(name, n))
+            write_text(folder / f"{name}.{n}{suffix}", f"a {name}, {n}\n")
+    return folder
+
+
+def test_texts_beside_pictures_are_their_captions(tmp_path):
+    for split in ("train", "valid", "test"):
+        beside(tmp_path / split / "00000", suffix=".TXT" if split == "test" else ".txt")
+    for split in ("train", "validation", "test"):
+        pairs = rows_of(tmp_path, split)
+        assert len(pairs) == 2 * EACH
+        assert pairs.class_names == []
+        assert pairs.texts[pairs.text_ids[13, 0]] == "a lamp, 3"
+
+
+def test_odd_texts_beside_pictures(tmp_path, caplog):
+    beside(tmp_path)
+    write_text(tmp_path / "apple.0.txt", "\ufeffun été\n\nla pomme\n")
+    write_text(tmp_path / "lonely.txt", "no picture")
+    write_text(tmp_path / "apple.1.txt", " \n")
+    write_text(tmp_path / "apple.2.txt", "café", "latin-1")
+    (tmp_path / "apple.3.txt").unlink()
+    write_text(tmp_path / ".DS_Store", "junk")
+    pairs = rows_of(tmp_path, "train")
+    held = rows_of(tmp_path, "validation")
+    assert len(pairs) + len(held) == 2 * EACH - 3
+    assert {"un été", "la pomme"} in captions_of(pairs) + captions_of(held)
+    assert "lonely.txt passed over" in caplog.text
+    assert "apple.2.txt cannot be read" in caplog.text
+    assert "3 of 15 rows are left out" in caplog.text
+    refused(tmp_path, r"split 'train', apple\.1\.png: it has no caption")
+
+
+def saved_rows(**columns):
+    rows = [
+        {"image": shade(name, n), "captions": [f"a photo of a {name}"], "label": name}
+        for name in NAMES
+        for n in range(EACH)
+    ]
+    renamed = [{columns.get(key, key): value for key, value in row.items() if columns.get(key, key)} for row in rows]
+    return datasets.Dataset.from_list(renamed).cast_column(columns.get("image", "image"), datasets.Image())
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_data_sets_that_were_saved_to_disk(tmp_path):
+    table = saved_rows(image="img", label="fine_label", captions=None).class_encode_column("fine_label")
+    table.save_to_disk(tmp_path / "one")
+    datasets.DatasetDict({"train": table, "valid": table, "unsupervised": table}).save_to_disk(tmp_path / "three")
+    before = contents(tmp_path)
+    pairs = rows_of(tmp_path / "one")
+    assert pairs.class_names == list(NAMES)
+    assert pairs.labels.bincount().tolist() == [8, 8]
+    assert len(rows_of(tmp_path / "three")) == len(rows_of(tmp_path / "three", "validation")) == 2 * EACH
+    refused(tmp_path / "three", "no split 'test'; it has train and unsupervised and validation", split="test")
+    assert contents(tmp_path) == before
+    (tmp_path / "one" / "data-00000-of-00001.arrow").write_bytes(b"")
+    refused(tmp_path / "one", "cannot be read .*save it to disk again")
+
+
+LAYOUTS = [
+    ("data/train-00000-of-00001", "data/val-00000-of-00001"),
+    ("train", "valid"),
+    ("default/train/0000", "default/validation/0000"),
+    ("train/0000", "dev/0000"),
+]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_parquet_files_in_usual_layouts(layout, tmp_path):
+    table = saved_rows(image="jpg", captions="sentences", label=None)
+    for name, rows in zip(layout, (table.select(range(15)), table.select(range(15, 20))), strict=True):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        rows.to_parquet(tmp_path / f"{name}.parquet")
+    assert len(rows_of(tmp_path)) == 15
+    assert len(rows_of(tmp_path, "validation")) == 5
+    assert rows_of(tmp_path).class_names == []
+
+
+def test_parquet_files_under_other_names(tmp_path):
+    for columns, classes in (
+        ({"image": "img", "captions": "caption"}, True),
+        ({"image": "picture", "label": "category", "captions": None}, True),
+        ({"captions": "text", "label": None}, False),
+    ):
+        folder = tmp_path / "-".join(map(str, columns.values()))
+        folder.mkdir()
+        saved_rows(**columns).to_parquet(folder / "some.parquet")
+        for data in (folder, folder / "some.parquet"):
+            pairs = rows_of(data)
+            assert bool(pairs.class_names) == classes
+            assert len(pairs) + len(rows_of(data, "validation")) == 2 * EACH
+    raw = datasets.Dataset.from_list([{"jpg": saved(shade("lamp", n)), "text": f"{n}"} for n in range(9)])
+    raw.to_parquet(tmp_path / "raw.parquet")
+    assert len(rows_of(tmp_path / "raw.parquet")) == 6
+
+
+def test_parquet_files_that_are_unclear_are_one_line(tmp_path):
+    def written(name, table):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        table.to_parquet(tmp_path / name)
+        return (tmp_path / name).parent
+
+    table = saved_rows()
+    nameless = table.rename_columns({"image": "x", "captions": "y", "label": "z"})
+    refused(
+        written("a/one.parquet", nameless), "has neither captions nor classes; it has y, z, so name a column caption"
+    )
+    folder = written("b/part1.parquet", table)
+    refused(written("b/part2.parquet", table), "cannot be read|are not named by splits", split="validation")
+    written("c/dogs/train.parquet", table)
+    refused(written("c/cats/train.parquet", table).parent, "holds several data sets: cats/train.parquet and dogs/train")
+    write_text(folder / "captions.csv", "image,caption\n")
+    refused(folder, r"holds part1\.parquet and captions\.csv; name the file or folder of one")
+    numbers = saved_rows(captions=None).remove_columns("label").add_column("label", [n % 2 for n in range(2 * EACH)])
+    refused(written("d/train.parquet", numbers), "'label' holds numbers of classes, not their names")
+    texts = saved_rows().remove_columns("image").add_column("image", ["x.png"] * 2 * EACH)
+    refused(written("e/train.parquet", texts), r"'image' is Value\('string'\), not an Image; cast it")
+
+
+def test_the_schema_without_validation_stays_the_schema(tmp_path):
+    names = features_schema(list(NAMES))
+    rows = [
+        {"image": shade(NAMES[n % 2], n // 2), "captions": [f"{n}"], "label": n % 2, "source": "me"} for n in range(20)
+    ]
+    datasets.Dataset.from_list(rows, features=names).to_parquet(tmp_path / "train-00000-of-00001.parquet")
+    pairs = rows_of(tmp_path)
+    assert set(pairs.sources) == {"me"}
+    assert len(pairs) == 16
+    assert set(pairs.texts) <= {f"{n}" for n in range(20)}
+
+
+def test_validation_is_held_out_by_picture(tmp_path, caplog):
+    rows = table_rows(tmp_path, each=12)
+    twice = [(path, text) for path, first in rows for text in (first, f"{first} again")]
+    path = write_csv(tmp_path / "a.csv", ("image", "caption"), twice)
+    train, held = rows_of(path), rows_of(path, "validation")
+    assert len(held) == 8
+    assert not set(train.row_hashes) & set(held.row_hashes)
+    assert (
+        held.row_hashes == rows_of(write_csv(tmp_path / "b.csv", ("image", "caption"), twice), "validation").row_hashes
+    )
+    assert "has no validation split: 16 of 48 training rows are held out for it, by hash of the picture" in caplog.text
+    shuffled = write_csv(tmp_path / "c.csv", ("image", "caption"), twice[::-1])
+    assert set(rows_of(shuffled, "validation").row_hashes) == set(held.row_hashes)
+    classes = write_classes(tmp_path / "classes")
+    shutil.copy(classes / "apple" / "0.png", classes / "lamp" / "copy.png")  # one picture under two classes
+    train, held = rows_of(classes), rows_of(classes, "validation")
+    assert not set(train.row_hashes) & set(held.row_hashes)
+    assert set(held.labels.tolist()) == {0, 1}
+    refused(classes, "has no split 'test'; it has train and validation; choose one of these or add", split="test")
+    few = write_csv(tmp_path / "few.csv", ("image", "caption"), rows[:1])
+    refused(few, "has no validation split, and 1 pictures are too few to hold one out")
+
+
+def test_pictures_of_several_sizes_are_cut_to_the_models(tmp_path):
+    for split in ("train", "val"):
+        write_classes(tmp_path / split)
+    same = rows_of(tmp_path, size=16)
+    assert same.images.shape[-2:] == (8, 8)  # the model does it itself
+    wide = Image.new("RGB", (60, 20), "red")
+    wide.paste(Image.new("RGB", (20, 20), "blue"), (20, 0))
+    write(tmp_path / "train" / "apple" / "wide.png", wide)
+    pairs = rows_of(tmp_path, size=16)
+    assert pairs.images.shape == (2 * EACH + 1, 3, 16, 16)
+    blue = pairs.images[pairs.sources.index("train/apple/wide.png")]
+    assert blue[2].float().mean() > 240  # the middle
+    assert rows_of(tmp_path, size=12).images.shape[-2:] == (12, 12)
+    assert rows_of(tmp_path, "validation", size=12).images.shape[-2:] == (8, 8)
+
+
+def test_several_sizes_are_decoded_once_for_each_size(tmp_path, monkeypatch):
+    from cliperase.data import pairs
+
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(pairs, "WORTH_A_FILE", 1)
+    for split in ("train", "val"):
+        write_classes(tmp_path / "set" / split)
+        write(tmp_path / "set" / split / "apple" / "wide.png", Image.new("RGB", (9, 7)))
+    first = rows_of(tmp_path / "set", size=16).images
+    decoded, read = [], pairs.read_picture
+    monkeypatch.setattr(pairs, "read_picture", lambda one, **of: decoded.append(one) or read(one, **of))
+    assert torch.equal(rows_of(tmp_path / "set", size=16).images, first)
+    looks, rows = len(decoded), 2 * EACH + 1
+    assert looks <= rows  # until the sizes are seen to differ
+    rows_of(tmp_path / "set", size=8)
+    assert len(decoded) == 2 * looks + rows
+
+
+class Indexed(torch.utils.data.Dataset):
+    """As torch's own: no end when it is iterated."""
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, number):
+        return self.rows[number % len(self.rows)]
+
+
+def in_python():
+    rows = [(shade(name, n), f"a {name}, {n}") for name in NAMES for n in range(EACH)]
+    return {
+        "a list": lambda: rows,
+        "a generator": lambda: (row for row in rows),
+        "a data set of torch": lambda: Indexed(rows),
+        "lists of captions": lambda: [(picture, [text]) for picture, text in rows],
+        "mappings": lambda: ({"image": picture, "caption": text} for picture, text in rows),
+        "datasets": lambda: datasets.Dataset.from_list([{"img": p, "text": t} for p, t in rows]).cast_column(
+            "img", datasets.Image()
+        ),
+        "bytes": lambda: [(saved(picture), text) for picture, text in rows],
+    }
+
+
+@pytest.mark.parametrize("kind", in_python())
+def test_rows_in_python(kind):
+    validation, _, training = load_run(in_python()[kind](), RULE, 8, SETTINGS)
+    assert len(validation) == 6
+    assert len(training.pairs) == 14
+    assert not set(validation.row_hashes) & set(training.pairs.row_hashes)
+    known = {row_hash(saved(shade(name, n))) for name in NAMES for n in range(EACH)}
+    assert set(validation.row_hashes) | set(training.pairs.row_hashes) == known
+
+
+def test_labels_and_splits_in_python():
+    rows = [(shade(name, n), f"{name} {n}", name) for name in NAMES for n in range(EACH)]
+    pairs = rows_of({"train": rows[5:15], "val": rows[:5]}, "validation")
+    assert pairs.class_names == list(NAMES)
+    assert pairs.labels.tolist() == [0] * 5
+    turned = Image.new("RGB", (8, 4), "red")
+    turned.paste(Image.new("RGB", (8, 2), "blue"), (0, 0))
+    exif = Image.Exif()
+    exif[0x112] = 6
+    turned = Image.open(io.BytesIO(saved(turned, exif=exif)))
+    assert rows_of({"train": [(turned, "a")], "val": [(turned, "b")]}).images.shape[-2:] == (8, 4)
+    refused(
+        {"train": [(turned, "a")], "val": rows}, "split 'validation' has classes and split 'train' has none; add them"
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (7, "data are int; give a folder, a data set, or an iterable of rows"),
+        ([], "data 'in memory' hold no row"),
+        ([(shade("lamp", 1), 3)], "row 0: the caption is 3, not text"),
+        ([(np.zeros((8, 8, 3)), "a")], "row 0: its picture is ndarray; give a PIL image, bytes or a path"),
+        ([shade("lamp", 1)], r"row 0 is Image; give \(picture, captions\) or a mapping"),
+        ([{"caption": "a"}], "row 0 has the columns caption; name that of the pictures image"),
+        ([{"image": b"", "caption": "a"}, {"image": b"", "text": "a"}], "row 1 has other names than row 0"),
+        ({"train": [], "training": []}, "hold no row"),
+        ([(shade("lamp", n), " ") for n in range(9)], "no validation split, and 0 pictures are too few"),
+        (["captions.csv"], "row 0 is str; give"),
+    ],
+)
+def test_rows_in_python_that_are_unclear_are_one_line(data, message):
+    refused(data, message)
+
+
+def test_unlearning_from_photographs_writes_nothing_beside_them(photos, model_folder, tmp_path, capsys):
+    write(photos / "train" / "apple" / "large.jpg", shade("apple", 3, (50, 40)), "JPEG")
+    before = contents(photos)
+    command = ["--model", str(model_folder), "--data", str(photos), "--forget", "apple"]
+    settings = [
+        "--set",
+        *(f"{name}={value}" for name, value in {**TINY_TRAINING, "retain_batch": 8}.items() if name != "batch"),
+    ]
+    assert main(["unlearn", *command, *settings, "--output", str(tmp_path / "out")]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == {"forget": EACH + 1, "retain": EACH}
+    assert main(["doctor", *command, *settings, "--output", str(tmp_path / "out")]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", *command]) == 0
+    assert set(json.loads(capsys.readouterr().out)) >= {"forget_accuracy", "retain_accuracy"}
+    shutil.rmtree(photos / "test")
+    assert main(["evaluate", *command]) == 2
+    error = capsys.readouterr().err
+    assert "has no split 'test'; it has train and validation; choose one of these" in error
+    assert len(error.strip().splitlines()) == 1
+    assert contents(photos) == {path: content for path, content in before.items() if "test" not in path.parts}
+
+
+def test_unlearning_from_rows_in_python_is_unlearning_from_files(model_folder, tmp_path):
+    settings = {"steps": 2, "learning_rate": 1e-3, "retain_batch": 8, "evaluate_every": 1}
+    rows = [(shade(name, n), f"a {name}, {n}") for name in NAMES for n in range(30)]
+    listed = table_rows(tmp_path, each=30)
+    path = write_csv(tmp_path / "a.csv", ("image", "caption"), listed)
+    of_rows, of_files = (unlearn(model_folder, data, RULE, settings=settings) for data in ((row for row in rows), path))
+    assert of_rows["log"] == of_files["log"]
+    assert sum(of_rows["rows"].values()) == 40
+    assert evaluate(model_folder, rows, RULE, "validation") == evaluate(model_folder, path, RULE, "validation")
+
+
+def test_the_schema_needs_none_of_this(data_folder, monkeypatch):
+    monkeypatch.setattr("cliperase.data.brought.bring", None)
+    open_source(str(data_folder)).load_split("validation", RULE, square(32), 1.0)
+    load_training(data_folder, RULE, square(32), SETTINGS)
+
+
+def test_a_rule_of_rows_finds_them_in_any_split(photos):
+    write(photos / "test" / "apple" / "a.png", Image.new("RGB", (8, 8), "white"))
+    known = [row_hash((photos / "test" / "apple" / "a.png").read_bytes())]
+    with pytest.raises(CliperaseError, match="matches no row of 20; nothing to forget"):
+        load_training(photos, {"rows": known}, 8, SETTINGS)
+    with pytest.raises(CliperaseError, match="1 of the 1 row hashes of the forget rule are of no row"):
+        load_training(photos, {"rows": ["0" * 12]}, 8, SETTINGS)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_must_not_be_read_is_a_broken_row(photos):
+    (photos / "train" / "apple" / "3.png").chmod(0)
+    refused(photos, r"train/apple/3\.png: .* must not be read")
+
+
+def test_a_brought_set_says_its_splits(photos):
+    assert bring(photos).splits() == ["test", "train", "validation"]
