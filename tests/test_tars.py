@@ -108,7 +108,7 @@ def test_a_file_of_a_shard_may_not_be_larger_than_memory(tmp_path):
 def test_a_caption_may_be_in_other_files(files, caption, tmp_path):
     (tmp_path / "0.tar").write_bytes(sample({f"1.{suffix}": file for suffix, file in files.items()} | {"1.jpg": SHAPE}))
     (found,) = samples_of([tmp_path / "0.tar"])
-    decoder = Decoder(8, 1.0)
+    decoder = Decoder(square(8), 1.0)
     assert decoder.caption(found) == caption
     assert decoder.broken == (caption is None)
 
@@ -117,7 +117,7 @@ def test_a_picture_may_be_called_input(tmp_path):
     (tmp_path / "0.tar").write_bytes(sample({"a.1.input.JPG": SHAPE, "a.1.txt": b"apple"}))
     (found,) = samples_of([tmp_path / "0.tar"])
     assert found["__key__"] == "a.1"
-    assert Decoder(8, 1.0).picture(found) is not None
+    assert Decoder(square(8), 1.0).picture(found) is not None
 
 
 def write_zipped(path, numbers, part=1.0):
@@ -155,7 +155,7 @@ def test_names_of_shards_and_folders_say_the_splits(tmp_path, caplog):
     for layout in ("folders", "names"):
         found = {split: len(shards_of(tmp_path / layout, split)) for split in ("train", "validation", "test")}
         assert found == {"train": 2, "validation": 1, "test": 1}
-    assert len(load_split(tmp_path / "folders", "test", {"concept": "apple"}, 8)[0]) == 8
+    assert len(load_split(tmp_path / "folders", "test", {"concept": "apple"}, square(8))[0]) == 8
     shutil.rmtree(tmp_path / "folders" / "val")
     shutil.rmtree(tmp_path / "folders" / "test")
     assert [path.name for path in shards_of(tmp_path / "folders", "validation")] == ["001.tar.gz"]
