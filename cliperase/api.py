@@ -6,6 +6,7 @@ from pathlib import Path
 from cliperase.checkpoints import remove_checkpoint
 from cliperase.data.limits import log
 from cliperase.data.source import load_run, load_split
+from cliperase.errors import CliperaseError
 from cliperase.files import check_writable, only_writer
 from cliperase.manifest import REPORT, check_output, write_result
 from cliperase.metrics.tasks import task_of
@@ -76,3 +77,19 @@ def evaluate(model, data, rule=None, split="test"):
     loaded = load_model(model, pick_device())
     pairs, forgotten = load_split(data, split, rule, loaded.framing)
     return task_of(pairs).measure(loaded, pairs, forgotten)
+
+
+def convert(model, to, output):
+    """Write a CLIP of open_clip as a `CLIPModel` of transformers, or back: `to` is the format.
+
+    The folder `output` must be new or empty, so that it holds one format only. Returns the lowest cosines of the
+    converted model's embeddings to the model's own, which are 1 but for rounding.
+    """
+    from cliperase.models.conversion import convert as converted  # imports both libraries
+
+    if Path(output).is_dir() and any(Path(output).iterdir()):
+        raise CliperaseError(f"output {output} is not empty; name a new folder")
+    check_writable(Path(output) / REPORT)
+    made, parity = converted(load_model(model, pick_device()), to)
+    made.save(output)
+    return {"lowest cosines to the original": parity}

@@ -1,4 +1,4 @@
-"""The command line `cliperase`: unlearn, evaluate, doctor, pack, unpack. A thin layer over `cliperase.api`."""
+"""The command line `cliperase`: unlearn, evaluate, doctor, convert, pack, unpack. A thin layer over `cliperase.api`."""
 
 import argparse
 import json
@@ -35,6 +35,11 @@ def parse(arguments):
     )
     add_options(measure, "model", "data", "forget", "rule", "split")
     measure.add_argument("--output", type=Path, help="write the metrics to this file, too")
+    convert = add_command(
+        commands, "convert", run_convert, "Write a CLIP of open_clip as one of transformers, or back, and compare them."
+    )
+    add_options(convert, "model", "output")
+    convert.add_argument("--to", required=True, choices=["open_clip", "transformers"])
     pack = add_command(commands, "pack", run_pack, "Write a small model as one file of a few megabytes.")
     add_options(pack, "model", "data", "output")
     unpack = add_command(commands, "unpack", run_unpack, "Write a packed model as an open_clip folder.")
@@ -57,7 +62,7 @@ def add_options(sub, *names, options=None):
 OPTIONS = {
     "model": {
         "required": True,
-        "help": "model folder, open_clip name/weights such as ViT-B-32/openai, hf-hub:… or blip:…",
+        "help": "folder of open_clip or transformers, a name such as ViT-B-32/openai, hf-hub:… or blip:…",
     },
     "data": {
         "required": True,
@@ -152,6 +157,12 @@ def run_evaluate(arguments):
         with whole_file(arguments.output) as partial:
             partial.write_text(metrics + "\n")
     print(metrics)
+
+
+def run_convert(arguments):
+    from cliperase.api import convert
+
+    print(json.dumps(convert(arguments.model, arguments.to, arguments.output), indent=2))
 
 
 def run_pack(arguments):

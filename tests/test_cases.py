@@ -6,7 +6,9 @@ from pathlib import Path
 import from_hub
 import from_karpathy
 import numpy as np
+import open_clip
 import pytest
+import torch
 from conftest import square
 from inputs import pixels, sample, saved, write_pictures
 from PIL import Image
@@ -16,6 +18,8 @@ from cliperase.data.shards import Decoder
 from cliperase.data.source import load_split, load_training
 from cliperase.data.tars import samples_of
 from cliperase.errors import CliperaseError
+from cliperase.models import load_model
+from cliperase.models.openclip import CONFIG_NAME
 from cliperase.settings import TrainSettings
 
 ROOT = Path(__file__).parent.parent
@@ -175,3 +179,16 @@ def test_files_of_a_sample_that_are_not_adjacent_are_an_error():
     message = r"00003\.tar: the files of sample '000000072' do not follow one another; write the shard anew"
     with pytest.raises(CliperaseError, match=message):
         read_all("pictures_before_texts", "test", concept="apple")
+
+
+@pytest.mark.parametrize("name", ["models/as_downloaded", "models/bin_only"])
+def test_a_model_as_it_comes_from_elsewhere(name, tmp_path):
+    config = json.loads((case(name) / CONFIG_NAME).read_text())
+    torch.manual_seed(0)
+    (tmp_path / CONFIG_NAME).write_text(json.dumps(config))
+    torch.save(open_clip.CLIP(**config["model_cfg"]).state_dict(), tmp_path / "open_clip_pytorch_model.bin")
+    theirs, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{tmp_path}")
+    with Image.open(case("turned.jpg")) as photograph, torch.no_grad():
+        expected = theirs.eval().encode_image(preprocess(photograph)[None], normalize=True)
+        found = load_model(tmp_path).encode_image(torch.from_numpy(np.array(photograph)).permute(2, 0, 1)[None])
+    assert (found * expected).sum().item() == pytest.approx(1, abs=1e-5)

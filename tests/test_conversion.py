@@ -1,15 +1,20 @@
-"""open_clip's text tower as transformers' text encoder and back, exactly; and the same tokens."""
+"""open_clip's text tower, and its whole CLIP, as transformers has it and back, exactly; and the same tokens."""
 
+import copy
+import json
 import string
 
 import pytest
 import torch
-from conftest import changed_config
+from conftest import TINY_VIT, changed_config
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import CLIPTextModel, CLIPTokenizer
+from test_preprocessing import picture, tensor
+from transformers import CLIPImageProcessor, CLIPModel, CLIPTextModel, CLIPTokenizer
 
+from cliperase.cli import main
 from cliperase.errors import CliperaseError
+from cliperase.models import load_model
 from cliperase.models.compact import COMPACT
 from cliperase.models.openclip import create_model
 from cliperase.models.text_encoder import check_tokenizer, clip_tokenizer, from_transformers, to_transformers
@@ -85,3 +90,63 @@ TOKENIZERS = (clip_tokenizer(24, "!"), clip_tokenizer(24), create_model(COMPACT,
 def test_a_tokenizer_without_its_files_is_refused():
     with pytest.raises(CliperaseError, match="not 49408"):
         check_tokenizer(CLIPTokenizer(), "of a broken folder")
+
+
+def vit(**preprocess):
+    """A CLIP with a vision transformer."""
+    return {**TINY_VIT, "preprocess_cfg": TINY_VIT["preprocess_cfg"] | preprocess}
+
+
+def quick():
+    config = copy.deepcopy(TINY_VIT)
+    config["model_cfg"] |= {"quick_gelu": True}
+    config["model_cfg"]["vision_cfg"] |= {"norm_kwargs": {"eps": 1e-3}, "head_width": 16}
+    return config
+
+
+WHOLE = {"shortest": vit(), "squash, bilinear": vit(resize_mode="squash", interpolation="bilinear"), "quick": quick()}
+
+
+@pytest.mark.parametrize("config", WHOLE.values(), ids=WHOLE)
+def test_a_whole_clip_is_converted_and_back(config, tmp_path, capsys):
+    """Of two libraries: the other one's own class, tokenizer and image processor give the embeddings."""
+    model = create_model(config, seed=3).eval()
+    model.save(tmp_path / "one")
+    for source, to, output in (("one", "transformers", "two"), ("two", "open_clip", "three")):
+        assert main(["convert", "--model", str(tmp_path / source), "--to", to, "--output", str(tmp_path / output)]) == 0
+        parity = json.loads(capsys.readouterr().out)["lowest cosines to the original"]
+        assert min(parity.values()) > 1 - 1e-6
+    shot = picture((40, 48))
+    theirs, words = (kind.from_pretrained(tmp_path / "two") for kind in (CLIPModel, CLIPTokenizer))
+    pixels = CLIPImageProcessor.from_pretrained(tmp_path / "two")(shot, return_tensors="pt").pixel_values
+    tokens = words(TEXTS, padding=True, return_tensors="pt").input_ids
+    with torch.no_grad():
+        found = theirs.eval()(input_ids=tokens, pixel_values=pixels)
+    for one in (model, load_model(tmp_path / "three")):
+        assert torch.allclose(found.text_embeds, one.encode_text(TEXTS), atol=1e-5)
+        assert torch.allclose(found.image_embeds, one.encode_image(tensor(shot)), atol=1e-5)
+        assert found.logits_per_image.div(found.image_embeds @ found.text_embeds.T).mean().item() == pytest.approx(
+            one.logit_scale.item(), rel=1e-4
+        )
+    again = load_model(tmp_path / "three").model.state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in model.model.state_dict().items())
+
+
+def test_what_is_not_converted_is_said(model_folder, tmp_path, capsys):
+    changed = copy.deepcopy(TINY_VIT)
+    changed["model_cfg"]["vision_cfg"]["pool_type"] = "avg"
+    create_model(changed, seed=3).save(tmp_path / "pooled")
+    create_model(vit(resize_mode="longest"), seed=3).save(tmp_path / "padded")
+    cases = [
+        (model_folder, "transformers", tmp_path / "new", "only a CLIP of two transformers"),
+        (model_folder, "open_clip", tmp_path / "new", "is not converted to open_clip"),
+        (tmp_path / "pooled", "transformers", tmp_path / "new", "the converted model differs"),
+        (tmp_path / "padded", "transformers", tmp_path / "new", "cannot resize as Resized"),
+        (tmp_path / "pooled", "transformers", model_folder, "is not empty"),
+    ]
+    for source, to, output, said in cases:
+        assert main(["convert", "--model", str(source), "--to", to, "--output", str(output)]) == 2
+        error = capsys.readouterr().err
+        assert said in error
+        assert error.count("\n") == 1
+    assert not (tmp_path / "new").exists() or not list((tmp_path / "new").iterdir())

@@ -176,6 +176,13 @@ def test_the_heads_take_a_matrix(folder):
         assert torch.allclose(model.encode_image(images), expected, atol=1e-4)
 
 
+def test_the_image_tower_gives_the_features(folder):
+    model, outputs = load_model(folder), []
+    model.image_tower.register_forward_hook(lambda module, inputs, output: outputs.append(output))
+    features = model.encode_image(torch.cat([tensor(picture((32, 32), seed)) for seed in range(2)]))
+    assert torch.equal(torch.nn.functional.normalize(outputs[0], dim=1), features)
+
+
 def test_configurations_with_the_old_end_of_text(tmp_path):
     """Published CLIPs say 2, which is wrong, and transformers then takes the largest token."""
     folder = written(tmp_path, lambda: create_clip(eos_token_id=2))

@@ -20,57 +20,74 @@ def names_of(layers):
         ("token_embedding.weight", "embeddings.token_embedding.weight", None),
         ("positional_embedding", "embeddings.position_embedding.weight", None),
     ]
+    names += [(f"ln_final.{kind}", f"final_layer_norm.{kind}", None) for kind in ("weight", "bias")]
+    return names + blocks_of(layers)
+
+
+def blocks_of(layers):
+    """As `names_of`, of the blocks of a transformer alone: those of both towers have the same names."""
+    names = []
     for layer in range(layers):
         ours, theirs = f"transformer.resblocks.{layer}", f"encoder.layers.{layer}"
         for kind in ("weight", "bias"):
             names += [(f"{ours}.{a}.{kind}", f"{theirs}.{b}.{kind}", None) for a, b in BLOCK.items()]
             for part, letter in enumerate("qkv"):
                 names.append((f"{ours}.attn.in_proj_{kind}", f"{theirs}.self_attn.{letter}_proj.{kind}", part))
-    return names + [(f"ln_final.{kind}", f"final_layer_norm.{kind}", None) for kind in ("weight", "bias")]
+    return names
+
+
+def translated(names, weights):
+    """{transformers name: tensor} of the open_clip `weights`."""
+    return {
+        theirs: (weights[ours] if part is None else weights[ours].chunk(3)[part]).detach().clone()
+        for ours, theirs, part in names
+    }
+
+
+@torch.no_grad()
+def write_back(names, tower, weights, whose):
+    """Write the transformers `weights` into an open_clip `tower`, in place; shapes must agree. `whose`: for errors."""
+    parameters = dict(tower.named_parameters())
+    for ours, theirs, part in names:
+        place = parameters[ours] if part is None else parameters[ours].chunk(3)[part]
+        if theirs not in weights or weights[theirs].shape != place.shape:
+            raise CliperaseError(f"{whose}: {theirs} is not the {tuple(place.shape)} that the CLIP model has")
+        place.copy_(weights[theirs])
 
 
 def to_transformers(model):
     """The text tower of an open_clip CLIP as a `transformers.CLIPTextModel`: the same hidden states, exactly."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    tower, settings = text_tower(model), model.config["model_cfg"]["text_cfg"]
-    vocabulary, width = tower.token_embedding.weight.shape
+    tower = text_tower(model)
+    (vocabulary, width), block = tower.token_embedding.weight.shape, tower.transformer.resblocks[0]
     config = CLIPTextConfig(
         vocab_size=vocabulary,
         hidden_size=width,
-        intermediate_size=tower.transformer.resblocks[0].mlp.c_fc.out_features,
+        intermediate_size=block.mlp.c_fc.out_features,
         projection_dim=model.config["model_cfg"]["embed_dim"],
         num_hidden_layers=len(tower.transformer.resblocks),
-        num_attention_heads=settings["heads"],
+        num_attention_heads=block.attn.num_heads,
         max_position_embeddings=len(tower.positional_embedding),
+        layer_norm_eps=tower.ln_final.eps,
         hidden_act="quick_gelu" if model.config["model_cfg"].get("quick_gelu") else "gelu",
         bos_token_id=vocabulary - 2,
         eos_token_id=vocabulary - 1,  # transformers pools at the first of these; a wrong one is no error there
         pad_token_id=0,
     )
-    weights = tower.state_dict()
-    found = {
-        theirs: weights[ours] if part is None else weights[ours].chunk(3)[part]
-        for ours, theirs, part in names_of(config.num_hidden_layers)
-    }
+    found = translated(names_of(config.num_hidden_layers), tower.state_dict())
     encoder = CLIPTextModel(config)
-    encoder.load_state_dict({name: value.detach().clone() for name, value in found.items()}, strict=False)
+    encoder.load_state_dict(found, strict=False)
     absent = [name for name, _ in encoder.named_parameters() if name not in found]
     if absent:
         raise CliperaseError(f"transformers' text model has a weight {absent[0]!r} that open_clip's lacks")
     return encoder.to(model.device).eval()
 
 
-@torch.no_grad()
 def from_transformers(model, encoder):
     """Write the weights of a `CLIPTextModel` back into the text tower of `model`, in place; shapes must agree."""
-    tower, weights = text_tower(model), encoder.state_dict()
-    parameters = dict(tower.named_parameters())
-    for ours, theirs, part in names_of(len(tower.transformer.resblocks)):
-        place = parameters[ours] if part is None else parameters[ours].chunk(3)[part]
-        if theirs not in weights or weights[theirs].shape != place.shape:
-            raise CliperaseError(f"text encoder: {theirs} is not the {tuple(place.shape)} that the CLIP model has")
-        place.copy_(weights[theirs])
+    tower = text_tower(model)
+    write_back(names_of(len(tower.transformer.resblocks)), tower, encoder.state_dict(), "text encoder")
 
 
 def text_tower(model):

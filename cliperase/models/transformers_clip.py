@@ -119,6 +119,10 @@ class TransformersCLIP(ImageTextModel):
         # SigLIP's image tower ends with a sum, in its pooling by attention
         multiply_head(None if self.siglip else self.model.visual_projection, matrix, "image")
 
+    @property
+    def image_tower(self):
+        return self.model.vision_model.head if self.siglip else self.model.visual_projection
+
 
 def colours_of(processor):
     """Mean and standard deviation in 0…1 that give what the `processor` gives, however it scales 0…255."""
