@@ -531,7 +531,7 @@ def test_validation_is_held_out_by_picture(tmp_path, caplog):
     assert set(held.labels.tolist()) == {0, 1}
     refused(classes, "has no split 'test'; it has train and validation; choose one of these or add", split="test")
     few = write_csv(tmp_path / "few.csv", ("image", "caption"), rows[:1])
-    refused(few, "has no validation split, and 1 pictures are too few to hold one out")
+    refused(few, "has no validation split, and its 1 pictures with captions are too few to hold one out")
 
 
 def test_pictures_of_several_sizes_are_cut_to_the_models(tmp_path):
@@ -633,7 +633,12 @@ def test_labels_and_splits_in_python():
         ([{"caption": "a"}], "row 0 has the columns caption; name that of the pictures image"),
         ([{"image": b"", "caption": "a"}, {"image": b"", "text": "a"}], "row 1 has other names than row 0"),
         ({"train": [], "training": []}, "hold no row"),
-        ([(shade("lamp", n), " ") for n in range(9)], "no validation split, and 0 pictures are too few"),
+        (
+            [(shade("lamp", n), " ") for n in range(9)],
+            "no validation split, and its 0 pictures with captions are too few",
+        ),
+        (torch.utils.data.Dataset(), "data set Dataset has no length; define __len__"),
+        ("", "data has no name; give a folder, a file or a name on the hub"),
         (["captions.csv"], "row 0 is str; give"),
     ],
 )

@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageOps
 
 from cliperase.data import folders
-from cliperase.data.columns import PICTURES, as_schema, picture_column, unified, usual
+from cliperase.data.columns import PICTURES, as_schema, is_read, picture_column, unified, usual
 from cliperase.data.limits import log
 from cliperase.data.pairs import file_of, is_captioned, row_hash
 from cliperase.data.pictures import as_png
@@ -64,6 +64,8 @@ def bring(data):
     read."""
     if not isinstance(data, str | Path):
         return Brought("in memory", unified(read_objects(data), "in memory"))
+    if not str(data).strip():
+        raise CliperaseError("data has no name; give a folder, a file or a name on the hub")
     path = Path(data).absolute()
     tables = read_folder(path, str(data)) if path.is_dir() else read_file(path, str(data))
     return Brought(str(data), unified(tables, str(data)))
@@ -158,7 +160,8 @@ def typed(table, name):
     pictures = table.select_columns([column]).cast_column(column, datasets.Image())
     pictures = pictures if column == "image" else pictures.rename_column(column, "image")
     others = [one for one in table.column_names if one != column and one not in images]
-    columns = table.select_columns(others).with_format("arrow")[:].to_pydict()
+    arrow = table.with_format("arrow")[:]
+    columns = {one: arrow[one].to_pylist() if is_read(one) else None for one in others}
     class_names = {
         one: table.features[one].names for one in others if isinstance(table.features[one], datasets.ClassLabel)
     }
@@ -201,7 +204,10 @@ def from_rows(data, name):
 def each(data):
     """The rows of a data set of torch, which is indexed and need not end when it is iterated, or of an iterable."""
     if isinstance(data, torch.utils.data.Dataset) and not isinstance(data, torch.utils.data.IterableDataset):
-        return (data[number] for number in range(len(data)))
+        try:
+            return (data[number] for number in range(len(data)))
+        except TypeError:
+            raise CliperaseError(f"data set {type(data).__name__} has no length; define __len__") from None
     if isinstance(data, Iterable):
         return data
     raise CliperaseError(f"data are {type(data).__name__}; give a folder, a data set, or an iterable of rows")
@@ -250,7 +256,8 @@ def hold_out(table, name):
     }
     if not drawn:
         raise CliperaseError(
-            f"data {name!r} has no validation split, and {len(classes)} pictures are too few to hold one out; add one"
+            f"data {name!r} has no validation split, and its {len(classes)} pictures with captions are too few to hold "
+            "one out; add more, or a validation split"
         )
     rows = {side: [row for row, one in enumerate(hashes) if (one in drawn) == side] for side in (False, True)}
     log.warning(
