@@ -17,7 +17,7 @@ from cliperase.data.columns import PICTURES, as_schema, is_read, picture_column,
 from cliperase.data.limits import log
 from cliperase.data.pairs import file_of, is_captioned, row_hash
 from cliperase.data.pictures import as_png
-from cliperase.data.tables import files_of, is_typed, plain, read_files, splits_of
+from cliperase.data.tables import check_numbers, files_of, is_typed, plain, read_files, splits_of
 from cliperase.errors import CliperaseError, reason_of
 
 # Of the training pictures, where there is no validation split: percent, the most, and without classes the fewest,
@@ -77,7 +77,7 @@ def read_file(path, name):
     if suffix in folders.TABLES:
         return {split: from_files(rows, name) for split, rows in folders.read_table_file(path).items()}
     if suffix == ".parquet":
-        return {folders.split_named(path.stem) or "train": typed(read_files([path]), name)}
+        return {folders.split_named(path.stem) or "train": read_parquet([path], name)}
     known = ", ".join((*folders.TABLES, ".parquet"))
     raise CliperaseError(f"data {name!r} is a file of no known kind; name a folder, or a file of {known}")
 
@@ -93,12 +93,24 @@ def read_folder(folder, name):
         other = (tables or pictures)[0].as_posix()
         raise CliperaseError(f"data {name!r} holds {parquet[0].as_posix()} and {other}; name the file or folder of one")
     if parquet:
-        return {split: typed(read_files(paths), name) for split, paths in parquet_splits(folder, parquet).items()}
+        return {split: read_parquet(paths, name) for split, paths in parquet_splits(folder, parquet).items()}
     if not pictures and not tables:
         seen = ", ".join(file.as_posix() for file in files[:3]) or "nothing"
         raise CliperaseError(f"data {name!r} holds no pictures, tables, parquet files or shards; it holds {seen}")
     found = folders.read_tables(folder, tables, pictures) if tables else folders.read_pictures(folder, files, inner)
     return {split: from_files(rows, name) for split, rows in found.items()}
+
+
+def read_parquet(paths, name):
+    """The table of one split."""
+    try:
+        return typed(read_files(paths), name)
+    except CliperaseError:
+        raise
+    except Exception as error:  # pyarrow raises many kinds
+        raise CliperaseError(
+            f"data {name!r}: {paths[0].name} cannot be read ({reason_of(error)}); fetch it again"
+        ) from None
 
 
 def parquet_splits(folder, files):
@@ -107,7 +119,7 @@ def parquet_splits(folder, files):
     tops = {file.parent for file in files}
     by_folder = {top: folders.split_named(top.name) for top in tops}
     if all(by_folder.values()) and len({top.parent for top in tops}) == 1 and len(set(by_folder.values())) == len(tops):
-        return {by_folder[top]: [folder / file for file in files if file.parent == top] for top in tops}
+        return {by_folder[top]: numbered(folder, [one for one in files if one.parent == top]) for top in tops}
     names = {name: folders.split_named(name) or name for name in splits_of(folder)}
     if len(tops) == 1 and len(set(names.values())) == len(names) and any(map(folders.split_named, names)):
         return {split: files_of(folder, name) for name, split in names.items()}
@@ -118,6 +130,13 @@ def parquet_splits(folder, files):
     raise CliperaseError(
         f"data {str(folder)!r}: {known} are not named by splits; name them train-…, validation-…, test-…"
     )
+
+
+def numbered(folder, files):
+    """The paths of a split's files in a folder of its own; several are `0000.parquet` and so on, as the hub writes."""
+    if len(files) > 1 and [file.stem for file in files] != [f"{i:04d}" for i in range(len(files))]:
+        check_numbers(folder, files[0].parent.name, files)
+    return [folder / file for file in files]
 
 
 def read_saved(folder, name):

@@ -58,8 +58,8 @@ def as_schema(pictures, columns, class_names, sources, said):
     """N rows as a `datasets.Dataset` of the schema.
 
     `pictures`: a `datasets.Dataset` with the column `image` alone. `columns`: {name: N values}, of which those that are
-    not `is_read` may be None. `class_names`: {column: names} of those that hold numbers of classes. `sources`: N strings,
-    where each row is from. `said`: what messages call the data.
+    not `is_read` may be None. `class_names`: {column: names} of those that hold numbers of classes. `sources`: N
+    strings, where each row is from. `said`: what messages call the data.
     """
     names, of_class = classes(columns, class_names, said)
     asked = caption_columns(list(columns), said)
