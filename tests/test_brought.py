@@ -576,6 +576,17 @@ def test_several_sizes_are_decoded_once_for_each_size(tmp_path, monkeypatch):
     assert sum(size == 8 for _, size, _ in decoded) == 2 * EACH + 1
 
 
+def test_large_pictures_of_one_size_are_cut_where_they_would_fill_the_memory(tmp_path, monkeypatch):
+    for split in ("train", "val"):
+        for n in range(8):
+            write(tmp_path / split / NAMES[n % 2] / f"{n}.png", shade(NAMES[n % 2], n, (64, 48)))
+    assert rows_of(tmp_path).images.shape[-2:] == (48, 64)
+    monkeypatch.setattr("cliperase.data.pairs.MOST", 8 * 64 * 48 * 3 - 1)
+    assert rows_of(tmp_path).images.shape[-2:] == (8, 8)
+    monkeypatch.setattr("cliperase.data.pairs.MOST", 8 * 64 * 48 * 3)
+    assert rows_of(tmp_path).images.shape[-2:] == (48, 64)
+
+
 class Indexed(torch.utils.data.Dataset):
     """As torch's own: no end when it is iterated."""
 

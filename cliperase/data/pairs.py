@@ -16,7 +16,7 @@ import datasets
 import numpy as np
 import torch
 
-from cliperase.cache import kept
+from cliperase.cache import MOST, kept
 from cliperase.data.limits import BROKEN_PERCENT, leave_out
 from cliperase.data.pictures import PLAIN, VERSION, UnreadablePicture, read_picture
 from cliperase.data.tables import place_of, read_table
@@ -246,14 +246,15 @@ def sources_of(table):
 def decoded_images(encoded, row_hashes, decoding, size=None):
     """N picture files -> the M that can be read, (M, 3, H, W) uint8, and which they are, (N,) bool.
 
-    Pictures of several sizes become squares of `size` pixels. Every stage and every worker reads the same ones, so they
-    are kept.
+    Pictures of several sizes, or that take more memory than is kept, become squares of `size` pixels. Every stage and
+    every worker reads the same ones, so they are kept.
     """
     folder = Path(datasets.config.HF_DATASETS_CACHE) / "cliperase-images"
     kind = f"decoded pictures {VERSION} {decoding}"
+    as_they_are = partial(decode_images, encoded, decoding, most=MOST if size else None)
     try:
-        tensors = kept(folder, kind, row_hashes, lambda: decode_images(encoded, decoding), least=WORTH_A_FILE)
-    except SeveralSizes:
+        tensors = kept(folder, kind, row_hashes, as_they_are, least=WORTH_A_FILE)
+    except NeedSize:
         if size is None:
             raise
         squares = partial(decode_images, encoded, decoding, size)
@@ -261,19 +262,24 @@ def decoded_images(encoded, row_hashes, decoding, size=None):
     return tensors["images"], tensors["readable"]
 
 
-class SeveralSizes(CliperaseError):
-    """Pictures that do not fit into one tensor."""
+class NeedSize(CliperaseError):
+    """Pictures that do not fit into one tensor, or into memory, as they are."""
 
 
-def decode_images(encoded, decoding, size=None):
-    """Picture files, of one size or cut to `size` -> {"images": …, "readable": …} of `decoded_images`."""
+def decode_images(encoded, decoding, size=None, most=None):
+    """Picture files, of one size or cut to `size` -> {"images": …, "readable": …} of `decoded_images`.
+
+    `most`: bytes of pixels; more are a `NeedSize`, as several sizes are.
+    """
     decoded, readable = [], torch.zeros(len(encoded), dtype=torch.bool)
     for row, one in enumerate(encoded):
         with contextlib.suppress(UnreadablePicture):
             decoded.append(np.asarray(read_picture(one, size, decoding)))
             readable[row] = True
+            if most and len(encoded) * decoded[-1].nbytes > most:
+                raise NeedSize(f"{len(encoded)} images take more than {most} bytes of memory; make them smaller")
             if decoded[-1].shape != decoded[0].shape:
                 (height, width, _), (high, wide, _) = decoded[0].shape, decoded[-1].shape
-                raise SeveralSizes(f"images of 2 sizes, {width} × {height} and {wide} × {high}; make them one size")
+                raise NeedSize(f"images of 2 sizes, {width} × {height} and {wide} × {high}; make them one size")
     stacked = np.stack(decoded) if decoded else np.zeros((0, 1, 1, 3), np.uint8)
     return {"images": torch.from_numpy(stacked).permute(0, 3, 1, 2).contiguous(), "readable": readable}
