@@ -493,6 +493,14 @@ def test_parquet_files_that_are_unclear_are_one_line(tmp_path):
     refused(written("c/cats/train.parquet", table).parent, "holds several data sets: cats/train.parquet and dogs/train")
     write_text(folder / "captions.csv", "image,caption\n")
     refused(folder, r"holds part1\.parquet and captions\.csv; name the file or folder of one")
+    written("f/train/0000.parquet", table)
+    refused(written("f/train/old.parquet", table).parent, r"0000\.parquet stands beside old\.parquet; take away")
+    written("g/train/0000.parquet", table)
+    refused(written("g/train/0002.parquet", table).parent, "stands beside 0002")
+    cut = written("h/train.parquet", table) / "train.parquet"
+    cut.write_bytes(cut.read_bytes()[:900])
+    refused(cut, r"train\.parquet cannot be read \(.+\); fetch it again")
+    refused(cut.parent, r"train\.parquet cannot be read \(.+\); fetch it again")
     numbers = saved_rows(captions=None).remove_columns("label").add_column("label", [n % 2 for n in range(2 * EACH)])
     refused(written("d/train.parquet", numbers), "'label' holds numbers of classes, not their names")
     texts = saved_rows().remove_columns("image").add_column("image", ["x.png"] * 2 * EACH)
@@ -531,7 +539,7 @@ def test_validation_is_held_out_by_picture(tmp_path, caplog):
     assert set(held.labels.tolist()) == {0, 1}
     refused(classes, "has no split 'test'; it has train and validation; choose one of these or add", split="test")
     few = write_csv(tmp_path / "few.csv", ("image", "caption"), rows[:1])
-    refused(few, "has no validation split, and 1 pictures are too few to hold one out")
+    refused(few, "has no validation split, and its 1 pictures with captions are too few to hold one out")
 
 
 def test_pictures_of_several_sizes_are_cut_to_the_models(tmp_path):
@@ -566,6 +574,17 @@ def test_several_sizes_are_decoded_once_for_each_size(tmp_path, monkeypatch):
     assert looks <= rows  # until the sizes are seen to differ
     rows_of(tmp_path / "set", size=8)
     assert len(decoded) == 2 * looks + rows
+
+
+def test_large_pictures_of_one_size_are_cut_where_they_would_fill_the_memory(tmp_path, monkeypatch):
+    for split in ("train", "val"):
+        for n in range(8):
+            write(tmp_path / split / NAMES[n % 2] / f"{n}.png", shade(NAMES[n % 2], n, (64, 48)))
+    assert rows_of(tmp_path).images.shape[-2:] == (48, 64)
+    monkeypatch.setattr("cliperase.data.pairs.MOST", 8 * 64 * 48 * 3 - 1)
+    assert rows_of(tmp_path).images.shape[-2:] == (8, 8)
+    monkeypatch.setattr("cliperase.data.pairs.MOST", 8 * 64 * 48 * 3)
+    assert rows_of(tmp_path).images.shape[-2:] == (48, 64)
 
 
 class Indexed(torch.utils.data.Dataset):
@@ -633,7 +652,12 @@ def test_labels_and_splits_in_python():
         ([{"caption": "a"}], "row 0 has the columns caption; name that of the pictures image"),
         ([{"image": b"", "caption": "a"}, {"image": b"", "text": "a"}], "row 1 has other names than row 0"),
         ({"train": [], "training": []}, "hold no row"),
-        ([(shade("lamp", n), " ") for n in range(9)], "no validation split, and 0 pictures are too few"),
+        (
+            [(shade("lamp", n), " ") for n in range(9)],
+            "no validation split, and its 0 pictures with captions are too few",
+        ),
+        (torch.utils.data.Dataset(), "data set Dataset has no length; define __len__"),
+        ("", "data has no name; give a folder, a file or a name on the hub"),
         (["captions.csv"], "row 0 is str; give"),
     ],
 )

@@ -13,11 +13,11 @@ import torch
 from PIL import Image, ImageOps
 
 from cliperase.data import folders
-from cliperase.data.columns import PICTURES, as_schema, picture_column, unified, usual
+from cliperase.data.columns import PICTURES, as_schema, is_read, picture_column, unified, usual
 from cliperase.data.limits import log
 from cliperase.data.pairs import file_of, is_captioned, row_hash
 from cliperase.data.pictures import as_png
-from cliperase.data.tables import files_of, is_typed, plain, read_files, splits_of
+from cliperase.data.tables import check_numbers, files_of, is_typed, plain, read_files, splits_of
 from cliperase.errors import CliperaseError, reason_of
 
 # Of the training pictures, where there is no validation split: percent, the most, and without classes the fewest,
@@ -64,6 +64,8 @@ def bring(data):
     read."""
     if not isinstance(data, str | Path):
         return Brought("in memory", unified(read_objects(data), "in memory"))
+    if not str(data).strip():
+        raise CliperaseError("data has no name; give a folder, a file or a name on the hub")
     path = Path(data).absolute()
     tables = read_folder(path, str(data)) if path.is_dir() else read_file(path, str(data))
     return Brought(str(data), unified(tables, str(data)))
@@ -75,7 +77,7 @@ def read_file(path, name):
     if suffix in folders.TABLES:
         return {split: from_files(rows, name) for split, rows in folders.read_table_file(path).items()}
     if suffix == ".parquet":
-        return {folders.split_named(path.stem) or "train": typed(read_files([path]), name)}
+        return {folders.split_named(path.stem) or "train": read_parquet([path], name)}
     known = ", ".join((*folders.TABLES, ".parquet"))
     raise CliperaseError(f"data {name!r} is a file of no known kind; name a folder, or a file of {known}")
 
@@ -91,12 +93,24 @@ def read_folder(folder, name):
         other = (tables or pictures)[0].as_posix()
         raise CliperaseError(f"data {name!r} holds {parquet[0].as_posix()} and {other}; name the file or folder of one")
     if parquet:
-        return {split: typed(read_files(paths), name) for split, paths in parquet_splits(folder, parquet).items()}
+        return {split: read_parquet(paths, name) for split, paths in parquet_splits(folder, parquet).items()}
     if not pictures and not tables:
         seen = ", ".join(file.as_posix() for file in files[:3]) or "nothing"
         raise CliperaseError(f"data {name!r} holds no pictures, tables, parquet files or shards; it holds {seen}")
     found = folders.read_tables(folder, tables, pictures) if tables else folders.read_pictures(folder, files, inner)
     return {split: from_files(rows, name) for split, rows in found.items()}
+
+
+def read_parquet(paths, name):
+    """The table of one split."""
+    try:
+        return typed(read_files(paths), name)
+    except CliperaseError:
+        raise
+    except Exception as error:  # pyarrow raises many kinds
+        raise CliperaseError(
+            f"data {name!r}: {paths[0].name} cannot be read ({reason_of(error)}); fetch it again"
+        ) from None
 
 
 def parquet_splits(folder, files):
@@ -105,7 +119,7 @@ def parquet_splits(folder, files):
     tops = {file.parent for file in files}
     by_folder = {top: folders.split_named(top.name) for top in tops}
     if all(by_folder.values()) and len({top.parent for top in tops}) == 1 and len(set(by_folder.values())) == len(tops):
-        return {by_folder[top]: [folder / file for file in files if file.parent == top] for top in tops}
+        return {by_folder[top]: numbered(folder, [one for one in files if one.parent == top]) for top in tops}
     names = {name: folders.split_named(name) or name for name in splits_of(folder)}
     if len(tops) == 1 and len(set(names.values())) == len(names) and any(map(folders.split_named, names)):
         return {split: files_of(folder, name) for name, split in names.items()}
@@ -116,6 +130,13 @@ def parquet_splits(folder, files):
     raise CliperaseError(
         f"data {str(folder)!r}: {known} are not named by splits; name them train-…, validation-…, test-…"
     )
+
+
+def numbered(folder, files):
+    """The paths of a split's files in a folder of its own; several are `0000.parquet` and so on, as the hub writes."""
+    if len(files) > 1 and [file.stem for file in files] != [f"{i:04d}" for i in range(len(files))]:
+        check_numbers(folder, files[0].parent.name, files)
+    return [folder / file for file in files]
 
 
 def read_saved(folder, name):
@@ -158,7 +179,8 @@ def typed(table, name):
     pictures = table.select_columns([column]).cast_column(column, datasets.Image())
     pictures = pictures if column == "image" else pictures.rename_column(column, "image")
     others = [one for one in table.column_names if one != column and one not in images]
-    columns = table.select_columns(others).with_format("arrow")[:].to_pydict()
+    arrow = table.with_format("arrow")[:]
+    columns = {one: arrow[one].to_pylist() if is_read(one) else None for one in others}
     class_names = {
         one: table.features[one].names for one in others if isinstance(table.features[one], datasets.ClassLabel)
     }
@@ -201,7 +223,10 @@ def from_rows(data, name):
 def each(data):
     """The rows of a data set of torch, which is indexed and need not end when it is iterated, or of an iterable."""
     if isinstance(data, torch.utils.data.Dataset) and not isinstance(data, torch.utils.data.IterableDataset):
-        return (data[number] for number in range(len(data)))
+        try:
+            return (data[number] for number in range(len(data)))
+        except TypeError:
+            raise CliperaseError(f"data set {type(data).__name__} has no length; define __len__") from None
     if isinstance(data, Iterable):
         return data
     raise CliperaseError(f"data are {type(data).__name__}; give a folder, a data set, or an iterable of rows")
@@ -250,7 +275,8 @@ def hold_out(table, name):
     }
     if not drawn:
         raise CliperaseError(
-            f"data {name!r} has no validation split, and {len(classes)} pictures are too few to hold one out; add one"
+            f"data {name!r} has no validation split, and its {len(classes)} pictures with captions are too few to hold "
+            "one out; add more, or a validation split"
         )
     rows = {side: [row for row, one in enumerate(hashes) if (one in drawn) == side] for side in (False, True)}
     log.warning(

@@ -26,6 +26,11 @@ def usual(names, known):
     return [lower[one] for one in known if one in lower]
 
 
+def is_read(name):
+    """Whether a column may hold captions or classes."""
+    return bool(usual([name], (*CAPTIONS, *LABELS)) or re.fullmatch(NUMBERED, name.strip().lower()))
+
+
 def picture_column(names, said):
     """The column of pictures among `names`, of files that are named by their path."""
     found = usual(names, PICTURES)
@@ -52,9 +57,9 @@ def caption_columns(names, said):
 def as_schema(pictures, columns, class_names, sources, said):
     """N rows as a `datasets.Dataset` of the schema.
 
-    `pictures`: a `datasets.Dataset` with the column `image` alone. `columns`: {name: N values}, all that may hold
-    captions and classes. `class_names`: {column: names} of those that hold numbers of classes. `sources`: N strings,
-    where each row is from. `said`: what messages call the data.
+    `pictures`: a `datasets.Dataset` with the column `image` alone. `columns`: {name: N values}, of which those that are
+    not `is_read` may be None. `class_names`: {column: names} of those that hold numbers of classes. `sources`: N
+    strings, where each row is from. `said`: what messages call the data.
     """
     names, of_class = classes(columns, class_names, said)
     asked = caption_columns(list(columns), said)

@@ -90,8 +90,8 @@ def read_pictures(folder, files, folders):
         else:
             cells = {"label": class_of(folder, file, inner)}
         rows.setdefault(split, Listed()).add(folder / file, cells, file.as_posix())
-    within = {parent for file in pictures for parent in file.parents}
-    pass_over(folder, "no pictures and no texts of one", [one for one in files if one not in {*pictures, *own}])
+    read, within = {*pictures, *own}, {parent for file in pictures for parent in file.parents}
+    pass_over(folder, "no pictures and no texts of one", [one for one in files if one not in read])
     pass_over(folder, "folders without pictures", [one for one in folders if one not in within])
     return rows
 
