@@ -5,6 +5,7 @@ import copy
 import csv
 import io
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -14,23 +15,35 @@ from conftest import make_split
 from cliperase.audit import PROBES, create_probe, probe_class
 from cliperase.audit.auditing import measured
 from cliperase.audit.base import Probe
-from cliperase.audit.case import Case, Split, Subject, scores_of
+from cliperase.audit.case import Case, Split, Subject, invented, scores_of
 from cliperase.audit.intervals import area_of, envelope, mean_of, mean_of_table, share_of
+from cliperase.audit.membership import rate_at
+from cliperase.audit.neighbours import linear_cka
+from cliperase.audit.other_words import worded
 from cliperase.audit.page import write_page
+from cliperase.audit.quantisation import quantised
+from cliperase.audit.text_attack import in_place
 from cliperase.audit.verdict import finding, read_thresholds, verdict_of, vote
+from cliperase.audit.wording import misspelt, plural_of
 from cliperase.cli import main
 from cliperase.data.pairs import load_pairs, write_split
 from cliperase.data.rules import Rule, forget_mask
 from cliperase.errors import CliperaseError
 from cliperase.loop import run_loop
 from cliperase.methods.fine_tune import FineTune
+from cliperase.methods.leace import erasure
 from cliperase.methods.null_space import projection
+from cliperase.models.base import ImageTextModel
 from cliperase.settings import TrainSettings
 from cliperase.training import PairTraining
 from cliperase.unlearning import narrowed
 
 APPLE = {"concept": "apple"}
-SMALL = {"linear-probe.shots": [1, 4], "linear-probe.draws": 2}  # settings with which a probe is quick
+SMALL = {  # settings with which a probe is quick
+    "linear-probe.shots": [1, 4], "linear-probe.draws": 2, "other-words.typos": 2,
+    "other-words.synonyms": {"apple": ["pomme"]}, "relearning.pairs": [4], "relearning.steps": 4,
+    "relearning.every": 2, "image-attack.steps": 3, "text-attack.iterations": 3,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +58,12 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def knowing(base_model, data):
     """A model that has learnt the classes."""
-    model, pairs = copy.deepcopy(base_model), load_pairs(data, "train")
+    return taught(base_model, load_pairs(data, "train"))
+
+
+def taught(model, pairs):
+    """A copy of the model that has learnt from the pairs."""
+    model = copy.deepcopy(model)
     settings = TrainSettings(steps=60, learning_rate=2e-3, retain_batch=32, update_norm_statistics=True)
     with narrowed(model, pairs):
         run_loop(PairTraining(model, FineTune(), settings, pairs), progress=False)
@@ -87,6 +105,13 @@ def figures(case, name):
 
 
 @pytest.fixture(scope="module")
+def never_knew(base_model, data):
+    """The same without the concept."""
+    pairs = load_pairs(data, "train")
+    return taught(base_model, pairs.select(~forget_mask(pairs, APPLE)))
+
+
+@pytest.fixture(scope="module")
 def text_head_projected(knowing, splits):
     """The forgotten prompt's own direction is turned round, because of four classes it is else still the nearest."""
     model = copy.deepcopy(knowing)
@@ -105,7 +130,7 @@ def test_a_model_against_itself_shows_nothing(name, knowing, splits):
     assert found["measures"] or found["reason"]
     for measure in found["measures"]:
         assert measure["before"] == measure["after"], measure["name"]
-        assert finding(measure | {"reference": None}) in ("as the original", "too few to tell")
+        assert finding(measure | {"reference": None, "never": None}) in ("as the original", "too few to tell")
         if measure["reference"]:
             assert finding(measure) in ("not told apart from the reference", "too few to tell")
 
@@ -117,6 +142,163 @@ def test_a_projected_text_head_is_caught_by_probe_and_swap(knowing, text_head_pr
     swapped = figures(case, "encoder-swap")
     assert swapped["forget_accuracy_image_tower"].after.value > 90
     assert swapped["forget_accuracy_text_tower"].after.value < 10
+
+
+def test_a_disturbed_tower_is_told_from_the_other(knowing, splits):
+    model = copy.deepcopy(knowing)
+    with torch.no_grad():
+        for weight in model.image_tower.parameters():
+            weight.mul_(0.3)
+    case = case_of(splits, knowing, model)
+    costs, swapped = figures(case, "neighbours"), figures(case, "encoder-swap")
+    assert costs["retain_image_drift"].after.low > 0.05
+    assert costs["retain_text_drift"].after.value == pytest.approx(0, abs=1e-6)
+    assert swapped["forget_accuracy_text_tower"].after.value == swapped["forget_accuracy_text_tower"].before.value
+    assert swapped["retain_accuracy_image_tower"].after.value < swapped["retain_accuracy_image_tower"].before.low
+
+
+def test_a_zeroed_word_is_caught(knowing, splits):
+    """The rows of the class word's tokens: no association is unlearned, only a name is gone."""
+    model = copy.deepcopy(knowing)
+    words, other = model.token_rows(["apple"])[0], model.token_rows(["lemon"])[0]
+    with torch.no_grad():
+        model.clip_text_tower.token_embedding.weight[words[~torch.isin(words, other)]] = 0
+    case = case_of(splits, knowing, model)
+    assert figures(case, "encoder-swap")["forget_accuracy_image_tower"].after.value > 90
+    assert figures(case, "linear-probe")["image_recall_4_shots"].after.value > 90
+    assert figures(case, "neighbours")["forget_image_drift"].after.value == pytest.approx(0, abs=1e-6)
+
+
+def test_what_rounding_undoes_is_caught(knowing, splits):
+    """Every weight is moved by less than half a step of 4 bits, against the concept."""
+    base, split = quantised(knowing, 4), splits["train"]
+    images, own = split.pairs.images[split.forgotten], split.own[split.forgotten][:, 0]
+    model = copy.deepcopy(base)
+    logits = model.logit_scale * model.encode_image(images) @ model.encode_text(split.texts).T
+    torch.nn.functional.cross_entropy(logits, own).backward()
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() > 1 and weight.grad is not None:
+                largest = weight.abs().amax(dim=tuple(range(1, weight.dim())), keepdim=True)
+                weight.add_(0.4 / 7 * largest * weight.grad.sign() * (weight.abs() < largest))
+    model.zero_grad()
+    case = case_of(splits, knowing, model)
+    assert figures(case, "reference-gap")["forget_accuracy"].after.value < 10
+    assert figures(case, "quantisation")["forget_accuracy_4_bits"].after.value > 90
+
+
+def test_relearning_tells_who_knew_from_who_never_did(knowing, never_knew, splits):
+    probe = create_probe("relearning", {"pairs": [8], "steps": 8, "every": 2, "learning_rate": 1e-3})
+    area = probe.run(case_of(splits, knowing, knowing, never_knew))[0]
+    assert area.before.value > 95
+    assert area.reference.value < area.before.value
+
+
+def test_a_retrained_model_passes_by_another_one(knowing, never_knew, splits):
+    case = case_of(splits, knowing, never_knew, copy.deepcopy(never_knew))
+    for name in ("reference-gap", "linear-probe", "membership"):
+        for one in measured(case, name, probe_of(name))["measures"]:
+            if one["reference"]:
+                assert finding(one) in ("not told apart from the reference", "too few to tell"), one["name"]
+    assert figures(case, "reference-gap")["forget_accuracy"].after.value < 10
+
+
+class Erased(Subject):
+    """A model out of whose embeddings LEACE has taken the concept, as far as the training images tell it."""
+
+    def images(self, split):
+        return super().images(split) @ self.erasure
+
+    @classmethod
+    def of(cls, model, split):
+        erased = cls(model, "erased")
+        features = Subject(model, "").images(split)
+        erased.erasure = erasure(features, split.forgotten[:, None].double()).float()
+        return erased
+
+
+def test_leace_is_the_control_of_the_linear_probe(knowing, splits):
+    case = replace(case_of(splits, knowing, knowing), after=Erased.of(knowing, splits["train"]))
+    area = figures(case, "linear-probe")["image_area_all"]
+    assert area.before.value == 1
+    assert area.after.value == pytest.approx(0.5, abs=0.05)
+
+
+def test_members_are_told_by_a_model_that_knows_them_by_heart(knowing, splits):
+    case = case_of(splits, knowing, knowing)
+    names = set(figures(case, "membership"))
+    assert names == {"area_cosine", "area_loss", "area_entropy", "true_positives_at_1"}
+    half = [*range(100)]
+    assert rate_at(torch.tensor(half), torch.tensor(half).numpy()).value == 1.0
+    assert rate_at(torch.tensor([200] * 5 + [0] * 5).numpy(), torch.tensor(half).numpy()).value == 50.0
+
+
+# Other data, other models
+
+
+def without_labels(splits, captions):
+    """The splits as data without classes, of one or two captions an image."""
+    found = {}
+    for name, split in splits.items():
+        pairs = replace(split.pairs, labels=None, class_names=[], text_ids=split.pairs.text_ids[:, :captions])
+        found[name] = Split.of(pairs, split.forgotten)
+    return found
+
+
+@pytest.mark.parametrize("captions", [1, 2])
+@pytest.mark.parametrize("name", PROBES)
+def test_every_probe_takes_captions(name, captions, knowing, splits):
+    case = case_of(without_labels(splits, captions), knowing, copy.deepcopy(knowing))
+    found = measured(case, name, probe_of(name))
+    assert found["measures"]
+    for measure in found["measures"]:
+        assert measure["before"] == measure["after"], measure["name"]
+
+
+class Bags(ImageTextModel):
+    """Another family: mean colours, and the words of a text by their letters."""
+
+    image_size = 4
+    recognises = load = save = None
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.set_colours([0.5] * 3, [0.25] * 3)
+        self.image_head, self.letters = torch.nn.Linear(48, 16), torch.nn.EmbeddingBag(256, 16)
+
+    logit_scale = property(lambda self: torch.tensor(14.0))
+
+    def resize(self, pixels):
+        return torch.nn.functional.adaptive_avg_pool2d(pixels, 4)
+
+    def encode_image(self, images):
+        return torch.nn.functional.normalize(self.image_head(self.pixels(images).flatten(1)), dim=1)
+
+    def encode_text(self, texts):
+        bags = [self.letters(torch.tensor([list(text.encode())])) for text in texts]
+        return torch.nn.functional.normalize(torch.cat(bags), dim=1)
+
+    def multiply_text_head(self, matrix):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_every_probe_takes_a_model_of_the_interface_or_says_why_not(name, splits):
+    found = measured(case_of(splits, Bags(), Bags(), Bags()), name, probe_of(name))
+    if name == "text-attack":
+        assert found["reason"].startswith("a text tower of another kind")
+    else:
+        assert found["measures"]
+
+
+def test_without_training_rows_or_other_sources_a_probe_says_so(knowing, splits):
+    case = case_of({"test": splits["test"], "train": None}, knowing, knowing)
+    reasons = {name: measured(case, name, probe_of(name))["reason"] for name in PROBES}
+    learning = {"relearning", "membership", "text-attack"}
+    assert {name for name, reason in reasons.items() if reason} == {*learning, "other-sources"}
+    assert all(reasons[name].startswith("the data have no training rows") for name in learning)
+    assert {one.name.partition("_")[0] for one in probe_of("linear-probe").run(case)} == {"text"}
 
 
 # What the figures are
@@ -152,7 +334,7 @@ def estimate(value, low, high):
 
 
 def measure(after, reference=None, known="above"):
-    return {"before": estimate(90, 80, 95), "after": after, "reference": reference, "known": known}
+    return {"before": estimate(90, 80, 95), "after": after, "reference": reference, "never": None, "known": known}
 
 
 def test_findings_and_votes():
@@ -163,6 +345,8 @@ def test_findings_and_votes():
     assert finding(measure(low, high, known=None)) == "lower than the reference"
     assert finding(measure(middle, low)) == "not told apart from the reference"
     assert finding(measure(low)) == "lower than the original"
+    assert finding(measure(low) | {"never": middle}) == "lower than the original, as an invented word"
+    assert finding(measure(high) | {"never": middle}) == "lower than the original, above an invented word"
     (threshold,) = read_thresholds({"linear-probe.x": {"threshold": 10.0, "auc": 0.95, "source": "a study"}}).values()
     said = [vote(measure(one), threshold) for one in (low, middle, high)]
     assert said == ["as never known", "undecided", "still known"]
@@ -175,13 +359,67 @@ def test_findings_and_votes():
     assert verdict_of({}, False)["verdict"].startswith("No verdict")
 
 
+def test_cka_minds_neither_turning_nor_scale():
+    x = torch.randn(50, 6, generator=torch.Generator().manual_seed(0))
+    turned = torch.linalg.qr(torch.randn(6, 6, generator=torch.Generator().manual_seed(1)))[0]
+    assert linear_cka(x, 3 * x @ turned + 1) == pytest.approx(1)
+    assert linear_cka(x, torch.randn(50, 6, generator=torch.Generator().manual_seed(2))) < 0.5
+
+
+def test_rounding_keeps_each_channels_largest_weight_and_few_levels(knowing):
+    model = quantised(knowing, 4)
+    for name, weight in knowing.named_parameters():
+        rounded = model.get_parameter(name)
+        if weight.dim() > 1:
+            row, levels = weight[0].detach(), rounded[0].detach().unique()
+            assert len(levels) <= 15
+            assert levels.abs().max() == pytest.approx(row.abs().max().item(), rel=1e-5)
+        else:
+            assert torch.equal(weight, rounded)
+
+
+def test_wordings(knowing, splits):
+    assert [plural_of(word) for word in ("apple", "fire lorry", "toy", "box", "computer mouse")] == [
+        "apples", "fire lorries", "toys", "boxes", "computer mice",
+    ]  # fmt: skip
+    assert all(misspelt("apple", number) != "apple" for number in (0, 1))
+    assert misspelt("x", 0) == "x"
+    case = case_of(without_labels(splits, 1), knowing, knowing)
+    words = worded(case, "an image of {}", lambda name: "pomme")
+    assert words[:2] == ["an image of a photo of a pomme", "an image of a photo of a leaf"]
+    with pytest.raises(CliperaseError, match="synonyms of 'pear', which is not forgotten; give those of apple"):
+        create_probe("other-words", {"synonyms": {"pear": ["x"]}}).run(case)
+    assert len({invented(number) for number in range(600)}) == 600
+
+
+def test_the_prefix_moves_the_text_and_is_gone_afterwards(knowing, splits):
+    subject, probe = Subject(copy.deepcopy(knowing), ""), create_probe("text-attack", {})
+    text = probe.prefixed("a photo of a apple")
+    with torch.no_grad():
+        before = subject.model.encode_text([text])
+        with in_place(subject.model, torch.ones(3, 128)):
+            assert not torch.allclose(subject.model.encode_text([text]), before, atol=1e-3)
+        assert torch.equal(subject.model.encode_text([text]), before)
+
+
+def test_the_image_attack_stays_in_its_budget(knowing, splits):
+    split, probe = splits["test"], create_probe("image-attack", {"budget": 2.0})
+    images, own = split.pairs.images[:4], split.own[:4].flip(0)
+    attacked = probe.attacked(knowing, images, Subject(knowing, "").texts(split.texts), own)
+    assert 0 < (255 * attacked - images).abs().max() <= 2 + 1e-3
+    assert attacked.min() >= 0
+    assert attacked.max() <= 1
+
+
 # What is written
 
 
 def run(data, before, after, output, *more):
-    assigned = [f"{name}={value}" for name, value in SMALL.items()]
+    assigned = [f"{name}={json.dumps(value)}" for name, value in SMALL.items()]
     call = ["audit", str(before), str(after), "--data", str(data), "--forget", "apple", "--output", str(output)]
-    return main([*call, "--set", *assigned, *more])
+    chosen = more[more.index("--probes") + 1 :] if "--probes" in more else PROBES
+    of_chosen = [one for one in assigned if one.partition(".")[0] in chosen]
+    return main([*call, *(["--set", *of_chosen] if of_chosen else []), *more])
 
 
 @pytest.fixture(scope="module")
@@ -320,7 +558,10 @@ BAD = {
         "probe linear-probe: draws is 0; give a number above 0",
     ),
     "an unknown setting": (["--set", "draws=1"], "audit has no setting 'draws'"),
-    "a probe that does not run": (["--probes", "encoder-swap"], "'linear-probe.shots' is of a probe that does not run"),
+    "a probe that does not run": (
+        ["--set", "salmu.rivals=3", "--probes", "encoder-swap"],
+        "'salmu.rivals' is of a probe that does not run",
+    ),
     "a split that is not there": (["--split", "dev"], "split 'dev' cannot be read"),
     "another source that is not there": (["--other", "nowhere"], "cannot be read"),
     "a reference that is not there": (["--reference", "nowhere"], "model 'nowhere' is neither a folder"),

@@ -13,6 +13,15 @@ PROBES = {
     "reference-gap": "cliperase.audit.reference_gap:ReferenceGap",
     "linear-probe": "cliperase.audit.linear_probe:LinearProbe",
     "encoder-swap": "cliperase.audit.encoder_swap:EncoderSwap",
+    "neighbours": "cliperase.audit.neighbours:Neighbours",
+    "other-sources": "cliperase.audit.other_sources:OtherSources",
+    "other-words": "cliperase.audit.other_words:OtherWords",
+    "relearning": "cliperase.audit.relearning:Relearning",
+    "membership": "cliperase.audit.membership:Membership",
+    "image-attack": "cliperase.audit.image_attack:ImageAttack",
+    "text-attack": "cliperase.audit.text_attack:TextAttack",
+    "quantisation": "cliperase.audit.quantisation:Quantisation",
+    "salmu": "cliperase.audit.salmu:SALMU",
 }
 
 

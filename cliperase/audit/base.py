@@ -4,6 +4,8 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from tqdm import tqdm
+
 from cliperase.audit.intervals import Estimate, envelope
 from cliperase.errors import CliperaseError
 from cliperase.settings import Settings
@@ -50,8 +52,12 @@ class Probe(Settings):
 
 
 def compared(case, name, unit, estimate, known="above", references=True, never=None):
-    """The `Measurement` of what `estimate(subject)` gives for each model of the case, an `Estimate`."""
-    found = [estimate(subject) for subject in case.references] if references else []
-    return Measurement(
-        name, unit, estimate(case.before), estimate(case.after), envelope(found), never and never(case.after), known
-    )
+    """The `Measurement` of what `estimate(subject)` gives for each model of the case, an `Estimate`.
+
+    `references`: whether the figure means anything for a model with a space of its own. `never(subject)`: the figure of
+    words that no model was taught. Progress is shown where it takes seconds.
+    """
+    subjects = case.subjects if references else [case.before, case.after]
+    bar = tqdm(subjects, desc=name, position=1, leave=False, delay=2, disable=not case.progress)
+    before, after, *found = [estimate(subject) for subject in bar]
+    return Measurement(name, unit, before, after, envelope(found), never and never(case.after), known)

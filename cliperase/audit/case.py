@@ -18,6 +18,12 @@ from cliperase.models.base import ImageTextModel
 INVENTED = ("dax", "wug", "blicket", "toma", "fep", "zib", "gorp", "tulver")  # words of psycholinguistics, for nothing
 
 
+def invented(number):
+    """A name that no model was taught, another one for each number."""
+    rest, word = divmod(number, len(INVENTED))
+    return INVENTED[word] if not rest else f"{invented(rest - 1)} {INVENTED[word]}"
+
+
 @dataclass(frozen=True)
 class Split:
     """Images, which of them are to be forgotten, and the texts that an image is compared with.

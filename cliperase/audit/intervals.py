@@ -55,6 +55,14 @@ def area_of(positive, negative, seed=0):
     return mean_of_table((difference > 0) + 0.5 * (difference == 0), seed)
 
 
+def bootstrap(statistic, count, seed=0, resamples=100):
+    """What `statistic(rows)` gives for `count` rows, an array of numbers; the interval is that of resampled rows."""
+    rng, value = np.random.default_rng(seed), float(statistic(np.arange(count)))
+    drawn = [float(statistic(rng.integers(count, size=count))) for _ in range(resamples)]
+    low, high = np.percentile(drawn, TAILS)
+    return Estimate(value, min(float(low), value), max(float(high), value), count)
+
+
 def exactly(value, count=1):
     """A figure of the whole model, which no sampling blurs: its interval is the number itself."""
     return Estimate(float(value), float(value), float(value), count)

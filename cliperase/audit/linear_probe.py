@@ -1,13 +1,14 @@
 """Linear probe of each encoder: can logistic regression on frozen embeddings still learn the concept from few examples?
 
 "An Illusion of Unlearning?" (AISTATS 2026) has SalUn at 0 % output accuracy and 93 % by a probe, and the *retrained*
-model at 77 %. So an absolute number says nothing: the gap to a retrained model does. LEACE (Belrose et al. 2023) is the
-control that must read chance. Where there are classes, the probe tells all of them and its recall of the forgotten ones
-is measured, because telling one class from the rest is so easy that it has no power. Captions without classes
-have no such rivals: there the area under the ROC curve of forget against retain rows is.
+model at 77 %. So an absolute number says nothing: the gap to a retrained model does. Where there are classes, the probe
+tells all of them and `recall` is that of the forgotten ones: to tell one class from the rest is so easy that it has no
+power. `area` is the ROC curve's of that, forget against retain images: all there is where there are no classes, and
+with them the control, because LEACE (Belrose et al. 2023) must stand at ½ there.
 
 `shots`: examples of each class (captions: of each kind), drawn `draws` times; 0 is all there are, once. The texts of a
-class are its prompts in several templates, half of which are learnt from.
+class are its prompts in several templates, half of which are learnt from; beside the classes stand words that mean
+nothing, whose recall is that of names that nobody taught.
 
 What it does not show: that the model uses what is there. And little without a reference.
 """
@@ -20,7 +21,8 @@ import numpy as np
 import torch
 from pydantic import Field, PositiveInt
 
-from cliperase.audit.base import NotApplicable, Probe, compared
+from cliperase.audit.base import Probe, compared
+from cliperase.audit.case import INVENTED
 from cliperase.audit.intervals import area_of, mean_of_table
 from cliperase.audit.wording import TEMPLATES
 
@@ -33,6 +35,7 @@ class Examples:
     targets: torch.Tensor
     asked: Callable
     wanted: torch.Tensor
+    binary: bool = False  # forget against retain, and no more classes
 
     @property
     def smallest(self):
@@ -64,20 +67,22 @@ class LinearProbe(Probe):
 
     def run(self, case):
         if not case.test.has_classes:
-            return self.measured(case, "image", self.kinds(case))
+            return self.measured(case, "image", self.kinds(case), self.shots)
         told = self.told_apart(case)
-        found = self.measured(case, "text", self.prompts(case, told))
-        try:
-            return self.measured(case, "image", self.images(case, told)) + found
-        except NotApplicable:  # no training rows: the texts need none
+        never = self.prompts(case, told, invented=True)
+        found = self.measured(case, "text", self.prompts(case, told), self.shots, never)
+        if case.training is None:  # the texts need no training rows
             return found
+        control = self.measured(case, "image", self.kinds(case), [0])
+        return [*self.measured(case, "image", self.images(case, told), self.shots), *control, *found]
 
     def kinds(self, case):
-        """Images of data without classes: those to be forgotten against the others."""
+        """The images to be forgotten against the others."""
         training, test = case.needed_training(), case.test
         return Examples(
-            lambda s: s.images(training), training.forgotten.long(), lambda s: s.images(test), test.forgotten.long()
-        )
+            lambda s: s.images(training), training.forgotten.long(),
+            lambda s: s.images(test), test.forgotten.long(), binary=True,
+        )  # fmt: skip
 
     def images(self, case, told):
         """Training images of the classes `told`; the forgotten test images are asked."""
@@ -88,17 +93,21 @@ class LinearProbe(Probe):
             lambda s: s.images(test)[test.forgotten], labels[test.forgotten],
         )  # fmt: skip
 
-    def prompts(self, case, told):
-        """Every class in every template: the even templates are learnt from, the odd ones asked."""
-        names, forget = case.test.pairs.class_names, case.test.forget_texts  # with classes, texts are numbered as they
+    def prompts(self, case, told, invented=False):
+        """Every class, and words that mean nothing, in every template: the even ones are learnt from, the odd asked.
+
+        The forgotten classes are asked, or the `invented` ones.
+        """
+        names, forget = [*case.test.pairs.class_names, *INVENTED], case.test.forget_texts  # numbered as the classes
+        unknown = torch.arange(len(names) - len(INVENTED), len(names))
+        learnt, asked, wanted = torch.cat([told, unknown]), TEMPLATES[1::2], unknown if invented else forget
 
         def texts(templates, numbers):
             return [template.format(names[number]) for number in numbers.tolist() for template in templates]
 
-        learnt, asked = TEMPLATES[::2], TEMPLATES[1::2]
         return Examples(
-            lambda s: s.texts(texts(learnt, told)), told.repeat_interleave(len(learnt)),
-            lambda s: s.texts(texts(asked, forget)), forget.repeat_interleave(len(asked)),
+            lambda s: s.texts(texts(TEMPLATES[::2], learnt)), learnt.repeat_interleave(len(TEMPLATES[::2])),
+            lambda s: s.texts(texts(asked, wanted)), wanted.repeat_interleave(len(asked)),
         )  # fmt: skip
 
     def told_apart(self, case):
@@ -107,29 +116,29 @@ class LinearProbe(Probe):
         nearness = (texts @ texts[forget].T).amax(dim=1).index_fill(0, forget, torch.inf)
         return nearness.argsort(descending=True, stable=True)[: max(self.classes, len(forget) + 1)].sort().values
 
-    def measured(self, case, tower, examples):
-        """A measurement for each number of shots that there are examples for."""
+    def measured(self, case, tower, examples, listed, never=None):
+        """A measurement for each number of shots that there are examples for; `never`: those of what nobody taught."""
+        figure, unit = ("area", "AUC") if examples.binary else ("recall", "%")
         return [
-            compared(case, f"{tower}_{self.figure(case)[0]}_{f'{shots}_shots' if shots else 'all'}",
-                     self.figure(case)[1], lambda s, shots=shots: self.estimate(case, s, examples, shots))
-            for shots in self.shots if shots < examples.smallest
+            compared(
+                case, f"{tower}_{figure}_{f'{shots}_shots' if shots else 'all'}", unit,
+                lambda s, shots=shots: self.estimate(case, s, examples, shots),
+                never=never and (lambda s, shots=shots: self.estimate(case, s, never, shots)),
+            )
+            for shots in listed if shots < examples.smallest
         ]  # fmt: skip
 
-    def figure(self, case):
-        return ("recall", "%") if case.test.has_classes else ("area", "AUC")
-
     def estimate(self, case, subject, examples, shots):
-        """Recall of the classes that are asked; without classes, the area under the curve of all draws together."""
+        """Recall of what is asked; of two kinds, the area under the curve of all draws together."""
         have, asked, answers = examples.learnt(subject).numpy(), examples.asked(subject).numpy(), []
         for number in range(self.draws if shots else 1):
             rows = examples.draw(shots, np.random.default_rng([case.seed, shots, number]))
             answers.append(self.fitted(have[rows], examples.targets[rows].numpy()))
-        if not case.test.has_classes:
-            scores, wanted = sum(answer.decision_function(asked) for answer in answers), examples.wanted.numpy()
+        wanted = examples.wanted.numpy()
+        if examples.binary:
+            scores = sum(answer.decision_function(asked) for answer in answers)
             return area_of(scores[wanted == 1], scores[wanted == 0])
-        return mean_of_table(
-            np.stack([100.0 * (answer.predict(asked) == examples.wanted.numpy()) for answer in answers])
-        )
+        return mean_of_table([100.0 * (answer.predict(asked) == wanted) for answer in answers])
 
     def fitted(self, features, targets):
         from sklearn.linear_model import LogisticRegression

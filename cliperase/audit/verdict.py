@@ -41,12 +41,21 @@ def finding(measure):
         return "too few to tell"
     above, below = after["low"] > other["high"], after["high"] < other["low"]
     if measure["reference"] is None:
-        return f"{'higher' if above else 'lower'} than the original" if above or below else "as the original"
+        said = f"{'higher' if above else 'lower'} than the original" if above or below else "as the original"
+        return said + beside_invented(after, measure["never"])
     if not above and not below:
         return "not told apart from the reference"
     if measure["known"] is None:
         return f"{'higher' if above else 'lower'} than the reference"
     return MORE if above == (measure["known"] == "above") else LESS
+
+
+def beside_invented(after, never):
+    """Where a figure stands beside that of words that nobody taught."""
+    if never is None or never["low"] is None:
+        return ""
+    above, below = after["low"] > never["high"], after["high"] < never["low"]
+    return f", {'above' if above else 'below'} an invented word" if above or below else ", as an invented word"
 
 
 def vote(measure, threshold):
@@ -83,8 +92,11 @@ def verdict_of(measures, has_references):
 def reasons(measures, has_references):
     """Sentences on what the figures show, votes aside."""
     if not has_references:
-        return ["There is no reference, a model trained without the concept: the figures are set beside the original, "
-                "which tells what changed and not whether it is enough."]  # fmt: skip
+        return [
+            "There is no reference, a model trained without the concept. Beside the original, the figures tell what "
+            "changed and not whether it is enough. Beside invented words they tell how a text stands that nobody "
+            "taught, and nothing of the images, which the model has seen."
+        ]
     found = []
     for kind, said in ((MORE, "above what the reference knows"), (LESS, "pushed below the reference")):
         names = [name for name, one in measures.items() if one["finding"] == kind]

@@ -1,4 +1,8 @@
-"""Other words for the same: the templates in which a class is asked for, and the forms of a word."""
+"""Other words for the same: templates in which a class or a caption stands, plurals, typing errors."""
+
+import numpy as np
+
+from cliperase.data.words import PLURALS
 
 TEMPLATES = (  # of Radford et al. 2021, those that fit photographs, drawings and pictograms alike
     "a photo of a {}",
@@ -18,3 +22,21 @@ TEMPLATES = (  # of Radford et al. 2021, those that fit photographs, drawings an
     "a photo of a small {}",
     "there is a {} in the picture",
 )
+AROUND_CAPTIONS = ("{}", "a photo of {}", "{} in a photo", "in this picture: {}", "an image that shows {}")
+
+
+def plural_of(word):
+    """The usual English plural of the last word of a name."""
+    start, last = word[: word.rfind(" ") + 1], word.split(" ")[-1]
+    if last in PLURALS:
+        return start + PLURALS[last]
+    if last.endswith("y") and last[-2:-1] not in "aeiou":
+        return f"{start}{last[:-1]}ies"
+    return f"{word}es" if last.endswith(("s", "x", "z", "ch", "sh")) else f"{word}s"
+
+
+def misspelt(word, number):
+    """The word with its `number`th typing error: a letter left out, doubled, or changed with the next one, by turns."""
+    place = int(np.random.default_rng([number, len(word)]).integers(max(1, len(word) - 1)))
+    left, letter, right = word[:place], word[place : place + 1], word[place + 1 :]
+    return (left + right or word, left + letter + letter + right, left + right[:1] + letter + right[1:])[number % 3]
