@@ -15,7 +15,7 @@ from cliperase.audit import PROBES, create_probe, probe_class
 from cliperase.audit.base import NotApplicable
 from cliperase.audit.case import Case, Split, Subject
 from cliperase.audit.verdict import finding, verdict_of, vote
-from cliperase.data.rules import Rule
+from cliperase.data.rules import Rule, forget_mask
 from cliperase.data.source import is_sharded, load_split
 from cliperase.data.tables import splits_of
 from cliperase.errors import CliperaseError
@@ -67,27 +67,33 @@ def open_case(models, data, rule, split, others, settings, device):
 
 
 def training_of(data, rule, size, settings):
-    """The `Split` of training rows, None where they are streamed."""
+    """The `Split` of training rows, None where they are streamed or not there."""
     if is_sharded(data) or "train" not in splits_of(data):
         return None
-    return Split.of(*load_split(data, "train", rule, size)).sampled(settings.training_images, settings.seed)
+    return Split.of(*rows_of(data, "train", rule, size)).sampled(settings.training_images, settings.seed)
 
 
 def others_of(data, rule, size, others, settings):
     """(name, `Split`) of each other source: a split of `data`, or the split "test" of other data.
 
-    Unasked, that is the split `heldout` where there is one with rows of the concept.
+    Unasked, that is the split `heldout` where there is one.
     """
     known = [] if is_sharded(data) else splits_of(data)
+    labels = [Path(name).name for name in others or []]
+    if len(set(labels)) < len(labels):
+        raise CliperaseError(f"two other sources have one name among {', '.join(labels)}; rename a folder")
     for name in [HELD_OUT] if others is None and HELD_OUT in known else others or []:
         source, split = (data, name) if name in known else (name, "test")
-        try:
-            found = load_split(source, split, rule, size)
-        except CliperaseError:
-            if others is None:
-                continue
-            raise
-        yield Path(name).name, Split.of(*found).sampled(settings.images, settings.seed)
+        found = Split.of(*rows_of(source, split, rule, size))
+        yield Path(name).name, found.sampled(settings.images, settings.seed)
+
+
+def rows_of(source, split, rule, size):
+    """(`PairSet`, (N,) bool) as of `load_split`; of tables also where the rule matches no row."""
+    if is_sharded(source):
+        return load_split(source, split, rule, size)
+    pairs, _ = load_split(source, split, None, size)
+    return pairs, forget_mask(pairs, rule, required=False)
 
 
 def carry_out(case, probes, output=None):

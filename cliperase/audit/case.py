@@ -156,3 +156,8 @@ def scores_of(images, texts, own):
 def recognised(images, texts, own):
     """(N,) bool: whether an own text is the nearest of all."""
     return scores_of(images, texts, own)[2] == 1
+
+
+def comparable(one, other, split):
+    """Whether two subjects' embeddings have the same size, without which they cannot lie in one space."""
+    return one.texts(split.texts[:1]).shape == other.texts(split.texts[:1]).shape

@@ -9,7 +9,7 @@ anew has a space of its own, so it has no figure here.
 """
 
 from cliperase.audit.base import NotApplicable, Probe, compared
-from cliperase.audit.case import recognised
+from cliperase.audit.case import comparable, recognised
 from cliperase.audit.intervals import share_of
 
 
@@ -27,7 +27,7 @@ class EncoderSwap(Probe):
 
     def run(self, case):
         split, original = case.test, case.before
-        if case.after.texts(split.texts[:1]).shape != original.texts(split.texts[:1]).shape:
+        if not comparable(original, case.after, split):
             raise NotApplicable("the two models' embeddings have different sizes, so their towers cannot be swapped")
 
         def accuracy(rows, image_of=None, text_of=None):

@@ -2,8 +2,8 @@
 
 Both sides are of the same classes, or match the same rule, so nothing but membership tells them apart. There are three
 scores of an image, as in attacks on classifiers (Yeom et al. 2018; Carlini et al. 2022): cosine to its own text, the
-loss of its own text among all texts, the entropy of the answer. The area under the ROC curve is ½ where there is
-nothing to be told; the true positive rate at 1 % false positives shows a leak of few images that the area hides.
+loss of its own text among the retained texts, the entropy of that answer. The area under the ROC curve is ½ where
+nothing can be told; the true positive rate at 1 % false positives shows a leak of few images that the area hides.
 
 What it does not show: whether the concept is known, because a model may know it and hold no image. Forget rows against
 retain rows would not be membership but a difference of classes. The scores are those of one model: there are no shadow
@@ -11,12 +11,18 @@ models, so no likelihood ratio (LiRA), which is a stronger attack.
 """
 
 import numpy as np
+import torch
 from pydantic import PositiveInt
 
 from cliperase.audit.base import NotApplicable, Probe, compared
 from cliperase.audit.intervals import area_of, share_of
 
 LEAST = 5  # images on each side
+SCORES = {  # of the cosine to the own text and the log-probabilities of own text and rivals: higher for a member
+    "cosine": lambda own, answer: own,
+    "loss": lambda own, answer: answer[:, 0],
+    "entropy": lambda own, answer: (answer.exp() * answer).sum(dim=1),
+}
 
 
 class Membership(Probe):
@@ -40,40 +46,19 @@ class Membership(Probe):
             raise NotApplicable(f"fewer than {LEAST} images of the concept in training or in the measured split")
 
         def sides(subject, score):
-            return [
-                score(subject, subject.images(split)[rows], texts_of(subject, split, rows), split.own[rows])
-                for split, rows in ((training, members), (test, others))
-            ]
+            """The scores of the training images and of the others, against the same rivals."""
+            rivals, scale = subject.texts(test.texts)[test.retain_texts], subject.model.logit_scale.detach()
+            for split, rows in ((training, members), (test, others)):
+                images = subject.images(split)[rows]
+                own = (images[:, None] * subject.texts(split.texts)[split.own[rows]]).sum(dim=2).mean(dim=1)
+                cosines = torch.cat([own[:, None], images @ rivals.T], dim=1)
+                yield score(own, (scale.float().cpu() * cosines).log_softmax(dim=1)).numpy()
 
         found = [
             compared(case, f"area_{name}", "AUC", lambda s, score=score: area_of(*sides(s, score)))
-            for name, score in {"cosine": cosine, "loss": confidence, "entropy": certainty}.items()
+            for name, score in SCORES.items()
         ]
-        return [*found, compared(case, "true_positives_at_1", "%", lambda s: rate_at(*sides(s, confidence)))]
-
-
-def texts_of(subject, split, rows):
-    return subject.texts(split.texts)
-
-
-def cosine(subject, images, texts, own):
-    return (images[:, None] * texts[own]).sum(dim=2).mean(dim=1).numpy()
-
-
-def confidence(subject, images, texts, own):
-    """Minus the loss of the own texts among all, in nats."""
-    return answers(subject, images, texts).gather(1, own).logsumexp(dim=1).numpy()
-
-
-def certainty(subject, images, texts, own):
-    """Minus the entropy of the answer, in nats."""
-    logits = answers(subject, images, texts)
-    return (logits.exp() * logits).sum(dim=1).numpy()
-
-
-def answers(subject, images, texts):
-    scale = subject.model.logit_scale.detach().float().cpu()
-    return (scale * images @ texts.T).log_softmax(dim=1)
+        return [*found, compared(case, "true_positives_at_1", "%", lambda s: rate_at(*sides(s, SCORES["loss"])))]
 
 
 def rate_at(positive, negative, percent=1):

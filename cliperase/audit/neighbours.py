@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 
 from cliperase.audit.base import Probe, compared
-from cliperase.audit.case import recognised
+from cliperase.audit.case import comparable, recognised
 from cliperase.audit.intervals import bootstrap, mean_of, share_of
 
 
@@ -55,6 +55,8 @@ class Neighbours(Probe):
         for tower, features in kept.items():
             if len(features(case.before)) > 2:
                 found.append(compared(case, f"{tower}_cka", "CKA", alike(case.before, features), known=None))
+        if not comparable(case.before, case.after, split):
+            return found
         for group, towers in (("retain", kept), ("forget", gone)):
             for tower, features in towers.items():
                 drift = drifted(case.before, features)

@@ -5,11 +5,13 @@ tell the two apart. What it says then hangs on a threshold that came from there,
 """
 
 from pydantic import Field
+from scipy.stats import binom
 
 from cliperase.audit import PROBES
 from cliperase.errors import CliperaseError
 from cliperase.settings import Settings, checked
 
+FALSE_ALARMS = 0.05  # of models that never knew a concept, the share that passes a threshold
 LEAST_AUC = 0.8  # by which a figure must tell models that saw a concept from those that did not
 NOT_MEASURED, NONE = "no vote: power not measured", "no vote: describes damage, or explains another figure"
 KNOWN, NEVER_KNOWN, UNDECIDED = "still known", "as never known", "undecided"
@@ -73,20 +75,24 @@ def vote(measure, threshold):
 
 
 def verdict_of(measures, has_references):
-    """{"verdict", "reasons"} of all measures, {"probe.measure": measure}."""
+    """{"verdict", "reasons"} of all measures, {"probe.measure": measure}.
+
+    Every threshold lets 5 % of the models that never knew pass for knowing. So the concept counts as known where more
+    figures say so than chance lets do in 19 of 20 such models, as if the figures were independent.
+    """
     votes = {name: one["vote"] for name, one in measures.items() if not one["vote"].startswith("no vote")}
-    known = [name for name, said in votes.items() if said == KNOWN]
+    known, count = [name for name, said in votes.items() if said == KNOWN], len(votes)
+    said_so = f"{len(known)} of {count} figures with a vote say that the concept is still known"
     if not votes:
         said = "No verdict: no figure here has a vote, because the power of none was measured."
-    elif known:
-        said = f"Not gone: {len(known)} of {len(votes)} figures with a vote say that the concept is still known."
-    elif UNDECIDED in votes.values():
-        said = (
-            f"Undecided: of {len(votes)} figures with a vote none says that the concept is known, and not all deny it."
-        )
+    elif len(known) > binom.ppf(0.95, count, FALSE_ALARMS):
+        said = f"Not gone: {said_so}."
+    elif known or UNDECIDED in votes.values():
+        said = f"Undecided: {said_so}; so many may be chance, or other figures are unsure."
     else:
-        said = f"No trace: all {len(votes)} figures with a vote are as of a model that never knew the concept."
-    return {"verdict": said, "reasons": [*known, *reasons(measures, has_references)]}
+        said = f"No trace: all {count} figures with a vote are as of a model that never knew the concept."
+    by = [f"Still known by {', '.join(known)}."] if known else []
+    return {"verdict": said, "reasons": [*by, *reasons(measures, has_references)]}
 
 
 def reasons(measures, has_references):
@@ -97,8 +103,8 @@ def reasons(measures, has_references):
             "changed and not whether it is enough. Beside invented words they tell how a text stands that nobody "
             "taught, and nothing of the images, which the model has seen."
         ]
-    found = []
-    for kind, said in ((MORE, "above what the reference knows"), (LESS, "pushed below the reference")):
-        names = [name for name, one in measures.items() if one["finding"] == kind]
-        found.append(f"{len(names)} figures are {said}{': ' if names else '.'}{', '.join(names)}")
-    return found
+    names = {kind: [name for name, one in measures.items() if one["finding"] == kind] for kind in (MORE, LESS)}
+    return [
+        f"Above what the reference knows: {', '.join(names[MORE]) or 'no figure'}.",
+        f"Pushed below the reference: {', '.join(names[LESS]) or 'no figure'}.",
+    ]
