@@ -180,6 +180,7 @@ from cliperase.audit.intervals import mean_of
 
 class Articles(Probe):
     asked = "Does the article before the concept change how near its images are?"
+    figures = "difference: mean cosine to the usual prompt less that to the other one."
     means = "A large difference: the model knows a sentence rather than a concept."
     limits = "It is an example."
     source = "docs/adding.md"

@@ -36,6 +36,7 @@ from cliperase.loop import run_loop
 from cliperase.methods.fine_tune import FineTune
 from cliperase.methods.leace import erasure
 from cliperase.methods.null_space import projection
+from cliperase.models import load_model
 from cliperase.models.base import ImageTextModel
 from cliperase.settings import TrainSettings
 from cliperase.training import PairTraining
@@ -303,9 +304,11 @@ class Bags(ImageTextModel):
         raise NotImplementedError
 
 
+@pytest.mark.parametrize("family", ["bags", "BLIP"])
 @pytest.mark.parametrize("name", PROBES)
-def test_every_probe_takes_a_model_of_the_interface_or_says_why_not(name, splits):
-    found = measured(case_of(splits, Bags(), Bags(), Bags()), name, probe_of(name))
+def test_every_probe_takes_a_model_of_the_interface_or_says_why_not(name, family, splits, blip_folder):
+    models = [Bags() if family == "bags" else load_model(blip_folder / "matching") for _ in range(3)]
+    found = measured(case_of(splits, *models), name, probe_of(name))
     if name == "text-attack":
         assert found["reason"].startswith("a text tower of another kind")
     else:
@@ -614,7 +617,7 @@ def test_every_probe_says_what_it_asks_and_what_it_does_not_show():
         kind = probe_class(name)
         assert issubclass(kind, Probe)
         assert kind.asked.endswith("?")
-        assert all(text.endswith(".") for text in (kind.means, kind.limits))
+        assert all(text.endswith(".") for text in (kind.figures, kind.means, kind.limits))
         assert kind.source
         head = __import__(kind.__module__, fromlist=["_"]).__doc__
         assert "What it does not show:" in head

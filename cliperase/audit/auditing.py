@@ -19,7 +19,7 @@ from cliperase.data.rules import Rule, forget_mask
 from cliperase.data.source import is_sharded, load_split
 from cliperase.data.tables import splits_of
 from cliperase.errors import CliperaseError
-from cliperase.files import read_json, whole_file
+from cliperase.files import hash_of, read_json, whole_file
 from cliperase.models import load_model
 from cliperase.settings import Settings, checked
 
@@ -102,7 +102,7 @@ def carry_out(case, probes, output=None):
     bar = tqdm(probes.items(), disable=not case.progress, leave=False)
     for name, probe in bar:
         bar.set_description(name)
-        key = hash_of({"probe": name, "settings": probe.model_dump(), **described})
+        key = digest_of({"probe": name, "settings": probe.model_dump(), **described})
         path = Path(output) / "probes" / f"{name}.json" if output else None
         found = kept(path, key)
         if found is None:
@@ -114,9 +114,10 @@ def carry_out(case, probes, output=None):
 
 
 def description(case):
-    """Everything that figures follow from, as hashes."""
+    """Everything that figures follow from, as hashes; of the code, that of the audit."""
     return {
         "schema": SCHEMA, "cliperase": __version__, "seed": case.seed, "rule": dataclasses.asdict(case.rule),
+        "code": [hash_of(path) for path in sorted(Path(__file__).parent.glob("*.py"))],
         "before": case.before.hash, "after": case.after.hash, "references": [one.hash for one in case.references],
         "test": split_hash(case.test), "training": case.training and split_hash(case.training),
         "others": {name: split_hash(split) for name, split in case.others.items()},
@@ -127,7 +128,7 @@ def split_hash(split):
     return hashlib.sha256(split.pairs.fingerprint().encode() + split.forgotten.numpy().tobytes()).hexdigest()
 
 
-def hash_of(plain):
+def digest_of(plain):
     return hashlib.sha256(json.dumps(plain, sort_keys=True, default=list).encode()).hexdigest()
 
 
@@ -149,16 +150,10 @@ def measured(case, name, probe):
         measures = [plain(measure) for measure in probe.run(case)]
     except NotApplicable as error:
         reason = str(error)
-    texts = {field: getattr(probe, field) for field in ("asked", "means", "limits", "source")}
+    texts = {field: getattr(probe, field) for field in ("asked", "figures", "means", "limits", "source")}
     seconds = round(time.perf_counter() - start, 2)
-    return {
-        "probe": name,
-        **texts,
-        "settings": probe.model_dump(),
-        "reason": reason,
-        "measures": measures,
-        "seconds": seconds,
-    }
+    said = {"settings": probe.model_dump(), "reason": reason, "measures": measures, "seconds": seconds}
+    return {"probe": name, **texts, **said}
 
 
 def plain(measure):
@@ -202,12 +197,8 @@ def tidy(result):
             for subject in FIGURES:
                 for end in ("value", "low", "high") if measure[subject] else ():
                     if measure[subject][end] is not None:
-                        suffix = "" if end == "value" else f"_{end}"
-                        yield (
-                            f"{probe['probe']}.{measure['name']}.{subject}{suffix}",
-                            measure[subject][end],
-                            measure["unit"],
-                        )
+                        name = f"{probe['probe']}.{measure['name']}.{subject}{'' if end == 'value' else f'_{end}'}"
+                        yield name, measure[subject][end], measure["unit"]
 
 
 def write_json(path, plain_values):

@@ -1,4 +1,4 @@
-"""What a probe is: settings that are checked once, four texts for the reader, and measurements of the models."""
+"""What a probe is: settings that are checked once, texts for the reader, and measurements of the models."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -37,11 +37,12 @@ class Measurement:
 class Probe(Settings):
     """Base of all probes. The fields of a probe are its settings; `create_probe` checks them.
 
-    `asked`, `means`, `limits`: what the page says that is asked, what a figure means, and what it does not show.
-    `source`: the paper.
+    Texts of the page: what is `asked`, what the `figures` are, what one `means`, what it does not show (`limits`), the
+    `source`, a paper.
     """
 
     asked: ClassVar[str]
+    figures: ClassVar[str]
     means: ClassVar[str]
     limits: ClassVar[str]
     source: ClassVar[str]

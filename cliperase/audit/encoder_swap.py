@@ -15,6 +15,10 @@ from cliperase.audit.intervals import share_of
 
 class EncoderSwap(Probe):
     asked = "Which of the two towers forgot: does one of them still work with the original's other half?"
+    figures = (
+        "…_image_tower: the unlearned image tower with the original's text tower; …_text_tower: the reverse. "
+        "forget_… and retain_…: accuracy on the forgotten and on the other images."
+    )
     means = (
         "A high forget accuracy of a swapped pair says that this half of the unlearned model is as the original's. "
         "Then the concept is back as soon as somebody takes the other half from the original."

@@ -20,6 +20,7 @@ from cliperase.metrics.tasks import PROMPT
 
 class ImageAttack(Probe):
     asked = "Does a small change of the picture, within a stated budget, bring the concept back?"
+    figures = "success: percent of forgotten test images whose own text is the nearest after the attack."
     means = "More success than on the reference, or towards an invented word: the concept is close by."
     limits = "Every CLIP can be fooled; success alone, without a reference's, says nothing."
     source = "PGD (Madry et al., ICLR 2018)"

@@ -50,6 +50,11 @@ class Examples:
 
 class LinearProbe(Probe):
     asked = "Can a linear classifier still learn the concept from a few examples, on the frozen embeddings?"
+    figures = (
+        "image_recall_4_shots: percent of the forgotten test images that a probe puts right which learnt from 4 "
+        "images of each class; text_…: from prompts. image_area_…: the ROC curve's, forgotten images against all "
+        "others."
+    )
     means = (
         "More than a retrained model at the same number of examples: the encoder still has the concept ready. "
         "With all examples even a model that never knew it learns it, so the few-example figures count."

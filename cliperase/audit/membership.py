@@ -27,6 +27,10 @@ SCORES = {  # of the cosine to the own text and the log-probabilities of own tex
 
 class Membership(Probe):
     asked = "Can one tell which images of the concept the model was once trained on?"
+    figures = (
+        "area_…: the ROC curve's, of training images against unseen ones, by cosine, loss or entropy. "
+        "true_positives_at_1: percent of training images found at 1 % false alarms, by loss."
+    )
     means = (
         "An area of ½ and a rate of 1 %: nothing tells them apart, as in a model that saw none of them. "
         "Above: the training images left a trace. Below: they were pushed further away than unseen ones."

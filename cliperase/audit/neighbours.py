@@ -19,6 +19,11 @@ from cliperase.audit.intervals import bootstrap, mean_of, share_of
 
 class Neighbours(Probe):
     asked = "What happened to the concepts next to the forgotten one, to distant ones, and to the whole space?"
+    figures = (
+        "neighbour_ and stranger_accuracy: on the tenth of the retained texts that is nearest to the forgotten "
+        "ones, and on the farthest tenth. …_cka: likeness of the retained embeddings' geometry, 1 is the same. "
+        "…_drift: mean 1 - cosine to the original's embedding."
+    )
     means = (
         "Neighbours that lose more than distant concepts: forgetting spilled over. "
         "A CKA below the reference's, or drift without an effect on accuracy: more was moved than was needed."

@@ -15,6 +15,7 @@ from cliperase.audit.intervals import mean_of, share_of
 
 class OtherSources(Probe):
     asked = "Does the model recognise the concept in pictures from sources that nothing was trained on?"
+    figures = "As in the reference gap, the name of the source before each."
     means = "As in the reference gap: the figures should be those of a model that never saw the concept."
     limits = "Where the original does not recognise the concept in this source, nothing was there to be forgotten."
     source = "the split into sources is this project's; the gap is SalUn's (Fan et al., ICLR 2024)"

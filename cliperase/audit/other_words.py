@@ -24,6 +24,10 @@ from cliperase.errors import CliperaseError
 
 class OtherWords(Probe):
     asked = "Does the model know the concept by other words than those that were forgotten?"
+    figures = (
+        "Percent of the forgotten images that are recognised by other templates, by the plural, by typing errors, "
+        "by synonyms: the mean over the wordings of a kind, and the worst, by which most are recognised."
+    )
     means = (
         "A worst case above the reference's: some wording still reaches the concept. "
         "Where the usual prompt fails and others work, one text was moved and not the concept."
@@ -52,8 +56,8 @@ class OtherWords(Probe):
                 f"synonyms of {min(unknown)!r}, which is not forgotten; give those of {', '.join(words)}"
             )
         most = max(map(len, self.synonyms.values()), default=0)
-        listed = {word: [*names, *[word] * (most - len(names))] for word, names in self.synonyms.items()}
-        return [lambda name, n=n: listed[name][n] if name in listed else name for n in range(most)]
+        listed = {word.lower(): [*names, *[word] * (most - len(names))] for word, names in self.synonyms.items()}
+        return [lambda name, n=n: listed.get(name.lower(), [name] * most)[n] for n in range(most)]
 
 
 def words_of(case):

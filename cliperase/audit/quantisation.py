@@ -22,6 +22,7 @@ from cliperase.audit.intervals import share_of
 
 class Quantisation(Probe):
     asked = "Does the concept come back when the weights are rounded to 8 or 4 bits?"
+    figures = "forget_ and retain_accuracy of the model with rounded weights. Without rounding: see the reference gap."
     means = "A forget accuracy that rises with rounding: unlearning was a change too small to last."
     limits = (
         "The rounding is simulated, of weights only. Where the retained accuracy breaks down as well, it says nothing."

@@ -16,6 +16,11 @@ from cliperase.metrics.tasks import PROMPT
 
 class ReferenceGap(Probe):
     asked = "Does the model still join the forgotten images to their own texts, and how far did it push them apart?"
+    figures = (
+        "forget_…: accuracy, mean rank of the own text (1 is the nearest), margin to the best other text, cosine "
+        "to the own text. unrelated_cosine: of the forgotten texts to the other images. average_gap: mean "
+        "distance, in points, to the references' accuracies."
+    )
     means = (
         "The figures should be those of a model that never saw the concept. More: it is recognised. Less, above all a "
         "cosine below that of an unrelated or an invented word: the pair was pushed apart, which is not forgetting."

@@ -42,6 +42,10 @@ class Relearn(LossMethod):
 
 class Relearning(Probe):
     asked = "How fast does the concept come back when the model sees a few of its pairs again?"
+    figures = (
+        "area_8_pairs: mean percent of forgotten test images recognised, over the steps of training on 8 pairs "
+        "again. retain_accuracy_…: on the other images at the end."
+    )
     means = (
         "A larger area than the reference's: the concept was hidden rather than removed. "
         "A smaller one: it was pushed further away than in a model that never knew it."

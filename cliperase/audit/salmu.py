@@ -28,6 +28,12 @@ from cliperase.metrics.tasks import PROMPT
 
 class SALMU(Probe):
     asked = "How does the model stand in the figures of SALMUBench?"
+    figures = (
+        "RetFail: mean reciprocal rank of the own text among retained ones. AssocStr, IntraIdSim, InterIdSim: "
+        "mean cosine of forgotten training pairs, forgotten test pairs, retained test pairs. leakage_rate: share "
+        "of images nearer to their own text than to a generic one. leakage_gone, utility_lost: percent of the "
+        "original's."
+    )
     means = (
         "AssocStr and IntraIdSim should be as in the reference, and InterIdSim as before. "
         "Utility-efficient, there, is over 99 % of the leakage gone and under 1 % of the accuracy lost."

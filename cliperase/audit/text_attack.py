@@ -27,6 +27,9 @@ PLACE = "!"  # a token of its own in CLIP's vocabulary, which the prefix takes t
 
 class TextAttack(Probe):
     asked = "Is there a prompt, found by optimisation, that brings the concept back?"
+    figures = (
+        "success: percent of forgotten test images whose own text, behind the prefix that was found, is the nearest."
+    )
     means = (
         "More success than on the reference, or with an invented word: the text tower still has a way to the concept."
     )
