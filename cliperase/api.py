@@ -1,4 +1,4 @@
-"""Unlearn and evaluate, in one call each. The command line is a thin layer over these."""
+"""Unlearn, evaluate and audit, in one call each. The command line is a thin layer over these."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -93,3 +93,36 @@ def convert(model, to, output):
     made, parity = converted(load_model(model, pick_device()), to)
     made.save(output)
     return {"lowest cosines to the original": parity}
+
+
+def audit(before, after, data, rule, references=(), probes=None, thresholds=None, split="test", others=None,
+          settings=None, seed=0, output=None):  # fmt: skip
+    """Is it really gone? Put the probes of `cliperase.audit` to an unlearned model.
+
+    `before`: the original; `after`: the unlearned one; `references`: models that were trained without the concept. Each
+    is a source as in `unlearn`, as are `data` and `rule`. `probes`: their names, by default all. `thresholds`:
+    {"probe.measure": {"threshold", "auc", "source"}}, measured on models that saw a concept and on models that did not;
+    a figure without one has no vote. `others`: other splits of `data`, or other data whose split "test" is taken; by
+    default the split `heldout` where there is one. `settings`: of the audit (`auditing.AuditSettings`) and, as
+    "probe.setting", of probes.
+
+    Written to `output`: `audit.json`, `page.html`, `rows.csv` (name, value, unit), and each finished probe, so that an
+    audit that was killed goes on. Returns what `audit.json` holds: docs/audit.md explains it. Raises `CliperaseError`
+    for bad input, before any probe.
+    """
+    from cliperase.audit.auditing import carry_out, open_case, plan, result_of
+    from cliperase.audit.report import write_report
+    from cliperase.audit.verdict import read_thresholds
+
+    settings, chosen = plan(probes, settings or {}, seed)
+    thresholds, sources = read_thresholds(thresholds or {}), [before, after, *references]
+    with ExitStack() as stack:
+        if output:
+            check_writable(Path(output) / "audit.json")
+            stack.enter_context(only_writer(output))
+        case = open_case(sources, data, rule, split, others, settings, pick_device())
+        results = carry_out(case, chosen, output)
+        result = result_of(case, sources, data, split, settings, results, thresholds)
+        if output:
+            write_report(Path(output), result)
+    return result

@@ -1,4 +1,4 @@
-"""The command line `cliperase`: unlearn, evaluate, doctor, convert, pack, unpack. A thin layer over `cliperase.api`."""
+"""The command line `cliperase`: a thin layer over `cliperase.api`."""
 
 import argparse
 import json
@@ -40,6 +40,18 @@ def parse(arguments):
     )
     add_options(convert, "model", "output")
     convert.add_argument("--to", required=True, choices=["open_clip", "transformers"])
+    audit = add_command(commands, "audit", run_audit, "Is it really gone? Probe an unlearned model; writes a page.")
+    audit.add_argument("before", help="the original model, as --model of the other commands")
+    audit.add_argument("after", help="the unlearned model")
+    add_options(audit, "data", "forget", "rule", "split", "set", "seed", "output")
+    audit.add_argument("--reference", nargs="+", default=[], metavar="MODEL", help="models trained without the concept")
+    audit.add_argument("--probes", nargs="+", metavar="PROBE", help="some of the probes; all of them if left out")
+    audit.add_argument(
+        "--other", nargs="+", metavar="DATA", help="other splits of the data, or other data; heldout if left out"
+    )
+    audit.add_argument(
+        "--thresholds", type=Path, help="YAML or JSON: {probe.measure: {threshold: …, auc: …, source: …}}"
+    )
     pack = add_command(commands, "pack", run_pack, "Write a small model as one file of a few megabytes.")
     add_options(pack, "model", "data", "output")
     unpack = add_command(commands, "unpack", run_unpack, "Write a packed model as an open_clip folder.")
@@ -163,6 +175,17 @@ def run_convert(arguments):
     from cliperase.api import convert
 
     print(json.dumps(convert(arguments.model, arguments.to, arguments.output), indent=2))
+
+
+def run_audit(arguments):
+    from cliperase.api import audit
+
+    result = audit(
+        arguments.before, arguments.after, arguments.data, rule_of(arguments), arguments.reference, arguments.probes,
+        read_params(arguments.thresholds) if arguments.thresholds else None, arguments.split, arguments.other,
+        override({}, arguments.set), arguments.seed, arguments.output,
+    )  # fmt: skip
+    print("\n".join([result["verdict"], *result["reasons"], f"Read {arguments.output / 'page.html'}"]))
 
 
 def run_pack(arguments):

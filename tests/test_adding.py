@@ -1,4 +1,4 @@
-"""Adding a method, a data set, a model family, an experiment: one file and one line each."""
+"""Adding a method, a data set, a model family, a probe, an experiment: one file and one line each."""
 
 import importlib
 import itertools
@@ -13,7 +13,8 @@ from conftest import CLASSES, write_profile
 from PIL import Image
 
 from cliperase import models
-from cliperase.api import evaluate, unlearn
+from cliperase.api import audit, evaluate, unlearn
+from cliperase.audit import PROBES
 from cliperase.errors import CliperaseError
 from cliperase.methods import METHODS
 from paper.__main__ import main as paper_main
@@ -167,6 +168,49 @@ def test_a_data_set(model_folder, tmp_path):
     script.write_text(DATA_SET)
     subprocess.run([sys.executable, script, tmp_path / "pictures", output], check=True)
     assert set(evaluate(model_folder, output, {"concept": "apple"})) >= {"forget_accuracy", "retain_accuracy"}
+
+
+PROBE = '''"""Articles (ours): is an image nearer to "a photo of a <class>" than to the same behind another article?"""
+
+from cliperase.audit.base import NotApplicable, Probe, compared
+from cliperase.audit.intervals import mean_of
+
+
+class Articles(Probe):
+    asked = "Does the article before the concept change how near its images are?"
+    figures = "difference: mean cosine to the usual prompt less that to the other one."
+    means = "A large difference: the model knows a sentence rather than a concept."
+    limits = "It is an example."
+    source = "docs/adding.md"
+
+    article: str = "an"
+
+    def run(self, case):
+        split, rows = case.test, case.test.forgotten
+        if not split.has_classes:
+            raise NotApplicable("captions have articles of their own")
+
+        def difference(subject):
+            images = subject.images(split)[rows]
+            texts = [f"a photo of {self.article} {split.pairs.class_names[n]}" for n in split.own[rows, 0].tolist()]
+            usual = subject.texts(split.texts)[split.own[rows, 0]]
+            return mean_of((images * (usual - subject.texts(texts))).sum(dim=1))
+
+        return [compared(case, "difference", "cosine", difference, known=None)]
+'''
+
+
+def test_a_probe(model_folder, data_folder, tmp_path, monkeypatch):
+    """A file, its line: the audit asks it."""
+    (tmp_path / "my_probe.py").write_text(PROBE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(PROBES, "articles", "my_probe:Articles")
+    where = (model_folder, model_folder, data_folder, {"concept": "apple"})
+    result = audit(*where, probes=["articles"], settings={"articles.article": "the"}, output=tmp_path / "out")
+    (probe,) = result["probes"]
+    assert probe["settings"] == {"article": "the"}
+    assert probe["measures"][0]["before"]["value"] == probe["measures"][0]["after"]["value"] != 0
+    assert "Does the article before the concept" in (tmp_path / "out" / "page.html").read_text()
 
 
 EXPERIMENT = '''"""How many steps are enough? CLIPErase with more and more of them."""

@@ -1,0 +1,77 @@
+"""Estimates with 95 % intervals: exact ones of shares (Clopper and Pearson 1934), bootstrap ones of means."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import binomtest
+
+RESAMPLES = 1000
+TAILS = (2.5, 97.5)  # percentiles
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number, its 95 % interval where there is one, and how many cases (images, texts, models) are behind it."""
+
+    value: float
+    low: float | None
+    high: float | None
+    count: int
+
+
+def share_of(hits):
+    """Percent of `hits` (N,) bool that are true, with the exact interval."""
+    hits = np.asarray(hits, dtype=bool)
+    interval = binomtest(int(hits.sum()), len(hits)).proportion_ci(method="exact")
+    return Estimate(100 * float(hits.mean()), 100 * float(interval.low), 100 * float(interval.high), len(hits))
+
+
+def mean_of(values, seed=0):
+    """The mean of `values` (N,); the interval is that of a bootstrap over them."""
+    values = np.asarray(values, dtype=np.float64)
+    return mean_of_table(values[None], seed)
+
+
+def mean_of_table(table, seed=0):
+    """The mean of `table` (R, N); rows and columns are resampled, each for itself.
+
+    Rows may be draws of a training set and columns test images. Where cell (i, j) says whether positive i scores above
+    negative j (a tie is ½), the mean is the area under the ROC curve. A single row is not resampled.
+    """
+    table = np.asarray(table, dtype=np.float64)
+    value, count = float(table.mean()), table.shape[1]
+    if count < 2:
+        return Estimate(value, None, None, count)
+    rng = np.random.default_rng(seed)
+    rows, columns = (rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES) / n for n in table.shape)
+    low, high = np.percentile(((rows @ table) * columns).sum(axis=1), TAILS)
+    return Estimate(value, min(float(low), value), max(float(high), value), count)
+
+
+def area_of(positive, negative, seed=0):
+    """Area under the ROC curve of two sets of scores (P,) and (N,): how often a positive is above a negative."""
+    positive, negative = (np.asarray(scores, dtype=np.float64) for scores in (positive, negative))
+    difference = positive[:, None] - negative[None]
+    return mean_of_table((difference > 0) + 0.5 * (difference == 0), seed)
+
+
+def bootstrap(statistic, count, seed=0, resamples=100):
+    """What `statistic(rows)` gives for `count` rows, an array of numbers; the interval is that of resampled rows."""
+    rng, value = np.random.default_rng(seed), float(statistic(np.arange(count)))
+    drawn = [float(statistic(rng.integers(count, size=count))) for _ in range(resamples)]
+    low, high = np.percentile(drawn, TAILS)
+    return Estimate(value, min(float(low), value), max(float(high), value), count)
+
+
+def exactly(value, count=1):
+    """A figure of the whole model, which no sampling blurs: its interval is the number itself."""
+    return Estimate(float(value), float(value), float(value), count)
+
+
+def envelope(estimates):
+    """Several models as one: the mean, and from the lowest to the highest end of their intervals; None of none."""
+    if not estimates:
+        return None
+    lows, highs = ([getattr(one, end) for one in estimates if getattr(one, end) is not None] for end in ("low", "high"))
+    value = sum(one.value for one in estimates) / len(estimates)
+    return Estimate(value, min(lows, default=None), max(highs, default=None), sum(one.count for one in estimates))

@@ -1,0 +1,105 @@
+"""Relearning: how fast is the concept back when a few of its pairs are trained on again?
+
+ILU (2025) tests with one epoch on 60 samples. Here `pairs` forget pairs and a batch of retain pairs are trained on with
+CLIP's contrastive loss, for `steps` steps. The share of recognised forgotten test images is taken every `every` steps;
+the figure is the area under that curve, as a mean in percent. Pairs, learning rate and retain batches are the same for
+every model, because a curve depends on them.
+
+What it does not show: forgetting, where relearning is slower than in the reference. A prompt that was pushed far away
+takes longer to come back than in a model that never knew the concept: that is another trace of unlearning. `retain_…`
+is the accuracy on the other images at the end: where it falls, the training itself did harm.
+"""
+
+import copy
+from functools import cache
+
+import numpy as np
+import torch
+from pydantic import Field, PositiveInt
+
+from cliperase.audit.base import Probe, compared
+from cliperase.audit.case import recognised
+from cliperase.audit.intervals import mean_of, share_of
+from cliperase.loop import run_loop
+from cliperase.losses import retention
+from cliperase.methods.base import LossMethod
+from cliperase.metrics.encode import encode_images, encode_texts
+from cliperase.settings import TrainSettings
+from cliperase.training import PairTraining
+from cliperase.unlearning import narrowed
+
+
+class Relearn(LossMethod):
+    """InfoNCE over forget and retain pairs together: each is the other's negative."""
+
+    def loss(self, batch):
+        image, text, ids = (
+            torch.cat([getattr(pairs, name) for pairs in (batch.forget, batch.retain)])
+            for name in ("image", "text", "text_ids")
+        )
+        return {"InfoNCE": retention(image, text, batch.logit_scale, ids)}
+
+
+class Relearning(Probe):
+    asked = "How fast does the concept come back when the model sees a few of its pairs again?"
+    figures = (
+        "area_8_pairs: mean percent of forgotten test images recognised, over the steps of training on 8 pairs "
+        "again. retain_accuracy_…: on the other images at the end."
+    )
+    means = (
+        "A larger area than the reference's: the concept was hidden rather than removed. "
+        "A smaller one: it was pushed further away than in a model that never knew it."
+    )
+    limits = (
+        "Slow relearning is no proof of forgetting, and the learning rate decides how fast anything is learnt: "
+        "only the comparison at the same rate counts."
+    )
+    source = "ILU (Fan et al., 2025), its test by relearning; the curve and its area are this project's"
+
+    pairs: list[PositiveInt] = Field(default=[1, 8, 64], min_length=1)
+    steps: PositiveInt = 20
+    every: PositiveInt = 5
+    learning_rate: float = Field(default=3e-5, gt=0)
+    retain_batch: int = Field(default=64, ge=2)
+
+    def run(self, case):
+        training, found = case.needed_training(), []
+        forget = training.pairs.select(training.forgotten)
+        for count in [one for one in self.pairs if one <= len(forget)] or [len(forget)]:
+            chosen = torch.zeros(len(forget), dtype=torch.bool)
+            chosen[np.random.default_rng([case.seed, count]).permutation(len(forget))[:count]] = True
+            relearnt = cache(lambda subject, chosen=chosen: self.relearnt(case, subject, forget.select(chosen)))
+            found += [
+                compared(case, f"area_{count}_pairs", "%", lambda s, f=relearnt: self.area(f(s)[0])),
+                compared(case, f"retain_accuracy_{count}_pairs", "%", lambda s, f=relearnt: share_of(f(s)[1]), None),
+            ]
+        return found
+
+    def relearnt(self, case, subject, forget):
+        """(hits on the forgotten test images (points, F) from step 0 on, hits on the others at the end)."""
+        model, split = copy.deepcopy(subject.model), case.test
+        retain = case.training.pairs.select(~case.training.forgotten)
+        settings = TrainSettings(
+            steps=self.steps, learning_rate=self.learning_rate, evaluate_every=self.every,
+            forget_batch=min(16, len(forget)), retain_batch=min(self.retain_batch, max(2, len(retain))), seed=case.seed,
+        )  # fmt: skip
+        curve = [hits(model, split, split.forgotten)]
+
+        def watch(trained):
+            curve.append(hits(trained, split, split.forgotten))
+            return {"score": len(curve)}  # so that the last weights stay
+
+        with narrowed(model, forget, retain):
+            run_loop(PairTraining(model, Relearn(), settings, retain, forget), watch, progress=False)
+        return np.stack(curve), hits(model, split, ~split.forgotten)
+
+    def area(self, curve):
+        """The mean over steps, by trapezoids between the points; of each image, then of all."""
+        steps = [*range(0, self.steps, self.every), self.steps]
+        return mean_of(100 * np.trapezoid(curve.astype(float), steps, axis=0) / self.steps)
+
+
+def hits(model, split, rows):
+    """(R,) whether each of some images of a split is recognised."""
+    images, texts = encode_images(model, split.pairs.images[rows]), encode_texts(model, split.texts)
+    return recognised(images, texts, split.own[rows]).numpy()

@@ -1,0 +1,110 @@
+"""From figures to words: what a measurement shows beside its reference, whether it has a vote, and the verdict.
+
+A figure votes only where its power was measured: on models that saw the concept and on models that never did, it has to
+tell the two apart. What it says then hangs on a threshold that came from there, with its source.
+"""
+
+from pydantic import Field
+from scipy.stats import binom
+
+from cliperase.audit import PROBES
+from cliperase.errors import CliperaseError
+from cliperase.settings import Settings, checked
+
+FALSE_ALARMS = 0.05  # of models that never knew a concept, the share that passes a threshold
+LEAST_AUC = 0.8  # by which a figure must tell models that saw a concept from those that did not
+NOT_MEASURED, NONE = "no vote: power not measured", "no vote: describes damage, or explains another figure"
+KNOWN, NEVER_KNOWN, UNDECIDED = "still known", "as never known", "undecided"
+MORE, LESS = "more than the reference: something is left", "less than the reference: over-forgetting"
+
+
+class Threshold(Settings):
+    """From where on a model counts as knowing the concept; `auc`: how well that tells models apart; `source`: of it."""
+
+    threshold: float
+    auc: float = Field(ge=0, le=1)
+    source: str = Field(min_length=1)
+
+
+def read_thresholds(thresholds):
+    """{"probe.measure": mapping} -> {"probe.measure": `Threshold`}."""
+    for name in thresholds:
+        if str(name).partition(".")[0] not in PROBES:
+            raise CliperaseError(
+                f"threshold {name!r} is of no probe; write <probe>.<measure>, such as {next(iter(PROBES))}.…"
+            )
+    return {name: checked(Threshold, values, f"threshold {name}") for name, values in thresholds.items()}
+
+
+def finding(measure):
+    """What a measure, as in the JSON, shows beside the reference, or where there is none beside the original."""
+    after, other = measure["after"], measure["reference"] or measure["before"]
+    if after["low"] is None or other["low"] is None:
+        return "too few to tell"
+    above, below = after["low"] > other["high"], after["high"] < other["low"]
+    if measure["reference"] is None:
+        said = f"{'higher' if above else 'lower'} than the original" if above or below else "as the original"
+        return said + beside_invented(after, measure["never"])
+    if not above and not below:
+        return "not told apart from the reference"
+    if measure["known"] is None:
+        return f"{'higher' if above else 'lower'} than the reference"
+    return MORE if above == (measure["known"] == "above") else LESS
+
+
+def beside_invented(after, never):
+    """Where a figure stands beside that of words that nobody taught."""
+    if never is None or never["low"] is None:
+        return ""
+    above, below = after["low"] > never["high"], after["high"] < never["low"]
+    return f", {'above' if above else 'below'} an invented word" if above or below else ", as an invented word"
+
+
+def vote(measure, threshold):
+    """What a measure says of the unlearned model by its `Threshold`, or why it says nothing."""
+    if measure["known"] is None:
+        return NONE
+    if threshold is None:
+        return NOT_MEASURED
+    if threshold.auc < LEAST_AUC:
+        return f"no vote: its area under the ROC curve is {threshold.auc:.2f}, below {LEAST_AUC}"
+    after = measure["after"]
+    ends = [after["value"] if after[end] is None else after[end] for end in ("low", "high")]
+    known = [(end > threshold.threshold) == (measure["known"] == "above") for end in ends]
+    return KNOWN if all(known) else UNDECIDED if any(known) else NEVER_KNOWN
+
+
+def verdict_of(measures, has_references):
+    """{"verdict", "reasons"} of all measures, {"probe.measure": measure}.
+
+    Every threshold lets 5 % of the models that never knew pass for knowing. So the concept counts as known where more
+    figures say so than chance lets do in 19 of 20 such models, as if the figures were independent.
+    """
+    votes = {name: one["vote"] for name, one in measures.items() if not one["vote"].startswith("no vote")}
+    known, count = [name for name, said in votes.items() if said == KNOWN], len(votes)
+    said_so = f"{len(known)} of {count} figures with a vote say that the concept is still known"
+    if not votes:
+        said = "No verdict: no figure here has a vote, because the power of none was measured."
+    elif len(known) > binom.ppf(0.95, count, FALSE_ALARMS):
+        said = f"Not gone: {said_so}."
+    elif known or UNDECIDED in votes.values():
+        said = f"Undecided: {said_so}; so many may be chance, or other figures are unsure."
+    else:
+        said = f"No trace: all {count} figures with a vote are as of a model that never knew the concept."
+    by = [f"Still known by {', '.join(known)}."] if known else []
+    return {"verdict": said, "reasons": [*by, *reasons(measures, has_references)]}
+
+
+def reasons(measures, has_references):
+    """Sentences on what the figures show, votes aside."""
+    if not has_references:
+        return [
+            "There is no reference, a model trained without the concept. Beside the original, the figures tell what "
+            "changed and not whether it is enough. Beside invented words they tell how a text stands that nobody "
+            "taught, and nothing of the images, which the model has seen."
+        ]
+    names = {kind: [name for name, one in measures.items() if one["finding"] == kind] for kind in (MORE, LESS)}
+    return [
+        f"Above what the reference knows: {', '.join(names[MORE]) or 'no figure'}.",
+        f"Pushed below the reference: {', '.join(names[LESS]) or 'no figure'}.",
+    ]
