@@ -587,6 +587,16 @@ def test_large_pictures_of_one_size_are_cut_where_they_would_fill_the_memory(tmp
     assert rows_of(tmp_path).images.shape[-2:] == (48, 64)
 
 
+def test_a_concept_that_held_out_rows_lack_is_one_line_with_its_split(tmp_path):
+    rows = table_rows(tmp_path, each=30)
+    held = bring(write_csv(tmp_path / "a.csv", ("image", "caption"), rows)).read("validation")["source"]
+    rare = next(n for n in range(len(rows)) if f"a.csv, line {n + 2}" not in held)
+    rows[rare] = (rows[rare][0], "a zebra")
+    path = write_csv(tmp_path / "a.csv", ("image", "caption"), rows)
+    with pytest.raises(CliperaseError, match=r"split 'validation': forget rule concept: 'zebra' matches no row of 20;"):
+        load_run(path, {"concept": "zebra"}, 8, SETTINGS)
+
+
 class Indexed(torch.utils.data.Dataset):
     """As torch's own: no end when it is iterated."""
 

@@ -23,6 +23,7 @@ from cliperase.errors import CliperaseError, reason_of
 # Of the training pictures, where there is no validation split: percent, the most, and without classes the fewest,
 # because matching needs 17 captions.
 HELD_OUT, MOST_HELD, FEWEST_HELD = 20, 2000, 50
+SAVED = ("dataset_dict.json",), ("state.json", "dataset_info.json")  # what `save_to_disk` writes
 PLACE = "place of the row"  # a column for messages
 BLOCK = 500  # pictures in an array, which takes 2 GB at most
 
@@ -84,7 +85,7 @@ def read_file(path, name):
 
 def read_folder(folder, name):
     """{split: table} of a folder, by what is in it."""
-    if any((folder / file).is_file() for file in ("dataset_dict.json", "state.json")):
+    if any(all((folder / file).is_file() for file in files) for files in SAVED):
         return read_saved(folder, name)
     files, inner = folders.below(folder)
     pictures = folders.of_kind(files, folders.PICTURES)
