@@ -20,9 +20,7 @@ def parse(arguments):
     parser = argparse.ArgumentParser(prog="cliperase", description="Make a CLIP forget, and measure that it did.")
     parser.add_argument("--version", action="version", version=f"cliperase {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
-    unlearn = add_command(
-        commands, "unlearn", run_unlearn, "Make one model forget; writes an open_clip folder and a report."
-    )
+    unlearn = add_command(commands, "unlearn", run_unlearn, "Make one model forget; writes the model and a report.")
     add_options(unlearn, "model", "data", "forget", "rule", "method", "set", "seed", "output")
     doctor = add_command(
         commands, "doctor", run_doctor, "List problems, fixes and the estimated time of `unlearn` with these arguments."

@@ -256,3 +256,28 @@ def test_pictures_of_shards_are_framed_by_the_model(mode, tmp_path):
     assert torch.equal(pairs.images[matches], framing(tensor(picture((61, 33)))))
     streams = [Stream(tmp_path, {"concept": "b"}, Resized((32, 32), one), TrainSettings(lanes=1)) for one in MODES]
     assert len({stream.fingerprint() for stream in streams}) == len(MODES)  # a run does not go on with another
+
+
+def test_a_tower_of_transformers_is_not_fetched_for_a_model_that_has_its_weights(tmp_path):
+    """Only the configuration of the text tower is there, as on a machine without network."""
+    from transformers import BertConfig
+
+    from cliperase.models.text_encoder import clip_tokenizer
+
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    BertConfig(vocab_size=49408, pad_token_id=1, **sizes).save_pretrained(tmp_path / "tower")
+    clip_tokenizer(16, "!").save_pretrained(tmp_path / "words")
+    config = config_of()
+    text = {
+        "hf_model_name": str(tmp_path / "tower"),
+        "hf_tokenizer_name": str(tmp_path / "words"),
+        "context_length": 16,
+    }
+    config["model_cfg"]["text_cfg"] = {**text, "hf_pooler_type": "mean_pooler", "hf_proj_type": "linear"}
+    parts = copy.deepcopy(config["model_cfg"])
+    parts["text_cfg"]["hf_model_pretrained"] = False
+    tokenizer = open_clip.tokenizer.HFTokenizer(str(tmp_path / "words"), context_length=16)
+    model = OpenCLIP(open_clip.CustomTextCLIP(**parts), tokenizer, config).eval()
+    model.save(tmp_path / "model")
+    found = load_model(tmp_path / "model").encode_text(["a photo of a apple"])
+    assert torch.equal(found, model.encode_text(["a photo of a apple"]))

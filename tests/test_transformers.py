@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers
 from inputs import word_tokenizer_of
-from test_preprocessing import SHAPES, picture, tensor
+from test_preprocessing import SHAPES, Bomb, picture, tensor
 
 from cliperase.api import evaluate, unlearn
 from cliperase.cli import main
@@ -249,3 +249,21 @@ def test_ssd_leaves_the_temperature_and_the_bias(tmp_path, training):
     Run(model, recipe, training.select(mask), training.select(~mask), progress=False).carry_out()
     assert model.logit_scale.item() == pytest.approx(10)
     assert model.logit_bias.item() == -10
+
+
+def test_a_folder_that_a_processor_and_an_old_version_wrote(tmp_path):
+    """Tokenizer and image processor saved as one, and the weights as a pickle, of which no code is run."""
+    torch.manual_seed(3)
+    model, words, processor = create_clip()
+    transformers.CLIPProcessor(processor, words).save_pretrained(tmp_path)
+    model.config.save_pretrained(tmp_path)
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    loaded, images = load_model(tmp_path), tensor(picture((40, 48)))
+    assert loaded.framing.size == (32, 32)
+    with torch.no_grad():
+        features = normal(model.eval().get_image_features(pixel_values=loaded.pixels(images)))
+    assert torch.equal(loaded.encode_image(images), features)
+    torch.save({**model.state_dict(), "logit_scale": Bomb(str(tmp_path / "ran"))}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(CliperaseError, match="cannot be loaded"):
+        load_model(tmp_path)
+    assert not (tmp_path / "ran").exists()

@@ -64,7 +64,8 @@ class OpenCLIP(ImageTextModel):
             safe = without_code(name, source)
             if Path(source).is_dir():
                 with unsaid("No pretrained weights"):
-                    model = open_clip.create_model(name, load_weights=False)
+                    towers = {"pretrained_image": False, "pretrained_text": False}  # nor of a part, from the hub
+                    model = open_clip.create_model(name, load_weights=False, **towers)
                 open_clip.load_checkpoint(model, weights, weights_only=True)
             else:
                 model = open_clip.create_model(name, pretrained=weights, require_pretrained=True, **options)
