@@ -22,7 +22,7 @@ export ATEN_CPU_CAPABILITY ONEDNN_MAX_CPU_ISA MKL_ENABLE_INSTRUCTIONS
 export MALLOC_TRIM_THRESHOLD_ MALLOC_TOP_PAD_ MALLOC_MMAP_THRESHOLD_
 export PYTHONWARNINGS := ignore::SyntaxWarning
 
-.PHONY: reproduce quick test tune setup bench
+.PHONY: reproduce quick test tune power setup bench
 
 # the ledger and the README are made of two profiles: `-s` makes them from what there is of both
 reproduce: setup
@@ -47,8 +47,12 @@ test: setup
 	CLIPERASE_COMPARE=1 pytest $(TOGETHER) --nbval notebooks -p no:cacheprovider
 
 tune: setup
-	dvc repro --glob 'choices@$(PROFILE)-*' $(TUNE_$(PROFILE))
+	dvc repro --glob 'search@$(PROFILE)-*' $(TUNE_$(PROFILE))
 	python -m paper.choices --profile $(PROFILE) --adopt
+
+# which probes of the audit can tell a model that saw a concept from one that never did; a killed run goes on
+power: setup
+	dvc repro power
 
 bench: setup
 	python -m benchmarks.step_time

@@ -18,6 +18,7 @@ COMMANDS = {  # only the module of the command that is asked for is imported
     "experiment": "paper.commands.experiment:run",
     "tune": "paper.commands.tune:run",
     "collect": "paper.commands.collect:run",
+    "power": "paper.commands.power:run",
     "doctor": "paper.commands.doctor:run",
 }
 

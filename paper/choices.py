@@ -22,7 +22,7 @@ from cliperase.files import whole_file
 from cliperase.metrics.tasks import MATCHING, RETRIEVAL, ZERO_SHOT
 from cliperase.settings import parse_yaml
 from paper.params import CHOSEN, read_profile
-from paper.results import read_results, write_table
+from paper.results import read_results
 from paper.search import read_search
 from paper.tables import publish_table
 
@@ -80,8 +80,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--profile", default="icons")
     parser.add_argument("--experiment", default="main", help="whose search it is")
-    parser.add_argument("--part", type=Path, help="the table of the search")
-    parser.add_argument("--output", type=Path)
+    parser.add_argument("--table", type=Path, help="the search's, if it is not the one in metrics/<profile>/tuning")
     parser.add_argument("--adopt", action="store_true", help="write all published choices to profiles/chosen")
     parser.add_argument("--publish-to", type=Path, help="folder of the published tables")
     arguments = parser.parse_args()
@@ -90,8 +89,7 @@ def main():
         adopt(folder, CHOSEN / f"{arguments.profile}.yaml")
         return
     profile, name = read_profile(arguments.profile), arguments.experiment
-    table = read_results(arguments.part)
-    write_table(table, arguments.output)
+    table = read_results(arguments.table or Path("metrics") / arguments.profile / "tuning" / f"{name}.csv")
     lines = lines_of(name, table, read_search(profile.profile, name))
     publish_table(lines.assign(split="validation", provenance=profile.provenance), name, folder)
 

@@ -112,6 +112,20 @@ class Code:
                 points[f"experiment/{profile.stem}-{name}"] = self.command("experiment", name, rows)
         return points
 
+    def chosen(self):
+        """{entry point of an experiment that a search tuned: a line with the hash of what was chosen}."""
+        lines = {}
+        for path in sorted((self.root / "paper/profiles/chosen").glob("*.yaml")):
+            chosen = read_params(path)
+            experiments = read_params(self.root / "paper/profiles" / path.name)["experiments"]
+            for name, search in ((name, section.get("tuned")) for name, section in experiments.items()):
+                if search in chosen:
+                    hashed = hashlib.sha256(repr(chosen[search]).encode()).hexdigest()[:16]
+                    lines[f"experiment/{path.stem}-{name}"] = (
+                        f"{hashed} {search} in paper/profiles/chosen/{path.name}\n"
+                    )
+        return lines
+
     def searches(self):
         """The entry points of each profile's searches."""
         points = {}
@@ -129,12 +143,15 @@ class Code:
         return [COMMANDS, *known, *own]
 
     def write(self, folder):
-        """One file for each entry point: a line `<hash> <path>` for each module that it reaches."""
+        """One file for each entry point: a line `<hash> <path>` for each module that it reaches, and one for what a
+        search chose for it."""
         shutil.rmtree(folder, ignore_errors=True)
+        chosen = self.chosen()
         for name, paths in self.entry_points().items():
             path = Path(folder) / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("".join(f"{value} {file}\n" for file, value in self.reach(paths).items()))
+            lines = [f"{value} {file}\n" for file, value in self.reach(paths).items()]
+            path.write_text("".join([*lines, chosen.get(name, "")]))
 
 
 class Bare(ast.NodeTransformer):

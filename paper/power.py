@@ -82,7 +82,7 @@ def lines_of(results, about, models):
 def powers(table):
     """One line for each figure: its power, and which planted failures it catches.
 
-    `auc`: mean over concepts of the area under the ROC curve of its seeds, with a 95 % bootstrap interval over concepts.
+    `auc`: mean over concepts of the area under the ROC curve of its seeds, with a bootstrap interval over concepts.
     `threshold`: beyond it lie 5 % of the models that never saw their concept, all concepts together. `finds`: percent
     of the models that saw it beyond the threshold. `least effect`: from the middle of the models that never saw it to
     the threshold, in the figure's unit.

@@ -151,13 +151,19 @@ def test_a_new_method_makes_no_stage_stale(copy):
 def test_the_written_files_say_what_changed(copy):
     subprocess.run([sys.executable, "-m", "paper.code"], cwd=copy, check=True)
     lines = (copy / "artifacts/code/experiment/icons-main").read_text().splitlines()
-    assert dict(reversed(line.split()) for line in lines) == all_hashes(copy)["experiment/icons-main"]
+    code = [line for line in lines if "paper/profiles" not in line]
+    assert dict(reversed(line.split()) for line in code) == all_hashes(copy)["experiment/icons-main"]
+    (chosen,) = set(lines) - set(code)  # and what a search chose
+    assert chosen.endswith("main in paper/profiles/chosen/icons.yaml")
+    path = copy / "paper/profiles/chosen/icons.yaml"
+    path.write_text(path.read_text().replace("strength: 1.0", "strength: 1.5"))
+    assert Code(copy).chosen()["experiment/icons-main"].strip() != chosen
     assert len(list((copy / "artifacts/code").rglob("*.*"))) > 20
 
 
 RUNS = {  # that the test of the whole pipeline does not have
     "paper/choices.py": ["-m", "paper.choices", "--profile", "cifar", "--experiment", "retrieval", "--publish-to",
-                         "published", "--part", "metrics/cifar/tuning/retrieval.csv", "--output", "tuning.csv"],
+                         "published"],
     "notebooks/ablation.py": ["-m", "paper.notebooks", "ablation", "-p", "publish_to", "published"],
     "cliperase/cli.py": ["-m", "cliperase.cli", "unpack", "metrics/cifar/original.safetensors", "--output", "model"],
     "paper/guidance.py": ["-m", "paper.guidance", "--help"],

@@ -325,7 +325,8 @@ def test_every_profile_has_a_stage_for_each_experiment_model_and_search(stages):
         assert line["name"] in searches_of(line["profile"])[line["list"]].experiments
     for name in PUBLISHED:
         without = [line["without"] for line in STAGES["retrain"]["foreach"].values() if line["profile"] == name]
-        assert without == PROFILES[name].concepts
+        more = [one for one in PROFILES[name].power.get("concepts", []) if one not in PROFILES[name].concepts]
+        assert without == PROFILES[name].concepts + more
     fetched = {line["name"]: line["output"] for line in STAGES["fetch"]["foreach"].values()}
     assert set(fetched) == set(PROFILES["paper"].hub)
 
@@ -358,6 +359,7 @@ def test_make_reproduces_a_profile_without_its_searches(stages):
         others = [name for name in PROFILES if name != profile]
         assert not [name for name in found if any(f"@{other}" in name for other in others)]
         every |= set(found) | set(made("tune", profile, stages))
+    every |= set(made("power", "icons", stages))
     assert every == set(stages)
     assert {"pretrain@icons", "retrain@icons-apple"} <= set(made("quick", "icons", stages))
 

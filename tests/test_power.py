@@ -1,0 +1,85 @@
+"""Measured power: what a figure that tells two kinds of models apart gets, and what one that does not."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cliperase.audit.verdict import read_thresholds
+from cliperase.errors import CliperaseError
+from cliperase.settings import checked
+from paper.planted import FAILURES
+from paper.power import COLUMNS, NEVER, SAW, Study, area, measure_power, powers, thresholds
+
+
+def figures(saw, never, known="above", concept="cat", planted=()):
+    """Lines of one figure: values of models that saw the concept and of models that did not."""
+    found = [(SAW, saw), (NEVER, never), *planted]
+    return pd.DataFrame(
+        {"probe": "linear-probe", "measure": "recall", "unit": "%", "known": known, "concept": concept, "seed": seed,
+         "model": model, "value": float(value), "seconds": 2.0}
+        for model, values in found for seed, value in enumerate(values)
+    )[COLUMNS]  # fmt: skip
+
+
+def test_a_figure_that_tells_them_apart_has_power():
+    found = powers(figures([70, 80, 90, 75], [10, 20, 15, 12])).iloc[0]
+    assert found.auc == 1.0
+    assert found.threshold == pytest.approx(np.percentile([10, 20, 15, 12], 95))
+    assert found["finds, %"] == 100
+    assert found["least effect"] == pytest.approx(found.threshold - 13.5)
+    assert found.seconds == 2.0
+
+
+def test_a_figure_that_is_low_where_a_concept_is_known_is_turned():
+    found = powers(figures([10, 20, 15, 12], [70, 80, 90, 75], known="below")).iloc[0]
+    assert found.auc == 1.0
+    assert found.threshold < 75
+    assert found["finds, %"] == 100
+
+
+def test_a_figure_without_power_finds_few():
+    same = [10, 20, 30, 40]
+    found = powers(figures(same, same)).iloc[0]
+    assert found.auc == 0.5
+    assert found["finds, %"] == 25  # the highest of four lies above the 95th percentile
+
+
+def test_concepts_are_compared_each_for_itself():
+    """One concept's figures may lie above another's; that is no power."""
+    easy, hard = figures([60, 62], [50, 52], concept="cat"), figures([20, 22], [10, 12], concept="dog")
+    assert powers(pd.concat([easy, hard], ignore_index=True)).auc.item() == 1.0
+    assert area(pd.Series([1.0, 2.0]), pd.Series([1.0, 0.0])) == 0.875  # a tie is a half
+
+
+def test_planted_failures_are_counted():
+    planted = [("text head projected", [90, 5, 90, 90]), ("nothing", [90, 90, 90, 90])]
+    found = powers(figures([70, 80, 90, 75], [10, 20, 15, 12], planted=planted)).iloc[0]
+    assert found["text head projected"] == 75
+    assert found["nothing"] == 100
+    assert np.isnan(found["weights rounded"])
+
+
+def test_the_thresholds_are_those_that_the_audit_takes():
+    found = thresholds(powers(figures([70, 80, 90, 75], [10, 20, 15, 12])), "a study")
+    (threshold,) = read_thresholds(json.loads(json.dumps(found))).values()
+    assert (threshold.auc, threshold.source) == (1.0, "a study")
+
+
+def test_pairs_of_models_are_audited_once(base_model, data_folder, tmp_path, monkeypatch):
+    """The original stands for a model that never saw the concept, so that every figure is the same on both sides."""
+    for name in ("original", "retrain-leaf"):
+        base_model.save(tmp_path / "models" / name)
+    study = checked(Study, {"concepts": ["leaf"], "seeds": [0], "probes": ["reference-gap"]}, "study")
+    table = measure_power(study, data_folder, tmp_path / "models", tmp_path / "kept")
+    assert set(table.model) == {SAW, NEVER, *FAILURES}
+    values = table.pivot(index="measure", columns="model", values="value")
+    assert (values[SAW] == values[NEVER]).all()
+    assert (values[SAW] == values["nothing"]).all()
+    assert not values["text head projected"].equals(values[SAW])
+    monkeypatch.setattr("cliperase.audit.reference_gap.ReferenceGap.run", lambda probe, case: 1 / 0)
+    again = measure_power(study, data_folder, tmp_path / "models", tmp_path / "kept")
+    assert again.drop(columns="seconds").equals(table.drop(columns="seconds"))
+    with pytest.raises(CliperaseError, match=r"original-1 is missing; pretrain it"):
+        list(study.model_copy(update={"seeds": [1]}).pairs(tmp_path / "models"))
