@@ -20,6 +20,7 @@ from cliperase.models import load_model
 from cliperase.models.base import pick_device
 from cliperase.settings import Settings
 from paper.planted import FAILURES
+from paper.runs import of_seed
 
 FALSE_ALARMS = 5  # percent of the models that never saw the concept
 COLUMNS = ["probe", "measure", "unit", "known", "concept", "seed", "model", "value", "seconds"]
@@ -37,12 +38,11 @@ class Study(Settings):
     def pairs(self, folder):
         """(concept, seed, folder of the original, folder of the model without the concept) of every pair.
 
-        `folder` holds `original` and `retrain-<concept>`, of a seed above 0 with `-<seed>` behind the name.
+        `folder` is that of seed 0 (see `runs.of_seed`); it holds `original` and `retrain-<concept>`.
         """
         for seed in self.seeds:
-            suffix = f"-{seed}" if seed else ""
             for concept in self.concepts:
-                found = [Path(folder) / f"{name}{suffix}" for name in ("original", f"retrain-{concept}")]
+                found = [of_seed(Path(folder), seed) / name for name in ("original", f"retrain-{concept}")]
                 for path in found:
                     if not path.is_dir():
                         raise CliperaseError(f"model {path} is missing; pretrain it, or leave its concept or seed out")
@@ -58,7 +58,7 @@ def measure_power(study, data, models, output):
         case = open_case(sources, data, {"concept": concept}, "test", None, audit, pick_device())
         about = {"concept": concept, "seed": seed}
         lines += lines_of(carry_out(case, chosen, output / f"{concept}-{seed}"), about, {SAW: "before", NEVER: "after"})
-        for name, edit in FAILURES.items():
+        for name, edit in FAILURES.items() if seed == study.seeds[0] else ():  # one original shows what is caught
             edited = load_model(original, pick_device())
             edit(edited, case)
             planted = replace(case, after=Subject(edited, name))

@@ -68,7 +68,7 @@ class Place:
     workers: int = 0  # processes; 0: one for each core
 
     def original_of(self, run):
-        """The folder of the original that a run starts from; those of other seeds stand beside the first."""
+        """The folder of the original that a run starts from; see `of_seed` for those of other seeds."""
         return self.beside(Path(self.model).name, run)
 
     def model_of(self, run):
@@ -76,7 +76,12 @@ class Place:
         return self.beside(f"retrain-{run.concept}", run) if run.method == "retrain" else self.original_of(run)
 
     def beside(self, name, run):
-        return str(Path(self.model).with_name(f"{name}-{run.original}" if run.original else name))
+        return str(of_seed(Path(self.model).parent, run.original) / name)
+
+
+def of_seed(folder, seed):
+    """The folder of the models that were pretrained with a seed: `models` of seed 0, `models-1` of seed 1."""
+    return folder.with_name(f"{folder.name}-{seed}") if seed else folder
 
 
 @dataclass

@@ -107,7 +107,9 @@ def test_each_seed_may_have_an_original_of_its_own(data_folder, model_folder):
     where, first = place(data_folder, model_folder), runs[0]
     folders = [where.model_of(replace(first, method=method, original=seed, concept="cat"))
                for method, seed in (("GA", 0), ("GA", 1), ("retrain", 0), ("retrain", 1))]  # fmt: skip
-    assert [Path(folder).name for folder in folders] == ["original", "original-1", "retrain-cat", "retrain-cat-1"]
+    found = [Path(folder).relative_to(model_folder.parent.parent).as_posix() for folder in folders]
+    name = model_folder.parent.name
+    assert found == [f"{name}/original", f"{name}-1/original", f"{name}/retrain-cat", f"{name}-1/retrain-cat"]
 
 
 def test_settings_that_a_search_chose_stand_between_the_row_and_a_change():

@@ -81,5 +81,5 @@ def test_pairs_of_models_are_audited_once(base_model, data_folder, tmp_path, mon
     monkeypatch.setattr("cliperase.audit.reference_gap.ReferenceGap.run", lambda probe, case: 1 / 0)
     again = measure_power(study, data_folder, tmp_path / "models", tmp_path / "kept")
     assert again.drop(columns="seconds").equals(table.drop(columns="seconds"))
-    with pytest.raises(CliperaseError, match=r"original-1 is missing; pretrain it"):
+    with pytest.raises(CliperaseError, match=r"models-1/original is missing; pretrain it"):
         list(study.model_copy(update={"seeds": [1]}).pairs(tmp_path / "models"))

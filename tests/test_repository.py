@@ -325,8 +325,10 @@ def test_every_profile_has_a_stage_for_each_experiment_model_and_search(stages):
         assert line["name"] in searches_of(line["profile"])[line["list"]].experiments
     for name in PUBLISHED:
         without = [line["without"] for line in STAGES["retrain"]["foreach"].values() if line["profile"] == name]
-        more = [one for one in PROFILES[name].power.get("concepts", []) if one not in PROFILES[name].concepts]
-        assert without == PROFILES[name].concepts + more
+        assert without == PROFILES[name].concepts
+    again = STAGES["retrain_again"]["matrix"]
+    assert {*ICONS.concepts, *ICONS.power["concepts"]} == {*again["without"]}
+    assert {*ICONS.power["seeds"]} <= {*again["seed"]}
     fetched = {line["name"]: line["output"] for line in STAGES["fetch"]["foreach"].values()}
     assert set(fetched) == set(PROFILES["paper"].hub)
 

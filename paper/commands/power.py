@@ -4,8 +4,8 @@ from paper.commands import add_options
 
 
 def add_arguments(parser):
-    add_options(parser, "data", "model", "profile", "output")
-    parser.epilog = "--model is the folder of the originals and retrained models, --output a folder."
+    parser.add_argument("--models", required=True, help="folder of the models of seed 0; the others lie beside it")
+    add_options(parser, "data", "profile", "output")
 
 
 def run(arguments):
@@ -22,7 +22,7 @@ def run(arguments):
     profile = read_profile(arguments.profile)
     study = checked(Study, profile.power, f"power of profile {profile.profile}")
     finished = Path("artifacts") / profile.profile / "power"  # may be deleted at any time
-    table = measure_power(study, arguments.data, arguments.model, finished)
+    table = measure_power(study, arguments.data, arguments.models, finished)
     found = powers(table)
     write_table(table, arguments.output / "figures.csv")
     write_table(found.assign(provenance=profile.provenance), arguments.output / "power.csv")
