@@ -71,7 +71,7 @@ def random_pairs(rows, first_class, classes, size):
     texts = [f"a photo of a thing {i}" for i in range(first_class, first_class + classes)]
     labels = torch.arange(rows) % classes
     return PairSet(
-        images=torch.randint(0, 256, (rows, 3, size, size), dtype=torch.uint8),
+        images=torch.randint(0, 256, (rows, 3, *size), dtype=torch.uint8),
         texts=texts,
         text_ids=labels[:, None],
         labels=labels,

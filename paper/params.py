@@ -28,7 +28,13 @@ def plain(name):
     return name
 
 
+def plain_parts(name):
+    """The same name of a row: it may have a variant behind a slash, as `CLIPErase/SALMU`."""
+    return "/".join(plain(part) for part in name.split("/"))
+
+
 Name = Annotated[str, AfterValidator(plain)]
+Row = Annotated[str, AfterValidator(plain_parts)]
 
 
 class Profile(Settings):

@@ -37,13 +37,15 @@ def shrink(params):
     for name in ("icon_pairs", "icon_scenes"):
         sets[name]["images"] = {"train": 300, "validation": 150, "test": 150}
     params["pretrain"] |= {"steps": 4, "evaluate_every": 2}
-    params["unlearn"] |= {"steps": 2, "evaluate_every": 1, "forget_batch": 4, "retain_batch": 8}
+    params["unlearn"] |= {"forget_batch": 4, "retain_batch": 8}
     params["concepts"][:], params["seeds"] = ["apple"], [0]
     experiments = params["experiments"]
     for name, settings in experiments.items():
         rows = ("CLIPErase", "SSD") if name == "efficiency" else ("CLIPErase",)
         if name not in ("main", "captioning"):
             settings["methods"] = {row: settings["methods"][row] for row in rows}
+        if "unlearn" in settings:
+            settings["unlearn"] |= {"steps": 2, "evaluate_every": 1}
     for name in ("pairs", "retrieval"):
         experiments[name]["pretrain"] |= {"steps": 2, "evaluate_every": 1, "retain_batch": 8}
     experiments["ablation"]["subsets"] = {name: experiments["ablation"]["subsets"][name] for name in ("FM", "RM")}
@@ -80,8 +82,8 @@ def fewer_stages(pipeline):
 
 
 def fewer_candidates(search):
-    search["candidates"] = {"null space": search["candidates"]["null space"][:1]}
-    search["concepts"] = ["dog"]
+    search |= {"ranges": {"null space": search["ranges"]["null space"]}, "drawn": 2}
+    search |= {"concepts": ["dog"], "further": ["umbrella"], "kept": 1}
 
 
 @pytest.fixture(scope="module")
@@ -132,9 +134,21 @@ def test_a_changed_setting_makes_those_stages_stale_that_have_it(copy):
     change(copy / ICONS, lambda params: params["methods"]["CLIPErase"].update(lambda_fm=1.5))
     found = stale(copy)
     (copy / ICONS).write_text(before)
-    having = ("main", "ablation", "ratios", "polysemy", "retention", "efficiency")
+    having = ("ratios", "polysemy", "retention", "efficiency")
     assert found == {*(f"experiment@icons-{name}" for name in having), "diffusion",
                      "pictures@icons-embedding", "results@icons"}  # fmt: skip
+
+
+def test_another_choice_of_a_search_makes_those_experiments_stale_that_it_tuned(copy):
+    path = copy / "paper" / "profiles" / "chosen" / "icons.yaml"
+    before = path.read_text()
+    change(path, lambda chosen: chosen["main"]["CLIPErase"].update(lambda_fm=1.5))
+    run(copy, "dvc", "repro", "code")
+    found = stale(copy)
+    path.write_text(before)
+    run(copy, "dvc", "repro", "code")
+    assert found == {"experiment@icons-main", "experiment@icons-ablation"}
+    assert stale(copy) == set()
 
 
 def test_changed_code_makes_those_stages_stale_that_run_it_and_only_its_runs_are_made_again(copy):
@@ -168,7 +182,9 @@ def test_no_stage_reached_code_that_its_hashes_do_not_hold(copy):
     hashes = {}  # command -> paths
     for stage in read_params(copy / "dvc.lock")["stages"].values():
         listed = [copy / dep["path"] for dep in stage.get("deps", []) if dep["path"].startswith("artifacts/code/")]
-        hashes[tuple(shlex.split(stage["cmd"]))] = {line.split()[1] for path in listed for line in path.open()}
+        reached = {line.split()[1] for path in listed for line in path.open()}
+        commands = [stage["cmd"]] if isinstance(stage["cmd"], str) else stage["cmd"]
+        hashes |= {tuple(shlex.split(command)): reached for command in commands}
     seen = set()
     for argv, loaded in recorded(copy.with_name("records")):
         script = os.path.relpath(argv[0], copy) if os.path.isabs(argv[0]) else argv[0]

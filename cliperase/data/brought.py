@@ -65,8 +65,6 @@ def bring(data):
     read."""
     if not isinstance(data, str | Path):
         return Brought("in memory", unified(read_objects(data), "in memory"))
-    if not str(data).strip():
-        raise CliperaseError("data has no name; give a folder, a file or a name on the hub")
     path = Path(data).absolute()
     tables = read_folder(path, str(data)) if path.is_dir() else read_file(path, str(data))
     return Brought(str(data), unified(tables, str(data)))

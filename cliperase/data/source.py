@@ -79,6 +79,8 @@ def is_sharded(source):
 
 def open_source(source, decoding=PLAIN):
     """The `Shards` or `Tables` of a `source`; of a generator once only."""
+    if isinstance(source, str) and not source.strip():  # as a path it would be the working folder
+        raise CliperaseError("data has no name; give a folder, a file or a name on the hub")
     if is_schema(source):
         return Tables(source, decoding)
     if is_sharded(source):

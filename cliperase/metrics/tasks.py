@@ -52,7 +52,7 @@ class Task:
         """
         lost = max(0.0, before[self.retain] - metrics[self.retain])
         gaps = [lost, *([metrics[self.forget]] if self.forget in metrics else [])]
-        return 100 - sum(gaps) / len(gaps)
+        return float(100 - sum(gaps) / len(gaps))
 
     def quality(self, model, pairs):
         """The retain metric in percent, with no row forgotten."""

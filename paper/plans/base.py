@@ -9,6 +9,7 @@ from pydantic import Field
 from cliperase.data.pairs import load_pairs
 from cliperase.errors import CliperaseError
 from cliperase.settings import Settings
+from paper.params import Row
 from paper.results import REFERENCES
 from paper.runs import Place, Run, run_all
 
@@ -19,7 +20,7 @@ class Experiment(Settings, ABC):
     name: str
     model_name: str = ""  # of its model in the table, where that is not the profile's
     part: str = ""  # the folder of its model in a folder of several
-    methods: dict[str, dict] = Field(default={})  # row -> settings; `method` is the algorithm of another name
+    methods: dict[Row, dict] = Field(default={})  # row -> settings; `method` is the algorithm of another name
     unlearn: dict = Field(default={})  # settings of the loop that differ from the profile's
     tuned: str = ""  # the search whose choices its rows have; without one the settings stand in `methods`
     originals: list[int] = Field(default=[0], min_length=1)  # seeds of pretraining: so many models to start from
