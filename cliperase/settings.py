@@ -107,7 +107,7 @@ def checked(kind, values, where):
 
 def worded(error, kind, where):
     """One pydantic error as a sentence: what is wrong, the value, the remedy."""
-    name = ".".join(str(part) for part in error["loc"])
+    name = printable(".".join(str(part) for part in error["loc"]))
     if error["type"] == "extra_forbidden":
         if len(error["loc"]) > 1:
             return f"{where} has no setting {name!r}; take it out"
@@ -120,6 +120,11 @@ def worded(error, kind, where):
     if error["type"] in REMEDIES:
         remedy = REMEDIES[error["type"]].format(**error.get("ctx", {}))
     return f"{where}: {name} is {error['input']!r}; {remedy}"
+
+
+def printable(text):
+    """The same text on one line: signs that are not printed are escaped."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
 
 def parse_yaml(text, where):

@@ -4,7 +4,7 @@ from typing import Literal
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError, model_validator
 
@@ -114,6 +114,7 @@ JUNK = st.recursive(
 )
 
 
+@example("places", {"\x85": None})  # a line's end to Python
 @given(st.sampled_from([*Everything.model_fields, "other"]), JUNK)
 def test_any_value_is_taken_or_refused_in_one_line(name, value):
     made, refusal = outcome(checked, Everything, {name: value}, "trying")
