@@ -5,6 +5,7 @@ A probe that is worth its vote catches those that hide, and is not fooled by the
 
 import torch
 
+from cliperase.audit.quantisation import quantised
 from cliperase.metrics.encode import encode_texts
 from cliperase.metrics.tasks import PROMPT
 
@@ -24,14 +25,9 @@ def zero_token_rows(model, case):
     model.clip_text_tower.token_embedding.weight[used] = 0
 
 
-@torch.no_grad()
 def round_weights(model, case):
-    """Weights of four bits, one scale for each row: damage everywhere, and no forgetting."""
-    for parameter in model.parameters():
-        if parameter.ndim >= 2:
-            flat = parameter.flatten(1)
-            scale = (flat.abs().amax(dim=1, keepdim=True) / 7).clamp(min=1e-12)
-            parameter.copy_(((flat / scale).round() * scale).view_as(parameter))
+    """Weights of four bits: damage everywhere, and no forgetting."""
+    model.load_state_dict(quantised(model, bits=4).state_dict())
 
 
 def nothing(model, case):

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from cliperase.audit.auditing import carry_out, open_case, plan
 from cliperase.audit.case import Subject
+from cliperase.audit.intervals import area_of, mean_of
 from cliperase.errors import CliperaseError
 from cliperase.models import load_model
 from cliperase.models.base import pick_device
@@ -95,7 +96,8 @@ def powers(table):
                           for one in sorted(never.concept.unique())])  # fmt: skip
         threshold = float(np.percentile(never.value, 100 - FALSE_ALARMS if above else FALSE_ALARMS))
         line = {"probe": probe, "measure": measure, "unit": rows.unit.iloc[0], "known": rows.known.iloc[0]}
-        line |= {"auc": areas.mean(), **interval_of(areas), "threshold": threshold}
+        found = mean_of(areas)
+        line |= {"auc": found.value, "auc low": found.low, "auc high": found.high, "threshold": threshold}
         line |= {"finds, %": 100 * beyond(saw.value, threshold, above).mean()}
         line |= {"least effect": abs(threshold - float(never.value.median())), "seconds": rows.seconds.mean()}
         for name in FAILURES:
@@ -107,20 +109,11 @@ def powers(table):
 
 def area(saw, never, above=True):
     """How often a model that saw the concept lies on the knowing side of one that did not, in 0…1; a tie is ½."""
-    difference = np.subtract.outer(saw.to_numpy(), never.to_numpy()) * (1 if above else -1)
-    return float(((difference > 0) + 0.5 * (difference == 0)).mean())
+    return area_of(*((saw, never) if above else (never, saw))).value
 
 
 def beyond(values, threshold, above):
     return values > threshold if above else values < threshold
-
-
-def interval_of(areas):
-    """Of a mean over concepts."""
-    rng = np.random.default_rng(0)
-    means = areas[rng.integers(len(areas), size=(1000, len(areas)))].mean(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return {"auc low": low, "auc high": high}
 
 
 def thresholds(found, source):

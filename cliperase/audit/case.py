@@ -153,6 +153,11 @@ def scores_of(images, texts, own):
     )
 
 
+def found_by(subject, split, rows):
+    """(R,) bool: whether a model finds an own text of each of these images, `rows` (N,) bool, the nearest of all."""
+    return recognised(subject.images(split)[rows], subject.texts(split.texts), split.own[rows])
+
+
 def recognised(images, texts, own):
     """(N,) bool: whether an own text is the nearest of all."""
     return scores_of(images, texts, own)[2] == 1

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 
 from cliperase.audit.base import Probe, compared
-from cliperase.audit.case import comparable, recognised
+from cliperase.audit.case import comparable, found_by
 from cliperase.audit.intervals import bootstrap, mean_of, share_of
 
 
@@ -46,7 +46,7 @@ class Neighbours(Probe):
         }
 
         def accuracy(rows):
-            return lambda s: share_of(recognised(s.images(split)[rows], s.texts(split.texts), split.own[rows]))
+            return lambda s: share_of(found_by(s, split, rows))
 
         found = [compared(case, name, "%", accuracy(rows), known=None) for name, rows in groups.items() if rows.any()]
         kept = {

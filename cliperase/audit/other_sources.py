@@ -9,7 +9,7 @@ concept in this form.
 """
 
 from cliperase.audit.base import NotApplicable, Probe, compared
-from cliperase.audit.case import recognised, scores_of
+from cliperase.audit.case import found_by, scores_of
 from cliperase.audit.intervals import mean_of, share_of
 
 
@@ -36,7 +36,7 @@ class OtherSources(Probe):
 
         def retained(subject):
             rows = ~split.forgotten
-            return share_of(recognised(subject.images(split)[rows], subject.texts(split.texts), split.own[rows]))
+            return share_of(found_by(subject, split, rows))
 
         found = [
             compared(case, f"{name}_forget_accuracy", "%", lambda s: share_of(scores(s, split.forgotten)[2] == 1)),

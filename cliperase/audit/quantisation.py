@@ -16,7 +16,7 @@ import torch
 from pydantic import Field
 
 from cliperase.audit.base import Probe, compared
-from cliperase.audit.case import Subject, recognised
+from cliperase.audit.case import Subject, found_by
 from cliperase.audit.intervals import share_of
 
 
@@ -40,8 +40,7 @@ class Quantisation(Probe):
             rounded = cache(lambda subject, bits=bits: Subject(quantised(subject.model, bits), subject.name))
 
             def accuracy(subject, rows, rounded=rounded):
-                one = rounded(subject)
-                return share_of(recognised(one.images(split)[rows], one.texts(split.texts), split.own[rows]))
+                return share_of(found_by(rounded(subject), split, rows))
 
             for group, (rows, known) in groups.items():
                 name = f"{group}_accuracy_{bits}_bits"

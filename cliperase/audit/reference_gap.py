@@ -9,7 +9,7 @@ What it does not show: whether the knowledge is gone from the towers. Moving one
 """
 
 from cliperase.audit.base import Measurement, Probe, compared
-from cliperase.audit.case import INVENTED, recognised, scores_of
+from cliperase.audit.case import INVENTED, found_by, scores_of
 from cliperase.audit.intervals import exactly, mean_of, share_of
 from cliperase.metrics.tasks import PROMPT
 
@@ -48,7 +48,7 @@ class ReferenceGap(Probe):
             return mean_of((subject.images(split)[rows] @ prompts.T).mean(dim=1))
 
         def retained(subject):
-            return share_of(recognised(subject.images(split)[~rows], subject.texts(split.texts), split.own[~rows]))
+            return share_of(found_by(subject, split, ~rows))
 
         found = [
             compared(case, "forget_accuracy", "%", lambda s: share_of(scores(s)[2] == 1)),
@@ -69,10 +69,7 @@ def average_gap(case):
     groups = [(split, rows) for split, rows in [*groups, (case.test, ~case.test.forgotten)] if rows.any()]
 
     def accuracies(subject):
-        return [
-            share_of(recognised(subject.images(split)[rows], subject.texts(split.texts), split.own[rows])).value
-            for split, rows in groups
-        ]
+        return [share_of(found_by(subject, split, rows)).value for split, rows in groups]
 
     wanted = [sum(values) / len(values) for values in zip(*map(accuracies, case.references), strict=True)]
 

@@ -21,7 +21,7 @@ import torch
 from pydantic import PositiveInt
 
 from cliperase.audit.base import Measurement, Probe, compared
-from cliperase.audit.case import INVENTED, recognised
+from cliperase.audit.case import INVENTED, found_by
 from cliperase.audit.intervals import exactly, mean_of, mean_of_table, share_of
 from cliperase.metrics.tasks import PROMPT
 
@@ -92,9 +92,7 @@ def efficiency(case, leaks):
     split, rows = case.test, ~case.test.forgotten
 
     def accuracy(subject):
-        return (
-            recognised(subject.images(split)[rows], subject.texts(split.texts), split.own[rows]).double().mean().item()
-        )
+        return found_by(subject, split, rows).double().mean().item()
 
     def gone(before, after):
         return exactly(100 * (1 - after / before)) if before else exactly(0)
