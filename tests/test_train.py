@@ -252,6 +252,20 @@ def test_null_space_moves_the_forget_texts_most(model, sets):
     assert drift[own].min() > 10 * drift[~own].max()
 
 
+def test_query_arithmetic_takes_the_concept_out_of_every_query(model, sets):
+    """At strength 1 nothing is left along the forgotten texts' mean; at strength 0 nothing changes."""
+    queries = sets[1].texts
+    before = model.encode_text(queries).detach()
+    method = create_method("query arithmetic", {"strength": 0.0})
+    train(model, method, sets[1], CONFIG, sets[0], original_of(model, sets))
+    assert torch.allclose(model.encode_text(queries), before, atol=1e-5)
+    concept = torch.nn.functional.normalize(original_of(model, sets).forget.text.mean(dim=0), dim=0)
+    train(model, create_method("query arithmetic", {}), sets[1], CONFIG, sets[0], original_of(model, sets))
+    after = model.encode_text(queries).detach()
+    assert (before @ concept).abs().max() > 0.3
+    assert (after @ concept).abs().max() < 0.1
+
+
 class Killed(Exception):
     pass
 

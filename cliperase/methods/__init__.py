@@ -18,6 +18,7 @@ METHODS = {
     "SCRUB": "cliperase.methods.scrub:SCRUB",
     "SLUG": "cliperase.methods.slug:SLUG",
     "null space": "cliperase.methods.null_space:NullSpace",
+    "query arithmetic": "cliperase.methods.query_arithmetic:QueryArithmetic",
     "task negation": "cliperase.methods.task_negation:TaskNegation",
     "LEACE": "cliperase.methods.leace:LEACE",
     "CLIPErase/SALMU": "cliperase.methods.cliperase_salmu:SALMU",

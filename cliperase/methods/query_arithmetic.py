@@ -1,0 +1,29 @@
+"""Query arithmetic, what users of a search do by hand: q ← q - strength·(q·c)·c. Closed form, in the text head.
+
+c is the direction of the forgotten texts' mean embedding. The multiple of c that a query q loses is `strength` times
+its own part along c, so one linear map does it for every query, and a query without such a part stays as it is.
+
+Settings: at strength 1 nothing along c is left, and above it a query is turned away from c. `batches` batches tell the
+texts.
+
+Known failure: all texts of a CLIP share a direction, which is a part of c: every query loses some of it. The null space
+method leaves that part alone. Images keep their place.
+"""
+
+import torch
+import torch.nn.functional as F
+from pydantic import NonNegativeFloat, PositiveInt
+
+from cliperase.methods.base import EditMethod
+
+
+class QueryArithmetic(EditMethod):
+    strength: NonNegativeFloat = 1.0
+    batches: PositiveInt = 8  # batches whose texts are seen
+
+    @torch.no_grad()
+    def apply(self, model, batch, validate=None):
+        forget = torch.cat([batch(index).forget.text for index in range(self.batches)])
+        concept = F.normalize(forget.mean(dim=0), dim=0)
+        identity = torch.eye(len(concept), device=concept.device)
+        model.multiply_text_head(identity - self.strength * torch.outer(concept, concept))
