@@ -26,7 +26,7 @@ from paper.results import read_results
 from paper.search import read_search
 from paper.tables import publish_table
 
-TASKS = {"main": ZERO_SHOT, "pairs": MATCHING, "retrieval": RETRIEVAL, "blip": ZERO_SHOT}
+TASKS = {"main": ZERO_SHOT, "ratios": ZERO_SHOT, "pairs": MATCHING, "retrieval": RETRIEVAL, "blip": ZERO_SHOT}
 BUDGET_RAN_OUT = 100  # percent of the budget
 
 
@@ -90,7 +90,7 @@ def main():
         return
     profile, name = read_profile(arguments.profile), arguments.experiment
     table = read_results(arguments.table or Path("metrics") / arguments.profile / "tuning" / f"{name}.csv")
-    lines = lines_of(name, table, read_search(profile.profile, name))
+    lines = lines_of(name, table, read_search(profile, name))
     publish_table(lines.assign(split="validation", provenance=profile.provenance), name, folder)
 
 

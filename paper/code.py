@@ -128,13 +128,11 @@ class Code:
 
     def searches(self):
         """The entry points of each profile's searches."""
-        points = {}
-        for path in sorted((self.root / "paper/profiles/search").glob("*.yaml")):
-            search, profile = read_params(path), path.stem.split("-")[0]
-            for name in search["experiments"]:
-                rows = [(row, one) for row, listed in search.get("candidates", {}).items() for one in listed]
-                rows = [one.get("method", row) for row, one in [*rows, *search.get("ranges", {}).items()]]
-                points[f"search/{profile}-{name}"] = self.command("tune", name, rows)
+        ranges = read_params(self.root / "paper/profiles/search/ranges.yaml")
+        rows, points = [settings.get("method", row) for row, settings in ranges.items()], {}
+        for profile in sorted((self.root / "paper/profiles").glob("*.yaml")):
+            for name in read_params(profile).get("search", {}).get("experiments", {}):
+                points[f"search/{profile.stem}-{name}"] = self.command("tune", name, rows)
         return points
 
     def command(self, command, experiment, methods):

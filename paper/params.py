@@ -52,6 +52,7 @@ class Profile(Settings):
     methods: dict[Name, dict]  # rows of the main table
     experiments: dict[Name, dict]
     shards: dict[str, str] = Field(default={})
+    search: dict = Field(default={})  # for settings, see `paper.search.Searches`
     power: dict = Field(default={})  # of the audit's power study, see `paper.power.Study`
     chosen: dict[str, dict[str, dict]] = Field(default={})  # search -> row -> settings; from a file of its own
     workers: int = Field(default=0, ge=0)  # processes of an experiment; 0: one for each core

@@ -5,52 +5,65 @@ and the best of them the further ones, too. Every row has the same number of can
 ranges by a Halton sequence, evenly on a logarithmic scale, so that nobody picks them.
 """
 
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, model_validator
+from pydantic import Field
 
+from cliperase.data.pairs import load_pairs
 from cliperase.errors import CliperaseError
 from cliperase.settings import Settings, checked, read_params
 from paper.experiments import experiment_of
 from paper.params import PROFILES
 from paper.runs import run_all
 
-SEARCHES = PROFILES / "search"
+RANGES = PROFILES / "search" / "ranges.yaml"
 EDGE = 0.1  # share of a range, on its logarithmic scale, that counts as its edge
 
 
-class Search(Settings):
-    """The candidates of some experiments' rows: listed in `candidates`, or drawn from `ranges`."""
+class Forgotten(Settings):
+    """What the search for an experiment forgets, and which rows it leaves out."""
 
-    experiments: list[str]
     concepts: list[str] = Field(min_length=1)  # none of the reported ones
     further: list[str] = Field(default=[])  # concepts of the second round
-    kept: int = Field(default=3, ge=1)  # candidates of a row that are in it
-    seed: int
-    drawn: int = Field(default=0, ge=0)  # candidates of a row
-    ranges: dict[str, dict[str, Any]] = Field(default={})  # row -> setting -> [lowest, highest], or one value for all
-    candidates: dict[str, list[dict]] = Field(default={})  # row -> settings that are tried
+    without: list[str] = Field(default=[])  # rows that the experiment does not have
 
-    @model_validator(mode="after")
-    def ranges_are_ranges(self):
+
+class Searches(Settings):
+    """The section `search` of a profile: what its searches have in common, and what each one forgets."""
+
+    seed: int
+    drawn: int = Field(ge=1)  # candidates of a row
+    kept: int = Field(default=3, ge=1)  # candidates of a row that are in the second round
+    experiments: dict[str, Forgotten]
+
+
+@dataclass(frozen=True)
+class Search:
+    """The search for the settings of one experiment's rows. `ranges`: row -> setting -> its ends, or one value."""
+
+    concepts: list[str]
+    ranges: dict[str, dict]
+    seed: int
+    drawn: int
+    further: list[str] = field(default_factory=list)
+    kept: int = 3
+
+    def __post_init__(self):
         for row, ranges in self.ranges.items():
             for name, ends in varied(ranges).items():
                 if len(ends) != 2 or not 0 < ends[0] < ends[1]:
-                    raise ValueError(f"range of {name} for {row!r} is {ends}; give two rising numbers above zero")
-        return self
+                    raise CliperaseError(f"range of {name} for {row!r} is {ends}; give two rising numbers above zero")
 
     def listed(self):
         """{row: its candidates}."""
-        return self.candidates | {row: drawn_from(ranges, self.drawn) for row, ranges in self.ranges.items()}
+        return {row: drawn_from(ranges, self.drawn) for row, ranges in self.ranges.items()}
 
     def at_edge(self, row, settings):
         """The names of the settings that lie at an edge of their range."""
         found = []
-        for name, (low, high) in varied(self.ranges.get(row, {})).items():
+        for name, (low, high) in varied(self.ranges[row]).items():
             place = np.log(settings[name] / low) / np.log(high / low)
             found += [name] if not EDGE <= place <= 1 - EDGE else []
         return found
@@ -81,23 +94,25 @@ def between(low, high, share):
     return round(value) if isinstance(low, int) and isinstance(high, int) else float(f"{value:.3g}")
 
 
-def searches_of(profile):
-    """{file name: `Search`} of a profile, by its name."""
-    return {path.stem: checked_search(path) for path in sorted(SEARCHES.glob(f"{profile}-*.yaml"))}
-
-
-def checked_search(path):
-    return checked(Search, read_params(path), f"search {Path(path).name}")
-
-
-def read_search(profile, experiment, path=None):
-    """The search for an experiment of a profile: of the file at `path`, or the one in `SEARCHES` that names it."""
-    found = [checked_search(path)] if path else list(searches_of(profile).values())
-    for search in found:
-        if experiment in search.experiments:
-            return search
-    raise CliperaseError(
-        f"no search of profile {profile!r} is for the experiment {experiment!r}; name it in one of {SEARCHES.name}/"
+def read_search(profile, experiment, path=RANGES):
+    """The search for an experiment of a profile, in the ranges of the file at `path`."""
+    if experiment not in profile.search.get("experiments", {}):
+        known = ", ".join(profile.search.get("experiments", {})) or "none"
+        raise CliperaseError(
+            f"no search of profile {profile.profile!r} is for the experiment {experiment!r}; it has {known}"
+        )
+    searches = checked(Searches, profile.search, f"search of profile {profile.profile}")
+    forgotten, ranges = searches.experiments[experiment], read_params(path)
+    for row in forgotten.without:
+        if row not in ranges:
+            raise CliperaseError(f"search of {experiment!r} leaves out row {row!r}, which has no range; take it out")
+    return Search(
+        forgotten.concepts,
+        {row: one for row, one in ranges.items() if row not in forgotten.without},
+        searches.seed,
+        searches.drawn,
+        forgotten.further,
+        searches.kept,
     )
 
 
@@ -109,7 +124,7 @@ def run_search(profile, search, experiment, data, model):
     for concept in (*search.concepts, *search.further):
         if concept in profile.concepts:
             raise CliperaseError(f"search concept {concept!r} is among the reported ones; choose another")
-    tried = Candidates(profile, search, experiment)
+    tried = Candidates(profile, search, experiment, load_pairs(data, "validation").class_names)
     place = tried.experiment.model_copy(update={"model_name": ""}).place(profile, data, model, ["validation"])
     first = run_all(place, tried.runs(search.concepts))
     if not search.further:
@@ -122,8 +137,8 @@ def run_search(profile, search, experiment, data, model):
 class Candidates:
     """The candidates of an experiment's rows as runs."""
 
-    def __init__(self, profile, search, experiment):
-        self.profile, self.search = profile, search
+    def __init__(self, profile, search, experiment, class_names):
+        self.profile, self.search, self.class_names = profile, search, class_names
         self.title = "tuning" if experiment == "main" else f"tuning {experiment}"
         rows = {row: {} for row in search.listed()}  # a candidate has all settings of its row
         self.experiment = experiment_of(profile, experiment).model_copy(update={"methods": rows, "tuned": ""})
@@ -143,6 +158,7 @@ class Candidates:
         return runs
 
     def run(self, name, row, candidate, concept):
-        about = (name, concept, {"concept": concept}, self.search.seed)
-        run = self.experiment.planned(self.profile, *about, of=row, change=candidate)
+        rule, draw = self.experiment.searched(concept, self.search.seed, self.class_names)
+        about = (name, concept, rule, self.search.seed)
+        run = self.experiment.planned(self.profile, *about, of=row, change=candidate, draw=draw)
         return replace(run, experiment=self.title)

@@ -186,7 +186,6 @@ def test_the_manifest_takes_rules_of_concepts_or_of_an_experiment(data_folder, t
 
 def test_a_wrong_profile_experiment_or_search_is_one_line(data_folder, model_folder, params, tmp_path, capsys):
     shared = ["--data", str(data_folder), "--model", str(model_folder), "--output", str(tmp_path / "t.csv")]
-    (tmp_path / "search.yaml").write_text("concepts: [leaf]")
     wrong = write_profile(tmp_path, concepts=3).rename(tmp_path / "wrong.yaml")
     right = write_profile(tmp_path)
     for arguments, message in (
@@ -194,7 +193,7 @@ def test_a_wrong_profile_experiment_or_search_is_one_line(data_folder, model_fol
         (["experiment", "main", "--profile", str(right)], "no section 'experiments.main'"),
         (["experiment", "gone", "--profile", str(right)], "experiment 'gone' unknown"),
         (["experiment", "main", "--profile", "gone"], "profile 'gone' unknown"),
-        (["tune", "--profile", str(right), "--search", str(tmp_path / "search.yaml")], "search search.yaml needs"),
+        (["tune", "--profile", str(right), "--ranges", str(tmp_path / "gone.yaml")], "no search of profile 'test'"),
         (["tune", "--profile", str(right)], "no search of profile 'test'"),
     ):
         assert pipeline([*arguments, *shared]) == 2

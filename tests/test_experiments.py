@@ -212,8 +212,7 @@ def test_some_rows_may_be_run_alone(data_folder, model_folder):
 
 def test_the_search_tries_every_candidate_on_validation_images(data_folder, model_folder):
     profile = checked(Profile, PROFILE | {"experiments": {"pairs": {"rules": {}, "model_name": "another"}}}, "p")
-    listed = {"experiments": ["pairs"], "concepts": ["leaf", "plum"], "seed": 100}
-    search = checked(Search, listed | {"candidates": {"null space": [{"strength": 0.5}, {}]}}, "search")
+    search = Search(["leaf", "plum"], {"null space": {"strength": [0.25, 1.0]}}, seed=100, drawn=2)
     table = run_search(profile, search, "pairs", data_folder, model_folder)
     assert set(zip(table.method, table.concept, strict=True)) == {
         (f"null space {number}", concept) for number in (0, 1) for concept in ("leaf", "plum")
@@ -222,15 +221,21 @@ def test_the_search_tries_every_candidate_on_validation_images(data_folder, mode
     assert set(table.split) == {"validation"}
     assert set(table.seed) == {"100"}
     with pytest.raises(CliperaseError, match="search concept 'apple' is among the reported ones"):
-        run_search(profile, search.model_copy(update={"concepts": ["apple"]}), "pairs", data_folder, model_folder)
+        run_search(profile, replace(search, concepts=["apple"]), "pairs", data_folder, model_folder)
 
 
 def test_a_search_that_is_none_is_named(tmp_path):
-    with pytest.raises(CliperaseError, match="no search of profile 'icons' is for the experiment 'ratios'"):
-        read_search("icons", "ratios")
-    (tmp_path / "search.yaml").write_text("concepts: [leaf]")
-    with pytest.raises(CliperaseError, match=r"search search.yaml needs a setting 'experiments'"):
-        read_search("icons", "main", tmp_path / "search.yaml")
+    section = {"seed": 100, "drawn": 2, "experiments": {"pairs": {"concepts": ["leaf"], "without": ["SSD"]}}}
+    profile = checked(Profile, PROFILE | {"search": section}, "p")
+    with pytest.raises(CliperaseError, match="profile 'test' is for the experiment 'ratios'; it has pairs"):
+        read_search(profile, "ratios")
+    assert "SSD" not in read_search(profile, "pairs").ranges
+    (tmp_path / "ranges.yaml").write_text("GA: {learning_rate: [1.0e-5, 1.0e-3]}")
+    with pytest.raises(CliperaseError, match="leaves out row 'SSD', which has no range"):
+        read_search(profile, "pairs", tmp_path / "ranges.yaml")
+    section["experiments"]["pairs"] |= {"concepts": []}
+    with pytest.raises(CliperaseError, match=r"search of profile test: experiments.pairs.concepts is .* at least 1"):
+        read_search(checked(Profile, PROFILE | {"search": section}, "p"), "pairs")
 
 
 EXPERIMENT = """

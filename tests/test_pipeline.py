@@ -38,6 +38,8 @@ def shrink(params):
         sets[name]["images"] = {"train": 300, "validation": 150, "test": 150}
     params["pretrain"] |= {"steps": 4, "evaluate_every": 2}
     params["unlearn"] |= {"forget_batch": 4, "retain_batch": 8}
+    params["search"] |= {"drawn": 2, "kept": 1}
+    params["search"]["experiments"] = {"main": {"concepts": ["dog"], "further": ["umbrella"]}}
     params["concepts"][:], params["seeds"] = ["apple"], [0]
     experiments = params["experiments"]
     for name, settings in experiments.items():
@@ -45,7 +47,9 @@ def shrink(params):
         if name not in ("main", "captioning"):
             settings["methods"] = {row: settings["methods"][row] for row in rows}
         if "unlearn" in settings:
-            settings["unlearn"] |= {"steps": 2, "evaluate_every": 1}
+            settings["unlearn"] = {"steps": 2, "evaluate_every": 1}
+        if "originals" in settings:
+            settings["originals"] = [0]
     for name in ("pairs", "retrieval"):
         experiments[name]["pretrain"] |= {"steps": 2, "evaluate_every": 1, "retain_batch": 8}
     experiments["ablation"]["subsets"] = {name: experiments["ablation"]["subsets"][name] for name in ("FM", "RM")}
@@ -79,11 +83,13 @@ def change(path, edit):
 def fewer_stages(pipeline):
     retrain = pipeline["stages"]["retrain"]["foreach"]
     pipeline["stages"]["retrain"]["foreach"] = {"icons-apple": retrain["icons-apple"]}
+    deps = pipeline["stages"]["experiment_originals"]["do"]["deps"]
+    deps[:] = [path for path in deps if "models-" not in path]  # of other seeds
 
 
-def fewer_candidates(search):
-    search |= {"ranges": {"null space": search["ranges"]["null space"]}, "drawn": 2}
-    search |= {"concepts": ["dog"], "further": ["umbrella"], "kept": 1}
+def fewer_candidates(ranges):
+    for row in {*ranges} - {"null space"}:
+        del ranges[row]
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +102,7 @@ def copy(tmp_path_factory):
         shutil.copy(ROOT / name, folder)
     change(folder / ICONS, shrink)
     change(folder / "dvc.yaml", fewer_stages)
-    change(folder / "paper" / "profiles" / "search" / "icons-main.yaml", fewer_candidates)
+    change(folder / "paper" / "profiles" / "search" / "ranges.yaml", fewer_candidates)
     run(folder, "git", "init", "-q")
     run(folder, "dvc", "init", "-q")
     return folder

@@ -1,6 +1,8 @@
 """The search: its candidates, its rounds, and which candidate is chosen."""
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -11,14 +13,15 @@ from cliperase.errors import CliperaseError
 from cliperase.metrics.tasks import ZERO_SHOT
 from cliperase.settings import checked
 from paper.choices import chosen_settings, lines_of, main, summarise_search
+from paper.experiments import experiment_of
 from paper.params import Profile, read_profile
 from paper.results import COLUMNS, write_table
-from paper.search import SEARCHES, Search, between, drawn_from, run_search, searches_of
+from paper.search import Search, between, drawn_from, read_search, run_search
 
 ROOT = Path(__file__).parent.parent
 METRICS = ["selection_score", "forget_accuracy", "retain_accuracy", "forget_cosine", "unrelated_cosine", "used_budget"]
-CANDIDATES = {"fine-tune": [{"learning_rate": 1e-3}, {"learning_rate": 1e-5}], "SSD": [{"alpha": 2.0}, {"alpha": 3.0}]}
-SEARCH = Search(experiments=["main"], concepts=["dog"], seed=0, candidates=CANDIDATES)
+RANGES = {"fine-tune": {"learning_rate": [1e-5, 1e-1]}, "SSD": {"alpha": [1.0, 16.0]}}
+SEARCH = Search(["dog"], RANGES, seed=0, drawn=2)  # fine-tune at 1e-3 and 1e-4, SSD at 4 and 2
 
 
 def searched(scores, retains, concepts=("dog", "umbrella"), budget=50.0):
@@ -38,7 +41,7 @@ def test_the_best_mean_score_is_chosen_and_of_equals_the_first():
     )
     chosen = lines_of("main", table, SEARCH).query("chosen == 'yes'").set_index("method")
     assert chosen.candidate.to_dict() == {"SSD": 0, "fine-tune": 0, "fine-tune retention": 1}
-    assert yaml.safe_load(chosen.settings["fine-tune retention"]) == {"method": "fine-tune", "learning_rate": 1e-5}
+    assert yaml.safe_load(chosen.settings["fine-tune retention"]) == {"method": "fine-tune", "learning_rate": 1e-4}
     assert chosen.score["fine-tune"] == 60
     assert chosen.retain["fine-tune retention"] == 96
     assert set(chosen.measured) == {"forget_accuracy, retain_accuracy"}
@@ -76,7 +79,7 @@ def test_candidates_fill_their_ranges():
 
 
 def test_settings_at_an_edge_are_named():
-    search = SEARCH.model_copy(update={"ranges": {"SSD": {"alpha": [1.0, 100.0], "dampening": [0.1, 1.0]}}})
+    search = replace(SEARCH, ranges={"SSD": {"alpha": [1.0, 100.0], "dampening": [0.1, 1.0]}})
     assert search.at_edge("SSD", {"alpha": 1.5, "dampening": 0.5}) == ["alpha"]
     assert search.at_edge("SSD", {"alpha": 10.0, "dampening": 0.99}) == ["dampening"]
     assert search.at_edge("SSD", {"alpha": 10.0, "dampening": 0.3}) == []
@@ -84,41 +87,60 @@ def test_settings_at_an_edge_are_named():
 
 @pytest.mark.parametrize("ends", [[1.0], [2.0, 1.0], [0.0, 1.0], [1.0, 2.0, 3.0]])
 def test_a_range_has_two_rising_ends(ends):
-    listed = {"experiments": ["main"], "concepts": ["dog"], "seed": 0, "drawn": 2, "ranges": {"SSD": {"alpha": ends}}}
     with pytest.raises(CliperaseError, match=r"range of alpha for 'SSD' is .* two rising numbers above zero"):
-        checked(Search, listed, "search")
+        replace(SEARCH, ranges={"SSD": {"alpha": ends}})
 
 
 def test_the_second_round_has_the_best_of_the_first_and_further_concepts(data_folder, model_folder):
     section = {"concepts": ["apple"], "references": [], "methods": {"null space": {"rank": 1}}, "tuned": "main"}
     profile = checked(Profile, PROFILE | {"experiments": {"main": section}}, "p")
-    listed = {"experiments": ["main"], "concepts": ["leaf"], "further": ["plum"], "kept": 1, "seed": 100, "drawn": 3}
-    search = checked(Search, listed | {"ranges": {"null space": {"strength": [0.01, 1.0]}}}, "search")
+    ranges = {"null space": {"strength": [0.01, 1.0]}}
+    search = Search(["leaf"], ranges, seed=100, drawn=3, further=["plum"], kept=1)
     table = run_search(profile, search, "main", data_folder, model_folder)
     scores = table[(table.metric == "selection_score") & (table.concept == "leaf")].set_index("method").value
     assert list(scores.index) == ["null space 0", "null space 1", "null space 2"]
     assert set(table[table.concept == "plum"].method) == {scores.idxmax()}
     with pytest.raises(CliperaseError, match="search concept 'apple' is among the reported ones"):
-        run_search(profile, search.model_copy(update={"further": ["apple"]}), "main", data_folder, model_folder)
+        run_search(profile, replace(search, further=["apple"]), "main", data_folder, model_folder)
 
 
-@pytest.mark.parametrize("path", sorted(SEARCHES.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_row_of_a_search_has_the_same_budget(path):
-    profile = read_profile(path.stem.split("-")[0])
-    search = searches_of(profile.profile)[path.stem]
-    sizes = {row: len(listed) for row, listed in search.listed().items() if search.ranges.get(row, True)}
-    assert len(set(sizes.values())) == 1, sizes
+SEARCHED = [(name, one) for name in ("icons", "cifar") for one in read_profile(name).search["experiments"]]
+
+
+@pytest.mark.parametrize(("profile", "experiment"), SEARCHED, ids=[f"{one}-{two}" for one, two in SEARCHED])
+def test_every_row_of_a_search_has_the_same_budget(profile, experiment):
+    profile = read_profile(profile)
+    search = read_search(profile, experiment)
+    assert {len(listed) for row, listed in search.listed().items() if search.ranges[row]} == {search.drawn}
     assert not {*search.concepts, *search.further} & set(profile.concepts)
 
 
 def test_every_tuned_row_was_searched():
     for name in ("icons", "cifar"):
-        searches = {one: search for search in searches_of(name).values() for one in search.experiments}
         profile = read_profile(name)
         for section in profile.experiments.values():
             if "tuned" in section:
-                assert {*section["methods"]} - {"fine-tune retention"} <= {*searches[section["tuned"]].listed()}
+                searched = read_search(profile, section["tuned"])
+                assert {*section["methods"]} - {"fine-tune retention"} <= {*searched.listed()}
                 assert {*section["methods"]} <= {*profile.chosen[section["tuned"]]}
+
+
+def test_the_search_for_several_classes_draws_from_those_set_aside():
+    """Smaller draws are part of the larger, and none has a class that a result is about."""
+    profile = read_profile("icons")
+    ratios, search = experiment_of(profile, "ratios"), read_search(profile, "ratios")
+    names = [*ratios.set_aside, *(f"another {i}" for i in range(77 - len(ratios.set_aside)))]
+    drawn = [set(ratios.searched(concept, 100, names)[0]["classes"]) for concept in search.concepts]
+    assert [len(one) for one in drawn] == [8, 23]
+    assert drawn[0] < drawn[1] <= set(ratios.set_aside)
+    assert ratios.searched("30 % of classes", 100, names)[1] == {"forget_batch": 64}
+    runs = ratios.plan(profile, SimpleNamespace(class_names=names))
+    assert not set(ratios.set_aside) & {name for run in runs for name in run.rule["classes"]}
+    with pytest.raises(CliperaseError, match="'dog', which is no draw; draws are 3 % of classes, 10 %"):
+        ratios.searched("dog", 100, names)
+    few = ratios.model_copy(update={"set_aside": ["dog"]})
+    with pytest.raises(CliperaseError, match="3 % of 77 classes are 2; there are 1 to draw from"):
+        few.searched("3 % of classes", 100, names)
 
 
 def test_the_published_table_and_the_adopted_choices(tmp_path, monkeypatch):
@@ -134,7 +156,7 @@ def test_the_published_table_and_the_adopted_choices(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", [*call, "--table", str(tmp_path / "part.csv")])
     main()
     expected = {
-        "SSD": {"alpha": 3.0},
+        "SSD": {"alpha": 2.0},
         "fine-tune": {"learning_rate": 1e-3},
         "fine-tune retention": {"method": "fine-tune", "learning_rate": 1e-3},
     }

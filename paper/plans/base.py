@@ -19,7 +19,7 @@ class Experiment(Settings, ABC):
 
     name: str
     model_name: str = ""  # of its model in the table, where that is not the profile's
-    part: str = ""  # the folder of its model in a folder of several
+    part: str = "original"  # the folder of its model, where it stands beside others
     methods: dict[Row, dict] = Field(default={})  # row -> settings; `method` is the algorithm of another name
     unlearn: dict = Field(default={})  # settings of the loop that differ from the profile's
     tuned: str = ""  # the search whose choices its rows have; without one the settings stand in `methods`
@@ -61,6 +61,10 @@ class Experiment(Settings, ABC):
                 f"no settings are chosen for row {row!r} in the search {self.tuned!r} of profile {profile.profile}; "
                 "run `make tune`"
             ) from None
+
+    def searched(self, concept, seed, class_names):
+        """(forget rule, settings of the loop) of a concept that the search for its settings forgets."""
+        return {"concept": concept}, {}
 
     def seeds(self, profile, row):
         """References are one model for each original; every other row is run with every seed."""

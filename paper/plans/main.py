@@ -7,7 +7,6 @@ from paper.plans.base import Planned
 
 class Main(Planned):
     splits: ClassVar[tuple[str, ...]] = ("validation", "test", "heldout")
-    part: str = "original"  # the retrained references stand beside it
     concepts: list[str]
     references: list[str]  # rows that are not made by unlearning; nobody here can retrain OpenAI's CLIP
 
