@@ -1,13 +1,15 @@
 """Unlearn, evaluate and audit, in one call each. The command line is a thin layer over these."""
 
+import json
 from contextlib import ExitStack
 from pathlib import Path
 
+from cliperase.card import write_card
 from cliperase.checkpoints import remove_checkpoint
 from cliperase.data.limits import log
 from cliperase.data.source import load_run, load_split
 from cliperase.errors import CliperaseError
-from cliperase.files import check_writable, only_writer
+from cliperase.files import check_writable, only_writer, whole_file
 from cliperase.manifest import REPORT, check_output, write_result
 from cliperase.metrics.tasks import task_of
 from cliperase.models import load_model
@@ -23,18 +25,21 @@ def unlearn(model, data, rule, method="CLIPErase", settings=None, seed=0, output
     `datasets`, or an iterable of (PIL image, caption or captions) or of mappings; docs/data.md has the layouts. `rule`:
     see `cliperase.data.rules.forget_mask`. `settings`: those of the method and of the loop
     (`cliperase.settings.TrainSettings`) in one mapping; a method that trains needs `learning_rate`,
-    and `steps` or `epochs` over the forget set. The weights are selected on validation data, by the task that
-    `tasks.task_of` finds.
+    and `steps` or `epochs` over the forget set. CLIPErase without a learning rate takes `defaults`. The weights are
+    selected on validation data, by the task that `tasks.task_of` finds.
 
-    Written to `output`: the model as a folder, `report.json`, `manifest.json` with their hashes, and while it runs a
-    checkpoint to resume from. Under `torchrun` the processes share every step (`parallel.py`). Returns the report: the
-    rule, rows, settings, validation metrics before and after, loss terms. Raises `CliperaseError` for bad input, before
-    any training.
+    Written to `output`: the model as a folder, `report.json`, `manifest.json` with their hashes, a model card
+    `README.md`, and while it runs a checkpoint to resume from. Under `torchrun` the processes share every step
+    (`parallel.py`). Returns the report: the rule, rows, settings, validation metrics before and after, loss terms.
+    Raises `CliperaseError` for bad input, before any training.
     """
     join_processes()
-    run = {"method": method, "rule": rule, "settings": {**(settings or {}), "seed": seed}}
-    recipe = Recipe.of(method, dict(settings or {}), seed)
+    Recipe.completed(method, settings, seed)  # what is wrong with it is said before anything is read
     student = load_model(model, pick_device())
+    recipe, settings, defaults = Recipe.completed(method, settings, seed, student)
+    if defaults and is_first():
+        log.warning("no learning rate was given: the settings are defaults, %s", defaults)
+    run = {"method": method, "rule": rule, "settings": {**settings, "seed": seed}}
     validation, forgotten, training = load_run(data, rule, student.framing, recipe.training)
     check_streamable(recipe, training.retain)
     with ExitStack() as stack:
@@ -52,11 +57,15 @@ def unlearn(model, data, rule, method="CLIPErase", settings=None, seed=0, output
         if history.ran_out and is_first():
             log.warning("the last checkpoint was the best: more epochs, or a higher learning rate, may forget better")
         report = {
+            "model": str(model),
+            "data": str(data),
             "method": method,
             "rule": rule,
             "rows": training.rows,
             "settings": run["settings"],
+            "defaults": defaults,
             "validation_before": before,
+            "validation_after": {name: history.validation[name] for name in before},
             "log": history.log,
             "selected_step": history.best_step,
             "budget_ran_out": history.ran_out,
@@ -64,9 +73,48 @@ def unlearn(model, data, rule, method="CLIPErase", settings=None, seed=0, output
         }
         if output and is_first():
             write_result(output, student, report)
+            write_card(output)
             remove_checkpoint(checkpoint)
         wait_for_all()
     return report
+
+
+def preview(model, data, rule, method="CLIPErase", settings=None, output=None):
+    """What `unlearn` with these arguments would forget, and what stands near it, as `cliperase.preview` describes it.
+
+    Nothing is trained. With `output`, `preview.html` in that folder shows it, with a contact sheet.
+    """
+    from cliperase.preview import preview, write_preview
+
+    Recipe.completed(method, settings)
+    loaded = load_model(model, pick_device())
+    recipe, _, defaults = Recipe.completed(method, settings, model=loaded)
+    found = preview(loaded, data, rule, recipe.training)
+    if output:
+        check_writable(Path(output) / "preview.html")
+        said = [f"No learning rate was given: the settings are defaults, {defaults}."] if defaults else []
+        write_preview(Path(output) / "preview.html", found, said)
+    return found
+
+
+def compare(before, after, data, rule=None, split="test", queries=(), output=None):
+    """Two models side by side on one split of a data set, as `cliperase.comparison` describes it.
+
+    `before`, `after`: sources as in `unlearn`. `rule` marks what is to be forgotten. `queries`: texts to ask beside
+    those that are chosen. Written to `output`: `comparison.json` and `comparison.html`.
+    """
+    from cliperase.comparison import compare, write_comparison
+
+    if output:
+        check_writable(Path(output) / "comparison.json")
+    models = [load_model(source, pick_device()) for source in (before, after)]
+    found, pairs = compare(*models, data, rule, split, queries)
+    if output:
+        with whole_file(Path(output) / "comparison.json") as partial:
+            partial.write_text(json.dumps(found, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        names = {"before": str(before), "after": str(after)}
+        write_comparison(Path(output) / "comparison.html", found, pairs, names)
+    return found
 
 
 def evaluate(model, data, rule=None, split="test"):

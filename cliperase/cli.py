@@ -26,6 +26,12 @@ def parse(arguments):
         commands, "doctor", run_doctor, "List problems, fixes and the estimated time of `unlearn` with these arguments."
     )
     add_options(doctor, "model", "data", "forget", "rule", "method", "set", "output")
+    unlearn.add_argument(
+        "--dry-run", action="store_true", help="train nothing: what would be forgotten, what is near it, and the cost"
+    )
+    unlearn.add_argument(
+        "--audit", action=argparse.BooleanOptionalAction, default=True, help="audit the result, up to three minutes"
+    )
     for sub in (unlearn, doctor):
         sub.add_argument("--params", type=Path, help="take settings of the loop and the method from this file")
     measure = add_command(
@@ -50,6 +56,11 @@ def parse(arguments):
     audit.add_argument(
         "--thresholds", type=Path, help="YAML or JSON: {probe.measure: {threshold: …, auc: …, source: …}}"
     )
+    compare = add_command(commands, "compare", run_compare, "Two models side by side on one split; writes a page.")
+    compare.add_argument("before", help="the original model, as --model of the other commands")
+    compare.add_argument("after", help="the unlearned model")
+    add_options(compare, "data", "forget", "rule", "split", "output")
+    compare.add_argument("--query", nargs="+", action="extend", default=[], help="texts to ask, beside those chosen")
     pack = add_command(commands, "pack", run_pack, "Write a small model as one file of a few megabytes.")
     add_options(pack, "model", "data", "output")
     unpack = add_command(commands, "unpack", run_unpack, "Write a packed model as an open_clip folder.")
@@ -147,11 +158,48 @@ def run_unlearn(arguments):
     from cliperase.parallel import is_first
 
     settings, rule = settings_of(arguments), rule_of(arguments)
+    if arguments.dry_run:
+        return show_what_would_be_forgotten(arguments, settings, rule)
     report = unlearn(
         arguments.model, arguments.data, rule, arguments.method, settings, arguments.seed, arguments.output
     )
     if is_first():
+        if arguments.audit:
+            add_audit(arguments, rule)
         print(json.dumps(report, indent=2, allow_nan=False))
+    return None
+
+
+def show_what_would_be_forgotten(arguments, settings, rule):
+    """The dry run: the doctor's findings, and the rows."""
+    from cliperase.api import preview
+    from cliperase.preview import sentences
+
+    run_doctor(arguments)
+    print(
+        "\n".join(
+            sentences(preview(arguments.model, arguments.data, rule, arguments.method, settings, arguments.output))
+        )
+    )
+    print(f"Read {arguments.output / 'preview.html'}")
+
+
+def add_audit(arguments, rule):
+    """Audit the result that was just written, and name the verdict in its card. One that cannot be audited stays."""
+    from cliperase.api import audit
+    from cliperase.card import AUDIT, write_card
+    from cliperase.data.limits import log
+    from cliperase.data.source import measured_split
+
+    folder = arguments.output / AUDIT.parent
+    try:
+        split = measured_split(arguments.data)
+        found = audit(arguments.model, arguments.output, arguments.data, rule, split=split, output=folder)
+    except CliperaseError as error:
+        log.warning("the result is not audited: %s", error)
+        return
+    write_card(arguments.output)
+    log.warning("%s Read %s", found["verdict"], folder / "page.html")
 
 
 def run_evaluate(arguments):
@@ -184,6 +232,14 @@ def run_audit(arguments):
         override({}, arguments.set), arguments.seed, arguments.output,
     )  # fmt: skip
     print("\n".join([result["verdict"], *result["reasons"], f"Read {arguments.output / 'page.html'}"]))
+
+
+def run_compare(arguments):
+    from cliperase.api import compare
+
+    rule = rule_of(arguments) if arguments.rule is not None or arguments.forget is not None else None
+    compare(arguments.before, arguments.after, arguments.data, rule, arguments.split, arguments.query, arguments.output)
+    print(f"Read {arguments.output / 'comparison.html'}")
 
 
 def run_pack(arguments):

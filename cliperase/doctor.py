@@ -95,7 +95,7 @@ class Examination:
         self.recipe = self.model = self.validation = self.forgotten = self.training = None
 
     def look_at_method(self):
-        self.recipe = Recipe.of(self.method, self.settings)
+        self.recipe, _, _ = Recipe.completed(self.method, self.settings)
         training = self.recipe.training
         budget = f"{training.steps} steps" if training.epochs is None else f"{training.epochs:g} epochs"
         return f"{self.method}, {budget if self.recipe.method.takes_steps else 'no steps'}"
@@ -108,7 +108,11 @@ class Examination:
         self.model = load_model(self.source, pick_device())
         millions = sum(p.numel() for p in self.model.parameters()) / 1e6
         height, width = self.model.framing.size
-        return f"{self.source}, {millions:.1f} million weights, images of {height} × {width} pixels"
+        said = f"{self.source}, {millions:.1f} million weights, images of {height} × {width} pixels"
+        if self.recipe:
+            self.recipe, _, defaults = Recipe.completed(self.method, self.settings, model=self.model)
+            said += f"; the settings are defaults, {defaults}" if defaults else ""
+        return said
 
     def look_at_data(self):
         framing = self.model.framing if self.model else SMALL

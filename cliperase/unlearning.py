@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from cliperase.data.pairs import PairSet
+from cliperase.defaults import completed
 from cliperase.errors import CliperaseError
 from cliperase.features import Features, LiveFeatures, Original, selection
 from cliperase.finite import check_finite
@@ -46,6 +47,14 @@ class Recipe:
             if len({"steps", "epochs"} & set(of_loop)) != 1:
                 raise CliperaseError(f"{name} needs either steps or epochs over the forget set; pass --set epochs=…")
         return cls(name, create_method(name, of_method), checked(TrainSettings, {**of_loop, "seed": seed}, "training"))
+
+    @classmethod
+    def completed(cls, name, settings, seed=0, model=None):
+        """(recipe, its settings, where defaults among them come from or None): `defaults` fill in what was not given.
+        `model`: the one to be trained; without it, the recipe is for a look at the settings only."""
+        weights = sum(parameter.numel() for parameter in model.parameters()) if model else 0
+        settings, source = completed(name, settings or {}, weights)
+        return cls.of(name, settings, seed), settings, source
 
 
 @dataclass

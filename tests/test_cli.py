@@ -27,7 +27,19 @@ def params(tmp_path):
 
 def unlearn(model, data, params, output, *more):
     return main(
-        ["unlearn", "--model", str(model), "--data", str(data), "--params", str(params), "--output", str(output), *more]
+        [
+            "unlearn",
+            "--no-audit",
+            "--model",
+            str(model),
+            "--data",
+            str(data),
+            "--params",
+            str(params),
+            "--output",
+            str(output),
+            *more,
+        ]
     )
 
 

@@ -170,14 +170,27 @@ def test_weights_cannot_bring_code(pickled, canary, model_folder, tmp_path):
 def test_a_checkpoint_cannot_bring_code(canary, data_folder, model_folder, tmp_path, capsys):
     (tmp_path / "out").mkdir()
     torch.save({"identity": {}, "more": Canary(canary)}, tmp_path / "out" / "checkpoint.pt")
-    call = ["unlearn", "--model", str(model_folder), "--data", str(data_folder), "--forget", "apple"]
+    call = ["unlearn", "--no-audit", "--model", str(model_folder), "--data", str(data_folder), "--forget", "apple"]
     assert main([*call, "--output", str(tmp_path / "out"), "--set", "steps=1", "learning_rate=1e-3"]) == 2
     assert "delete it to start anew" in capsys.readouterr().err
 
 
 def call_of(model, data, output, *settings, method="CLIPErase"):
     """The arguments of a short run of `cliperase unlearn`."""
-    call = ["unlearn", "--model", model, "--data", data, "--forget", "apple", "--output", output, "--method", method]
+    call = [
+        "unlearn",
+        "--no-audit",
+        "--model",
+        model,
+        "--data",
+        data,
+        "--forget",
+        "apple",
+        "--output",
+        output,
+        "--method",
+        method,
+    ]
     usual = [f"{name}={value}" for name, value in SHORT.items()]
     return [str(part) for part in [*call, "--set", *usual, *settings]]
 

@@ -235,7 +235,7 @@ def test_two_processes_read_the_rows_of_one(shards, model_folder, tmp_path):
     settings, said = SETTINGS | {"evaluate_every": 1, "steps": 3, "learning_rate": "1.0e-5"}, []
     for count in (1, 2):
         run = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
-        command = ["-m", "cliperase.cli", "unlearn", "--model", str(model_folder), "--data", str(shards)]
+        command = ["-m", "cliperase.cli", "unlearn", "--no-audit", "--model", str(model_folder), "--data", str(shards)]
         command += ["--forget", "apple", "--output", str(tmp_path / str(count)), "--set"]
         command += [f"{name}={value}" for name, value in settings.items()]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -253,8 +253,8 @@ def test_two_processes_read_the_rows_of_one(shards, model_folder, tmp_path):
 def test_the_command_says_in_one_line_what_a_shard_lacks(shards, model_folder, tmp_path, capsys):
     for shard in shards.glob("*.tar"):
         (tmp_path / shard.name).write_bytes(shard.read_bytes()[:30000])
-    code = main(["unlearn", "--model", str(model_folder), "--data", str(tmp_path), "--forget", "apple", "--set",
-                 "steps=2", "learning_rate=1.0e-3", "--output", str(tmp_path / "out")])  # fmt: skip
+    code = main(["unlearn", "--no-audit", "--model", str(model_folder), "--data", str(tmp_path), "--forget", "apple",
+                 "--set", "steps=2", "learning_rate=1.0e-3", "--output", str(tmp_path / "out")])  # fmt: skip
     assert code == 2
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert said.startswith("cliperase: shard")

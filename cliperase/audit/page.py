@@ -1,8 +1,6 @@
 """The page of an audit: one HTML file that needs nothing else, made from the result's plain values."""
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from cliperase.files import whole_file
+from cliperase import pages
 
 LABELS = {"before": "original", "after": "unlearned", "reference": "reference", "never": "invented"}
 WIDTH, LEFT, RIGHT, LINE, TOP = 320, 84, 308, 20, 14  # of a plot, in the units of its drawing
@@ -11,15 +9,12 @@ SCALES = {"%": (0, 100), "AUC": (0, 1)}  # what an axis shows; of other units th
 
 def write_page(path, result):
     """Write the page of a `result`, as of `auditing.result_of`, whole or not at all."""
-    environment = Environment(loader=PackageLoader("cliperase", "audit"), autoescape=True, undefined=StrictUndefined,
-                              trim_blocks=True)  # fmt: skip
-    environment.filters["figure"] = figure
-    page = environment.get_template("page.html").render(
-        result=result, labels=LABELS, columns={one["probe"]: columns(one["measures"]) for one in result["probes"]},
-        plots={one["probe"]: [plot(measure) for measure in one["measures"]] for one in result["probes"]},
+    probes = result["probes"]
+    pages.write_page(
+        path, "audit.html", result=result, labels=LABELS, figure=figure,
+        columns={one["probe"]: columns(one["measures"]) for one in probes},
+        plots={one["probe"]: [plot(measure) for measure in one["measures"]] for one in probes},
     )  # fmt: skip
-    with whole_file(path) as partial:
-        partial.write_text(page + "\n", encoding="utf-8")
 
 
 def columns(measures):

@@ -33,6 +33,14 @@ FEWEST = 1000  # samples; below that number the allowed count of broken ones sta
 
 def shards_of(folder, split):
     """The shards of one split, paths."""
+    parts = parts_of(folder, split)
+    if split not in parts:
+        raise CliperaseError(f"split {split!r} of the shards in {folder} unknown; choose one of {', '.join(parts)}")
+    return parts[split]
+
+
+def parts_of(folder, split=None):
+    """{split: its shards, paths}. `split`: the one that is asked for, about which more is said."""
     names = shards_in(folder)
     named = [split_of(path.relative_to(folder)) for path in names]
     if any(named):
@@ -43,9 +51,7 @@ def shards_of(folder, split):
         )
     else:
         parts = {"train": names[:-2], "validation": names[-2:-1], "test": names[-1:]}
-    if split not in parts:
-        raise CliperaseError(f"split {split!r} of the shards in {folder} unknown; choose one of {', '.join(parts)}")
-    return parts[split]
+    return parts
 
 
 def split_of(path):

@@ -77,6 +77,11 @@ def is_sharded(source):
     return isinstance(source, str | Path) and Path(source).is_dir() and bool(shards_in(source))
 
 
+def measured_split(source):
+    """The split that a result is measured on: `test`, or `validation` where there is no other."""
+    return "test" if "test" in open_source(source).splits() else "validation"
+
+
 def open_source(source, decoding=PLAIN):
     """The `Shards` or `Tables` of a `source`; of a generator once only."""
     if isinstance(source, str) and not source.strip():  # as a path it would be the working folder
@@ -96,6 +101,9 @@ class Tables:
 
     source: "str | Brought"  # noqa: F821 – imported where it is needed
     decoding: Decoding
+
+    def splits(self):
+        return splits_of(self.source)
 
     def load_split(self, split, rule, framing, broken_percent):
         pairs = load_pairs(self.source, split, self.decoding, broken_percent, framing)
@@ -137,6 +145,11 @@ class Shards:
 
     source: str
     decoding: Decoding
+
+    def splits(self):
+        from cliperase.data.shards import parts_of
+
+        return list(parts_of(self.source))
 
     def load_split(self, split, rule, framing, broken_percent):
         if rule is None:

@@ -1,0 +1,31 @@
+"""Pages to read and to sign off: each one HTML file that needs nothing else, made from plain values by a template here.
+
+No script, no request to the outside: pictures are inside the file.
+"""
+
+import base64
+import io
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
+
+from cliperase.files import whole_file
+
+FOLDER = Path(__file__).parent
+
+
+def write_page(path, template, **values):
+    """Write the page of a `template` of this folder with its `values`, whole or not at all. All text is escaped."""
+    environment = Environment(loader=PackageLoader("cliperase", "pages"), autoescape=True, undefined=StrictUndefined,
+                              trim_blocks=True)  # fmt: skip
+    page = environment.get_template(template).render(values)
+    with whole_file(path) as partial:
+        partial.write_text(page + "\n", encoding="utf-8")
+
+
+def picture(pixels):
+    """(3, H, W) uint8 as the `src` of an image."""
+    file = io.BytesIO()
+    Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -1,0 +1,78 @@
+"""What a run of unlearning would forget, and what stands near it: to look at before anything is trained."""
+
+import torch
+import torch.nn.functional as F
+
+from cliperase import pages
+from cliperase.audit.case import Split
+from cliperase.data.rules import Rule, near_misses
+from cliperase.data.source import open_source
+from cliperase.metrics.encode import encode_images, encode_texts
+
+SHOWN = 60  # pictures on the contact sheet
+NEAREST = 8  # texts at risk
+
+
+def preview(model, data, rule, settings):
+    """What `rule` matches in `data`, as plain values. `model`: an `ImageTextModel`; `settings`: `TrainSettings`.
+
+    `rows`: how many of each split are forgotten and kept. `notes`: what the rule nearly matched. `pictures`: up to
+    `SHOWN` forgotten training rows, evenly spaced. `at_risk`: texts that are kept and stand nearest to what is
+    forgotten, on validation images.
+    """
+    source = open_source(data)
+    split = Split.of(*source.load_split("validation", rule, model.framing, settings.broken_percent))
+    training = source.load_training(rule, model.framing, settings, SHOWN)
+    rows = {"train": training.rows, "validation": {"forget": int(split.forgotten.sum()),
+                                                   "retain": int((~split.forgotten).sum())}}  # fmt: skip
+    notes = [] if training.streamed else near_misses(training.pairs, rule)
+    return {"rule": str(Rule.of(rule)), "data": str(data), "rows": rows, "notes": notes,
+            "pictures": contact_sheet(training.forget), "at_risk": at_risk(model, split)}  # fmt: skip
+
+
+def contact_sheet(forget):
+    """Rows of the forget set as {"picture", "caption", "row"}, evenly spaced."""
+    numbers = torch.linspace(0, len(forget) - 1, min(SHOWN, len(forget))).round().long().tolist()
+    return [
+        {"picture": pages.picture(forget.images[i]), "caption": forget.texts[forget.text_ids[i, 0]],
+         "row": forget.row_hashes[i]}
+        for i in numbers
+    ]  # fmt: skip
+
+
+def at_risk(model, split):
+    """The kept texts that stand nearest to the forgotten ones: {"text", "cosine", "taken for"}.
+
+    `cosine`: to the mean of the forgotten texts. `taken_for`: percent of the text's own images that the model takes for
+    a forgotten text, or would take for one next: those are the first to be lost.
+    """
+    if not split.forgotten.any() or not len(split.retain_texts):
+        return []
+    texts, images = encode_texts(model, split.texts), encode_images(model, split.pairs.images)
+    cosines = texts @ F.normalize(texts[split.forget_texts].mean(dim=0), dim=0)
+    kept = ~split.forgotten
+    second = torch.isin((images[kept] @ texts.T).topk(2, dim=1).indices, split.forget_texts).any(dim=1)
+    found = []
+    for text in split.retain_texts.tolist():
+        own = (split.own[kept] == text).any(dim=1)
+        taken = 100 * second[own].double().mean().item() if own.any() else 0.0
+        found.append({"text": split.texts[text], "cosine": cosines[text].item(), "taken_for": taken})
+    return sorted(found, key=lambda one: (-one["taken_for"], -one["cosine"]))[:NEAREST]
+
+
+def sentences(found):
+    """A `preview` as lines of text."""
+    train, validation = found["rows"]["train"], found["rows"]["validation"]
+    yield f"{found['rule']}: of the training rows {train['forget']} are forgotten and {train['retain']} kept"
+    yield f"of the validation rows {validation['forget']} are forgotten and {validation['retain']} kept"
+    yield from found["notes"]
+    for one in found["at_risk"]:
+        yield (
+            f"near it: {one['text']!r}, cosine {one['cosine']:.2f}; {one['taken_for']:.0f} % of its images are, or "
+            "would next be, taken for what is forgotten"
+        )
+
+
+def write_preview(path, found, said=()):
+    """The `preview` as a page. `said`: further sentences."""
+    pages.write_page(path, "preview.html", found=found, said=said)

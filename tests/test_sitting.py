@@ -1,0 +1,160 @@
+"""From a model and a folder to a result with its evidence: defaults, dry run, audit, model card, comparison."""
+
+import json
+import re
+import shlex
+from types import SimpleNamespace
+
+import pytest
+from conftest import ROWS
+from huggingface_hub import ModelCard
+
+from cliperase.api import compare, preview, unlearn
+from cliperase.card import command_of, write_card
+from cliperase.cli import main, override, parse, rule_of
+from cliperase.data.source import measured_split
+from cliperase.defaults import TABLE, completed
+from cliperase.errors import CliperaseError
+from cliperase.manifest import check_result
+from cliperase.models import load_model
+from cliperase.settings import read_params
+from cliperase.unlearning import Recipe
+
+APPLE = {"concept": "apple"}
+SHORT = {"steps": 2, "evaluate_every": 1, "forget_batch": 4, "retain_batch": 8}
+OUTSIDE = re.compile(r"(?:src|href)=\"(?!data:|#)|url\(|<script", re.IGNORECASE)
+
+
+@pytest.fixture(scope="module")
+def forgotten(data_folder, model_folder, tmp_path_factory):
+    """A result of `cliperase unlearn` without a learning rate, and all that the command leaves beside it."""
+    output = tmp_path_factory.mktemp("sitting") / "forgotten"
+    settings = [f"{name}={value}" for name, value in SHORT.items()]
+    call = ["unlearn", "--model", str(model_folder), "--data", str(data_folder), "--forget", "apple"]
+    assert main([*call, "--set", *settings, "--output", str(output)]) == 0
+    return output
+
+
+def test_settings_that_nobody_gave_are_defaults_and_said(forgotten, model_folder):
+    report = json.loads((forgotten / "report.json").read_text())
+    weights = sum(p.numel() for p in load_model(model_folder).parameters())
+    known, source = completed("CLIPErase", SHORT, weights)
+    assert report["settings"] == {**known, "seed": 0}
+    assert report["settings"]["steps"] == 2
+    assert "epochs" not in report["settings"]
+    assert report["defaults"] == source
+
+
+def test_defaults_go_from_the_smallest_models_to_any():
+    lines = read_params(TABLE)["defaults"]
+    sizes = [one["weights"] for one in lines]
+    assert sizes == sorted(sizes)
+    assert completed("CLIPErase", {}, 10**12)[1] == lines[-1]["source"]
+    assert "not searched" in lines[-1]["source"]
+    for one in lines:
+        Recipe.of("CLIPErase", one["settings"])
+    assert completed("GA", {}, 10) == ({}, None)
+    assert completed("CLIPErase", {"learning_rate": 1.0}, 10) == ({"learning_rate": 1.0}, None)
+
+
+def test_the_result_has_its_audit_and_its_card(forgotten, data_folder, model_folder):
+    audited = json.loads((forgotten / "audit" / "audit.json").read_text())
+    assert audited["data"]["split"] == "test"
+    card = ModelCard.load(forgotten / "README.md")
+    assert card.data.tags == ["machine-unlearning", "clip", "cliperase"]
+    assert card.data.library_name == "open_clip"
+    for said in (audited["verdict"], audited["models"][1]["sha256"], '{"concept": "apple"}', "searched on"):
+        assert said in card.text
+    check_result(forgotten)
+    report = json.loads((forgotten / "report.json").read_text())
+    again = parse(shlex.split(command_of(report))[1:])
+    assert (again.model, again.data, rule_of(again)) == (str(model_folder), str(data_folder), APPLE)
+    assert override({}, again.set) | {"seed": again.seed} == report["settings"]
+    (forgotten / "README.md").write_text("edited")
+    check_result(forgotten)
+    write_card(forgotten)
+
+
+def test_the_licence_is_the_originals_or_unknown(forgotten, tmp_path):
+    assert ModelCard.load(forgotten / "README.md").data.license is None
+    original, result = tmp_path / "original", tmp_path / "result"
+    original.mkdir(), result.mkdir()
+    (original / "README.md").write_text("---\nlicense: apache-2.0\n---\nA model.")
+    report = json.loads((forgotten / "report.json").read_text()) | {"model": str(original)}
+    (result / "report.json").write_text(json.dumps(report))
+    write_card(result)
+    card = ModelCard.load(result / "README.md")
+    assert card.data.license == "apache-2.0"
+    assert "Not audited" in card.text
+    assert card.data.base_model is None  # a folder of this machine is no name on the hub
+
+
+def test_a_result_that_cannot_be_audited_stays(data_folder, model_folder, tmp_path, capsys, caplog, training):
+    rule = json.dumps({"rows": training.row_hashes[:4]})  # no row of any other split
+    call = ["unlearn", "--model", str(model_folder), "--data", str(data_folder), "--rule", rule]
+    settings = [f"{name}={value}" for name, value in SHORT.items()]
+    assert main([*call, "--set", *settings, "--output", str(tmp_path / "out")]) == 0
+    assert "the result is not audited: no row of the split is to be forgotten" in caplog.text
+    assert "Not audited" in (tmp_path / "out" / "README.md").read_text()
+    check_result(tmp_path / "out")
+
+
+def test_a_dry_run_trains_nothing_and_shows_the_rows(data_folder, model_folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("cliperase.api.Run", None)
+    call = ["unlearn", "--model", str(model_folder), "--data", str(data_folder), "--forget", "apple", "--dry-run"]
+    assert main([*call, "--output", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert "8 are forgotten and 24 kept" in said
+    assert "near it: 'a photo of a" in said
+    assert "min for the run" in said
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["preview.html"]
+    page = (tmp_path / "out" / "preview.html").read_text()
+    assert page.count("<img") == ROWS["train"]
+    assert page.count('src="data:image/png;base64,') == ROWS["train"]
+    assert not OUTSIDE.search(page.replace('src="data:', ""))
+
+
+def test_what_is_at_risk_comes_first(data_folder, model_folder):
+    found = preview(model_folder, data_folder, APPLE, settings={"steps": 1, "learning_rate": 1.0})
+    shares = [one["taken_for"] for one in found["at_risk"]]
+    assert len(shares) == 3
+    assert shares == sorted(shares, reverse=True)
+    assert all("apple" not in one["text"] for one in found["at_risk"])
+    with pytest.raises(CliperaseError, match="no setting 'lambda'"):
+        preview("gone", data_folder, APPLE, settings={"lambda": 1.0})
+
+
+def test_two_models_side_by_side(forgotten, data_folder, model_folder, tmp_path, capsys):
+    call = ["compare", str(model_folder), str(forgotten), "--data", str(data_folder), "--forget", "apple"]
+    assert main([*call, "--query", "a <b>red</b> thing", "--output", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "comparison.json").read_text())
+    changes = [one["change"] for one in found["harm"]]
+    assert changes == sorted(changes)
+    assert sum(one["images"] for one in found["harm"]) == found["data"]["rows"] == 16
+    accuracy = sum(one["images"] * one["after"]["value"] for one in found["harm"] if not one["forgotten"]) / 12
+    assert accuracy == pytest.approx(found["metrics"]["after"]["retain_accuracy"])
+    assert [one["text"] for one in found["queries"]][:2] == ["a <b>red</b> thing", "a photo of a apple"]
+    assert len(found["maps"]["before"]) == 16
+    page = (tmp_path / "comparison.html").read_text()
+    assert "a &lt;b&gt;red&lt;/b&gt; thing" in page
+    assert not OUTSIDE.search(page)
+
+
+def test_a_model_beside_itself_loses_nothing(data_folder, model_folder):
+    found = compare(model_folder, model_folder, data_folder)
+    assert {one["change"] for one in found["harm"]} == {0.0}
+    assert found["metrics"]["before"] == found["metrics"]["after"]
+    assert all(query["before"] == query["after"] for query in found["queries"])
+    assert found["data"]["forgotten"] == 0
+
+
+def test_the_split_that_a_result_is_measured_on(data_folder, monkeypatch):
+    assert measured_split(data_folder) == "test"
+    monkeypatch.setattr("cliperase.data.source.open_source", lambda _: SimpleNamespace(splits=lambda: ["train"]))
+    assert measured_split("photos") == "validation"
+
+
+def test_unlearn_in_python_writes_a_card_too(data_folder, model_folder, tmp_path):
+    report = unlearn(model_folder, data_folder, APPLE, settings=SHORT, output=tmp_path / "out")
+    assert set(report["validation_after"]) == set(report["validation_before"])
+    assert "Not audited" in (tmp_path / "out" / "README.md").read_text()
