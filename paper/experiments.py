@@ -8,6 +8,7 @@ from cliperase.settings import checked
 EXPERIMENTS = {  # name -> its class, imported when it is asked for
     "main": "paper.plans.main:Main",
     "ablation": "paper.plans.ablation:Ablation",
+    "sensitivity": "paper.plans.sensitivity:Sensitivity",
     "ratios": "paper.plans.ratios:Ratios",
     "polysemy": "paper.plans.polysemy:Polysemy",
     "retention": "paper.plans.retention:Retention",

@@ -52,6 +52,7 @@ def shrink(params):
             settings["originals"] = [0]
     for name in ("pairs", "retrieval"):
         experiments[name]["pretrain"] |= {"steps": 2, "evaluate_every": 1, "retain_batch": 8}
+    experiments["sensitivity"] |= {"lambda_fm": [1.0, 3.0], "lambda_cm": [1.0, 3.0], "concepts": ["dog"]}
     experiments["ablation"]["subsets"] = {name: experiments["ablation"]["subsets"][name] for name in ("FM", "RM")}
     experiments["ratios"]["draws"] = [{"percent": 3}, {"percent": 10, "steps": 3}]
     experiments["polysemy"]["senses"] = [["apple", "Apple logo"]]
@@ -140,9 +141,9 @@ def test_a_changed_setting_makes_those_stages_stale_that_have_it(copy):
     change(copy / ICONS, lambda params: params["methods"]["CLIPErase"].update(lambda_fm=1.5))
     found = stale(copy)
     (copy / ICONS).write_text(before)
-    having = ("ratios", "polysemy", "retention", "efficiency")
-    assert found == {*(f"experiment@icons-{name}" for name in having), "diffusion",
-                     "pictures@icons-embedding", "results@icons"}  # fmt: skip
+    having = ("ratios", "polysemy", "retention")
+    assert found == {*(f"experiment_originals@icons-{name}" for name in having), "experiment@icons-efficiency",
+                     "diffusion", "pictures@icons-embedding", "results@icons"}  # fmt: skip
 
 
 def test_another_choice_of_a_search_makes_those_experiments_stale_that_it_tuned(copy):
@@ -153,7 +154,8 @@ def test_another_choice_of_a_search_makes_those_experiments_stale_that_it_tuned(
     found = stale(copy)
     path.write_text(before)
     run(copy, "dvc", "repro", "code")
-    assert found == {"experiment@icons-main", "experiment@icons-ablation"}
+    tuned = {"experiment_originals@icons-main", "experiment_originals@icons-ablation"}
+    assert found == {*tuned, "experiment@icons-sensitivity"}
     assert stale(copy) == set()
 
 
@@ -173,11 +175,11 @@ def test_changed_code_makes_those_stages_stale_that_run_it_and_only_its_runs_are
         assert old in path.read_text(), path
         path.write_text(path.read_text().replace(old, new, 1))
     run(copy, "dvc", "repro", "code")
-    assert stale(copy) == {"experiment@icons-main", "experiment@icons-efficiency"}
+    assert stale(copy) == {"experiment_originals@icons-main", "experiment@icons-efficiency"}
 
     main, runs = copy / "artifacts" / "icons" / "parts" / "main.csv", copy / "artifacts" / "icons" / "runs"
     before, files = read_results(main), set(runs.iterdir())
-    run(copy, "dvc", "repro", "experiment@icons-main")
+    run(copy, "dvc", "repro", "experiment_originals@icons-main")
     after, added = read_results(main), set(runs.iterdir()) - files
     assert len(added) == 1
     assert before[before.method != "SSD"].equals(after[after.method != "SSD"])  # with the seconds that they took
