@@ -7,6 +7,7 @@ a result does not depend on how many; on a GPU they go one after the other.
 import copy
 import multiprocessing
 import os
+import threading
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -242,7 +243,7 @@ def each_run(place, runs, alone):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["paper.workers"])
     once = 1 if alone else None  # a process of its own: nobody else's memory
-    with ProcessPoolExecutor(workers, context, max_tasks_per_child=once) as pool:
+    with ProcessPoolExecutor(workers, context, end_with_parent, max_tasks_per_child=once) as pool:
         waiting = {pool.submit(run_here, place, run): number for number, run in enumerate(runs)}
         try:
             for future in as_completed(waiting):
@@ -255,6 +256,12 @@ def open_bench(place):
     """The bench of this process, of one thread."""
     torch.set_num_threads(1)
     return Bench.load(place)
+
+
+def end_with_parent():
+    """A worker whose parent is killed ends, too; it would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 own_bench = lru_cache(maxsize=1)(open_bench)  # a worker keeps the one that it works at

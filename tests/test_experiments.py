@@ -1,9 +1,13 @@
 """Profiles, plans and runs: what is run, that bad parameters are named first, and what is not run again."""
 
+import contextlib
 import copy
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -275,6 +279,38 @@ def test_results_do_not_depend_on_how_many_workers_there_are(data_folder, model_
     assert set(one.dataset) == {"colours"}
     assert set(one[one.method == "CLIPErase"].metric) >= {"selected_step", "selection_score", "changed_parameters"}
     assert (tables[0].peak_mb > 50).all()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_workers_end_with_a_parent_that_is_killed(data_folder, model_folder, tmp_path):
+    place = ["test", "icons", "compact", str(data_folder), str(model_folder), ["validation"], 2]
+    settings = {**SMALL, "steps": 100_000}
+    runs = [["main", f"CLIPErase {i}", "apple", {"concept": "apple"}, i, "CLIPErase", settings] for i in (0, 1)]
+    asked = [json.dumps(place), json.dumps(runs), str(tmp_path / "runs"), str(tmp_path / "table.pkl")]
+    parent = subprocess.Popen([sys.executable, "-c", EXPERIMENT, *asked], start_new_session=True)
+
+    def members():
+        """The live processes of the parent's session: /proc's fields behind the name are state, parent, group, …"""
+        fields = [path.read_text().rpartition(")")[2].split() for path in Path("/proc").glob("[0-9]*/stat")]
+        return [one for one in fields if int(one[3]) == parent.pid and one[0] != "Z"]
+
+    try:
+        assert until(lambda: len(members()) >= 4, seconds=60)  # parent, server, two workers
+        time.sleep(2)  # they are at work
+        parent.kill()
+        parent.wait()
+        assert until(lambda: not members(), seconds=15)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(parent.pid, signal.SIGKILL)
+
+
+def until(found, seconds):
+    """Whether `found()` becomes true in time."""
+    end = time.monotonic() + seconds
+    while not found() and time.monotonic() < end:
+        time.sleep(0.2)
+    return found()
 
 
 def test_a_wrong_model_or_data_is_one_line_from_the_workers_too(data_folder, model_folder):

@@ -43,6 +43,12 @@ def test_what_cannot_be_packed_or_unpacked(model_folder, tmp_path):
     assert not (tmp_path / "out").exists()
     with pytest.raises(CliperaseError, match="cannot be read"):
         unpack(tmp_path / "nowhere", tmp_path / "out")
+    pack(model_folder, ["apple"], broken)
+    flipped = bytearray(broken.read_bytes())
+    flipped[-100] ^= 1  # one bit of one weight
+    broken.write_bytes(flipped)
+    with pytest.raises(CliperaseError, match="its weights do not have the hash that it names"):
+        unpack(broken, tmp_path / "out")
     other = create_model(COMPACT, seed=0)
     other.config = {**other.config, "model_cfg": {**other.config["model_cfg"], "vision_cfg": {"layers": 1}}}
     with pytest.MonkeyPatch.context() as patch:

@@ -1,5 +1,6 @@
 """Small models as one file that git can keep: half precision, and of the token embedding only the rows in use."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from cliperase.models import load_model
 from cliperase.models.compact import TOWERS, is_small
 from cliperase.models.openclip import OpenCLIP, create_model
 
-TABLE = "token_embedding.weight"
+ABOUT, TABLE = "about", "token_embedding.weight"
 SMALL = 4096  # tensors of fewer numbers stay as they are: norms, biases, the temperature
 
 
@@ -28,7 +29,17 @@ def pack(source, texts, path):
     packed = {name: tensor.half() if tensor.numel() > SMALL else tensor for name, tensor in weights.items()}
     packed = {name: tensor.contiguous() for name, tensor in packed.items()} | {"tokens": used.int()}
     with whole_file(path) as partial:
-        save_file(packed, partial, metadata={"config": json.dumps(model.config)})
+        about = {"config": model.config, "sha256": digest_of(packed)}
+        save_file(packed, partial, metadata={ABOUT: json.dumps(about)})  # of several keys the order would be random
+
+
+def digest_of(tensors):
+    """SHA-256 of tensors {name: tensor}: what a flipped bit changes."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
 
 
 @torch.no_grad()
@@ -36,10 +47,12 @@ def unpack(path, folder):
     """Write the model in the file `path` as an open_clip folder. Tokens it has not learnt get random embeddings."""
     try:
         with safe_open(path, framework="pt") as file:
-            config = json.loads(file.metadata()["config"])
+            about = json.loads(file.metadata()[ABOUT])
             packed = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 – not a mapping
+        if digest_of(packed) != about["sha256"]:
+            raise ValueError("its weights do not have the hash that it names")
         used = packed.pop("tokens").long()
-        model = create_model(config, seed=0)
+        model = create_model(about["config"], seed=0)
         table = model.model.token_embedding.weight.clone()
         table[used] = packed[TABLE].float()
         model.model.load_state_dict({name: tensor.float() for name, tensor in packed.items()} | {TABLE: table})
