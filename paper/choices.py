@@ -73,7 +73,7 @@ def mark(group, index):
 
 
 def one_line(settings):
-    return yaml.safe_dump(settings, default_flow_style=True, width=1000).strip()
+    return yaml.safe_dump(settings, default_flow_style=True, allow_unicode=True, width=1000).strip()
 
 
 def main():
@@ -115,7 +115,7 @@ def adopt(folder, path):
     head = "# What the searches chose, written by `python -m paper.choices --adopt`. Do not edit.\n"
     with whole_file(path) as partial:
         chosen = {table.stem: chosen_settings(table) for table in sorted(folder.glob("*.csv"))}
-        text = yaml.safe_dump(chosen, sort_keys=False, width=1000, default_flow_style=None)
+        text = yaml.safe_dump(chosen, sort_keys=False, width=1000, default_flow_style=None, allow_unicode=True)
         partial.write_text(head + text)
 
 

@@ -10,7 +10,7 @@ from cliperase.settings import Settings, checked, read_params, section
 from paper.results import PROVENANCES
 
 PROFILES = Path(__file__).parent / "profiles"
-CHOSEN = PROFILES / "chosen"  # {search: {row: settings}} of each profile, written by `python -m paper.adopt`
+CHOSEN = PROFILES / "chosen"  # {search: {row: settings}} of each profile, written by `python -m paper.choices --adopt`
 
 
 class Data(Settings):
@@ -49,7 +49,7 @@ class Profile(Settings):
     concepts: list[Name] = Field(min_length=1)
     seeds: list[int] = Field(min_length=1)
     unlearn: dict  # settings of the loop, for every row
-    methods: dict[Name, dict]  # rows of the main table
+    methods: dict[Row, dict]  # rows of the main table
     experiments: dict[Name, dict]
     shards: dict[str, str] = Field(default={})
     search: dict = Field(default={})  # for settings, see `paper.search.Searches`

@@ -19,6 +19,7 @@ from packaging.requirements import Requirement
 
 from cliperase.cli import parse
 from cliperase.data.rules import caption_pattern
+from cliperase.settings import read_params
 from paper.__main__ import parse as parse_pipeline
 from paper.code import Code
 from paper.environment import VARIABLES
@@ -311,6 +312,11 @@ def test_the_paths_that_a_stage_reads_are_dependencies(stages):
             made = [str(out) for out in stage.outs] + ["data/cc12m"]  # shards are looked at where they are
             for path in read:
                 assert any(path == one or path.startswith(f"{one}/") for one in deps + made), (name, path)
+
+
+def test_the_defaults_for_small_models_are_what_the_search_chose():
+    smallest = read_params(ROOT / "cliperase" / "defaults.yaml")["defaults"][0]["settings"]
+    assert smallest == {**ICONS.unlearn, **ICONS.experiments["main"]["unlearn"], **ICONS.chosen["main"]["CLIPErase"]}
 
 
 def test_every_profile_has_a_stage_for_each_experiment_model_and_search(stages):
