@@ -22,7 +22,7 @@ export ATEN_CPU_CAPABILITY ONEDNN_MAX_CPU_ISA MKL_ENABLE_INSTRUCTIONS
 export MALLOC_TRIM_THRESHOLD_ MALLOC_TOP_PAD_ MALLOC_MMAP_THRESHOLD_
 export PYTHONWARNINGS := ignore::SyntaxWarning
 
-.PHONY: reproduce quick test tune power setup bench
+.PHONY: reproduce quick test tune power setup bench appendix
 
 # the ledger and the README are made of two profiles: `-s` makes them from what there is of both
 reproduce: setup
@@ -56,6 +56,12 @@ power: setup
 
 bench: setup
 	python -m benchmarks.step_time
+
+# notebooks and docs as pages to read offline
+appendix: setup
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r docs/site/requirements.lock
+	python -m sphinx -q -W --keep-going -c docs/site . artifacts/appendix
+	@echo "Open artifacts/appendix/docs/site/index.html"
 
 setup: $(STAMP)
 

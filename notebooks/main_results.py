@@ -79,10 +79,11 @@ publish_figure(figure, "plane", publish_to)
 # ## What is run
 #
 # A small CLIP is pretrained from scratch and forgets one concept at a time. Every row that takes steps has the same
-# steps and batches. Each row's settings were chosen among equally many candidates, on validation images of two other
-# concepts (`figures/<profile>/tuning/`). Checkpoints are selected on validation images. The tables show the test split.
-# `original` is one model; `retrain` is one for each concept; every other row is run for each concept and seed.
-# `fine-tune retention` is fine-tuning at the candidate that keeps most: the control for retention that rises.
+# steps and batches. Each row's settings were chosen among equally many candidates, on validation images of concepts
+# that are not reported (`figures/<profile>/tuning/`). Checkpoints are selected on validation images. The tables show
+# the test split. On pictograms each seed starts from an original of its own and has retrained references of its own; on
+# photographs all seeds start from one. `fine-tune retention` is fine-tuning at the candidate that keeps most: the
+# control for retention that rises.
 #
 # **The table.** Zero-shot accuracy in percent, mean over concepts with a 95 % interval (bootstrap over concepts, seeds
 # averaged first; where the images are counted at least the exact binomial one), and the worst run. `average_gap`: mean

@@ -12,11 +12,13 @@ from matplotlib.text import Text
 
 from paper.figures.changes import Change, change_groups, change_of, names_figure
 from paper.figures.dots import ZERO_SHOT, crowd, cut_grid, dot_plot
+from paper.figures.grids import grid_figure
 from paper.figures.labels import name_ends, name_point, spread_out
 from paper.figures.plane import plane_plot
 from paper.figures.style import OURS, PAPER, publish_figure, use_style
 from paper.figures.trends import tens_around
 from paper.ledger import baselines, beside_paper, paper_cells, paper_values
+from paper.plans.sensitivity import weights_of
 from paper.tables import per_concept, with_ranges
 
 mpl.use("Agg")
@@ -32,6 +34,18 @@ def verdicts(forget, retain):
     summary = pd.DataFrame({FORGET: forget, RETAIN: retain}).rename_axis("method").reset_index()
     table = beside_paper(summary, "retrieval", "icons")
     return {(line.method, line.metric): line.verdict for line in table.itertuples()}
+
+
+def test_a_grid_shows_every_number_where_it_belongs():
+    rows = [f"λ_FM {fm:g}, λ_CM {cm:g}" for fm in (0.1, 3) for cm in (1, 10, 100)]
+    index = pd.MultiIndex.from_tuples(map(weights_of, rows), names=["λ_FM", "λ_CM"])
+    table = pd.Series([0.0, 1.0, 2.0, 3.0, 4.0, 55.5], index).unstack()
+    (axis,) = grid_figure({"Forget accuracy, %": table, "again": table}).axes[:1]
+    shown = {text.get_position(): text.get_text() for text in axis.texts}
+    assert shown[(2.5, 1.5)] == "55.5"  # λ_FM 3 below, λ_CM 100 at the right
+    assert shown[(0.5, 0.5)] == "0.0"
+    assert [text.get_text() for text in axis.get_xticklabels()] == ["1", "10", "100"]
+    assert (axis.get_xlabel(), axis.get_ylabel()) == ("λ_CM", "λ_FM")
 
 
 def test_the_ledger_gives_no_baseline_for_captions():
