@@ -97,6 +97,27 @@ def preview(model, data, rule, method="CLIPErase", settings=None, output=None):
     return found
 
 
+def propose(model, data, query=None, examples=(), output=None):
+    """A forget rule for who has only a sentence, or a few example pictures: see `cliperase.proposal`.
+
+    `model` and `data` as in `unlearn`; `examples`: picture files, or folders of them. Written to `output`: `rule.yaml`,
+    to be looked through, and `proposal.html`. Returns {"rule", "cut", "scores"}: the rule takes the rows whose score is
+    above the cut-off, `scores` are theirs.
+    """
+    from cliperase.proposal import propose, write_proposal
+
+    if output:
+        check_writable(Path(output) / "rule.yaml")
+    examples = [Path(one) for one in examples]
+    found = propose(load_model(model, pick_device()), data, query, examples)
+    if output:
+        asked = [f"“{query}”"] * bool(query) + [f"{len(examples)} examples"] * bool(examples)
+        write_proposal(Path(output), found, " and ".join(asked))
+    rows, scores = found.proposed, found.scores.tolist()
+    return {"rule": {"rows": [found.pairs.row_hashes[row] for row in rows]}, "cut": found.cut,
+            "scores": [scores[row] for row in rows]}  # fmt: skip
+
+
 def compare(before, after, data, rule=None, split="test", queries=(), output=None):
     """Two models side by side on one split of a data set, as `cliperase.comparison` describes it.
 

@@ -56,6 +56,12 @@ def parse(arguments):
     audit.add_argument(
         "--thresholds", type=Path, help="YAML or JSON: {probe.measure: {threshold: …, auc: …, source: …}}"
     )
+    proposal = add_command(
+        commands, "propose", run_propose, "From a sentence or examples to a rule of rows to forget, and a page of them."
+    )
+    add_options(proposal, "model", "data", "output")
+    proposal.add_argument("--query", help="a word or a sentence")
+    proposal.add_argument("--examples", nargs="+", default=[], metavar="PATH", help="pictures, or folders of them")
     compare = add_command(commands, "compare", run_compare, "Two models side by side on one split; writes a page.")
     compare.add_argument("before", help="the original model, as --model of the other commands")
     compare.add_argument("after", help="the unlearned model")
@@ -90,7 +96,7 @@ OPTIONS = {
         "help": "folder of pictures, tables, parquet files or shards; a CSV or JSONL file; or a hub name: docs/data.md",
     },
     "forget": {"help": "concept: a class name, or a word of the captions"},
-    "rule": {"help": "any other forget rule as YAML, such as '{classes: [apple, lemon]}'"},
+    "rule": {"help": "any other forget rule as YAML, such as '{classes: [apple, lemon]}', or a file that holds one"},
     "method": {"default": "CLIPErase", "help": "an algorithm: CLIPErase, MultiDelete, …"},
     "set": {
         "nargs": "+",
@@ -107,6 +113,8 @@ OPTIONS = {
 
 def rule_of(arguments):
     if arguments.rule:
+        if arguments.rule.endswith((".yaml", ".yml")):
+            return read_params(arguments.rule)
         return parse_yaml(arguments.rule, f"--rule {arguments.rule!r}")
     if arguments.forget:
         return {"concept": arguments.forget}
@@ -232,6 +240,16 @@ def run_audit(arguments):
         override({}, arguments.set), arguments.seed, arguments.output,
     )  # fmt: skip
     print("\n".join([result["verdict"], *result["reasons"], f"Read {arguments.output / 'page.html'}"]))
+
+
+def run_propose(arguments):
+    from cliperase.api import propose
+
+    found = propose(arguments.model, arguments.data, arguments.query, arguments.examples, arguments.output)
+    print(
+        f"{len(found['rule']['rows'])} rows score above {found['cut']:.2f}. Read {arguments.output / 'proposal.html'}"
+    )
+    print(f"Strike rows in {arguments.output / 'rule.yaml'}, then `cliperase unlearn --rule` that file")
 
 
 def run_compare(arguments):

@@ -18,6 +18,7 @@ EXPERIMENTS = {  # name -> its class, imported when it is asked for
     "captioning": "paper.plans.captioning:Captioning",
     "diffusion": "paper.plans.diffusion:Diffusion",
     "embedding": "paper.plans.embedding:Embedding",
+    "proposal": "paper.plans.proposal:Proposals",
     "efficiency": "paper.plans.efficiency:Efficiency",
 }
 

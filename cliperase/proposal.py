@@ -1,0 +1,171 @@
+"""When one does not know exactly what to forget: from a sentence, or a few example pictures, to a proposed forget set.
+
+Every training row gets a score, the sum of up to three cosines: of its image to the sentence, of its nearest caption
+to the sentence, of its image to the examples. Each is taken in units of its own spread over all rows, so that none
+decides by its scale. The cut-off is stated: a mixture of two normal distributions is fitted to the scores, and rows
+are proposed where the upper one is the more probable.
+
+What it finds is what the model takes for the concept. Somebody has to look: rows on both sides of the cut-off are
+shown.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.mixture import GaussianMixture
+
+from cliperase import pages
+from cliperase.data.pairs import PairSet
+from cliperase.data.pictures import UnreadablePicture, pixels_of, read_picture
+from cliperase.data.source import is_sharded, load_split
+from cliperase.errors import CliperaseError
+from cliperase.files import whole_file
+from cliperase.metrics.encode import encode_images, encode_texts
+from cliperase.metrics.tasks import PROMPT
+
+SHOWN = 60  # rows on each side of the cut-off
+SAME = 1e-9  # spread of scores that are all alike
+FEWEST = 20  # rows for which a mixture can be fitted
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """The `scores` (N,) of all rows of `pairs`, and the `cut`: rows above it are proposed."""
+
+    pairs: PairSet
+    scores: np.ndarray
+    cut: float
+
+    @property
+    def proposed(self):
+        """Numbers of the proposed rows, the highest score first."""
+        return [row for row in self.order if self.scores[row] > self.cut]
+
+    @property
+    def near(self):
+        """Numbers of the rows just below the cut-off, the highest score first."""
+        return [row for row in self.order if self.scores[row] <= self.cut][:SHOWN]
+
+    @property
+    def order(self):
+        return np.argsort(-self.scores, kind="stable").tolist()
+
+
+def propose(model, data, query=None, examples=()):
+    """The `Proposal` for the training rows of `data`. `model`: an `ImageTextModel`.
+
+    `query`: a word or a sentence; `examples`: picture files. One of them must be given.
+    """
+    if not query and not examples:
+        raise CliperaseError("nothing to look for: give a sentence, or example pictures")
+    if is_sharded(data):
+        raise CliperaseError(f"{data} is a folder of shards, and a proposal looks at all rows in memory; give tables")
+    shown = [model.framing(example(path)) for path in pictures_of(examples)]
+    pairs, _ = load_split(data, "train", None, model.framing)
+    if len(pairs) < FEWEST:
+        raise CliperaseError(f"{data} has {len(pairs)} training rows; a cut-off needs {FEWEST}. Name the rows yourself")
+    return Features.of(model, pairs).proposal(model, query, torch.stack(shown) if shown else None)
+
+
+@dataclass(frozen=True)
+class Features:
+    """The rows with a model's embeddings: `images` (N, D), `captions` (T, D) of their distinct texts."""
+
+    pairs: PairSet
+    images: torch.Tensor
+    captions: torch.Tensor
+
+    @classmethod
+    def of(cls, model, pairs):
+        return cls(pairs, encode_images(model, pairs.images), encode_texts(model, pairs.texts))
+
+    def proposal(self, model, query=None, examples=None):
+        """The `Proposal` for a `query`, for `examples` (E, 3, H, W) uint8, or for both."""
+        scores = sum(map(standardised, self.cosines(model, query, examples)))
+        return Proposal(self.pairs, scores, cut_of(scores))
+
+    def cosines(self, model, query, examples):
+        """Yield (N,) cosines of the rows: images and captions to the query, images to the examples."""
+        if query:
+            asked = F.normalize(encode_texts(model, [query, PROMPT.format(query)]).mean(dim=0), dim=0)
+            yield self.images @ asked
+            yield (self.captions @ asked)[self.pairs.text_ids].amax(dim=1)
+        if examples is not None:
+            yield self.images @ F.normalize(encode_images(model, examples).mean(dim=0), dim=0)
+
+
+def example(path):
+    """(3, H, W) uint8 of a picture file."""
+    try:
+        return pixels_of(read_picture(path))
+    except UnreadablePicture as error:
+        raise CliperaseError(f"example {path} cannot be read ({error}); name another") from None
+
+
+def pictures_of(examples):
+    """The picture files among `examples`, files and folders."""
+    found = []
+    for path in examples:
+        inside = sorted(one for one in path.iterdir() if one.suffix.lower() in PICTURES) if path.is_dir() else [path]
+        if not inside:
+            raise CliperaseError(f"examples {path}: no picture in this folder; name another")
+        found += inside
+    return found
+
+
+def standardised(values):
+    """(N,) in units of their spread; constant values say nothing and are 0."""
+    values = values.double().numpy()
+    spread = values.std()
+    return (values - values.mean()) / spread if spread > SAME else np.zeros(len(values))
+
+
+def cut_of(scores):
+    """Where, between the means of two fitted normal distributions, the upper one becomes the more probable."""
+    if scores.std() < SAME:
+        raise CliperaseError("the scores of all rows are alike: the model does not know what is looked for")
+    start = np.array([[np.median(scores)], [scores.max()]])
+    mixture = GaussianMixture(2, means_init=start, random_state=0, reg_covar=1e-4).fit(scores[:, None])
+    low, high = sorted(mixture.means_[:, 0])
+    grid = np.linspace(low, high, 1000)
+    upper = mixture.predict_proba(grid[:, None])[:, mixture.means_[:, 0].argmax()]
+    return float(grid[np.argmax(upper >= 0.5)] if upper[-1] >= 0.5 else high)
+
+
+def write_proposal(folder, found, asked):
+    """Write `rule.yaml`, which `--rule` takes, and `proposal.html` to look at. `asked`: what was looked for."""
+    with whole_file(folder / "rule.yaml") as partial:
+        partial.write_text("\n".join(rule_lines(found, asked)) + "\n", encoding="utf-8")
+    sides = {"proposed": found.proposed, "near": found.near}
+    rows = {name: [shown(found, row) for row in evenly(numbers)] for name, numbers in sides.items()}
+    counts = {name: len(numbers) for name, numbers in sides.items()}
+    about = {"asked": asked, "rows": rows, "counts": counts, "cut": found.cut, "total": len(found.pairs)}
+    pages.write_page(folder / "proposal.html", "proposal.html", **about)
+
+
+def rule_lines(found, asked):
+    """The rule as YAML, a row a line, with score and caption for who strikes lines."""
+    yield f"# Proposed for {one_line(asked)}. Delete a line to keep its row."
+    yield "rows:"
+    for row in found.proposed:
+        caption = one_line(found.pairs.texts[found.pairs.text_ids[row, 0]])
+        yield f'  - "{found.pairs.row_hashes[row]}"  # {found.scores[row]:.2f} {caption}'
+
+
+def one_line(text):
+    return " ".join(text.split())
+
+
+def evenly(numbers):
+    """At most `SHOWN` of them, evenly spaced."""
+    places = np.linspace(0, len(numbers) - 1, min(SHOWN, len(numbers))).round().astype(int)
+    return [numbers[place] for place in places]
+
+
+def shown(found, row):
+    pairs = found.pairs
+    return {"picture": pages.picture(pairs.images[row]), "caption": pairs.texts[pairs.text_ids[row, 0]],
+            "row": pairs.row_hashes[row], "score": float(found.scores[row])}  # fmt: skip
