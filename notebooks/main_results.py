@@ -140,9 +140,10 @@ if rows.concept.nunique() > 1:
 # ## Costs, single concepts, images from another source
 #
 # Seconds with validation and peak memory are of one run on the first concept, on one thread, where they were measured.
-# The share of weights that changed is the mean over all runs. The last table is forget accuracy on the split `heldout`,
-# where the data have one: drawings by designers of whom training saw none. A method that only unlearnt its training
-# images would still recognise these.
+# The share of weights that changed is the mean over all runs. `budget ran out` counts the runs that kept their last
+# checkpoint: with more steps such a row might stand elsewhere, so nothing here speaks against it. The last table is
+# forget accuracy on the split `heldout`, where the data have one: drawings by designers of whom training saw none. A
+# method that only unlearnt its training images would still recognise these.
 
 # %%
 show(cost.dropna(axis="columns", how="all").reset_index().assign(provenance=provenance))

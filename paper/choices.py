@@ -24,10 +24,9 @@ from cliperase.settings import parse_yaml
 from paper.params import CHOSEN, read_profile
 from paper.results import read_results
 from paper.search import read_search
-from paper.tables import publish_table
+from paper.tables import WHOLE_BUDGET, publish_table
 
 TASKS = {"main": ZERO_SHOT, "ratios": ZERO_SHOT, "pairs": MATCHING, "retrieval": RETRIEVAL, "blip": ZERO_SHOT}
-BUDGET_RAN_OUT = 100  # percent of the budget
 
 
 def summarise_search(table, search, task):
@@ -39,7 +38,7 @@ def summarise_search(table, search, task):
     metrics = ["selection_score", task.forget, task.retain, "forget_cosine", "unrelated_cosine"]
     means = table.pivot_table(index="method", columns="metric", values="value")[metrics]
     runs = table.groupby("method").concept.nunique()
-    last = table[(table.metric == "used_budget") & (table.value >= BUDGET_RAN_OUT)].groupby("method").size()
+    last = table[(table.metric == "used_budget") & (table.value >= WHOLE_BUDGET)].groupby("method").size()
     lines = []
     for row, listed in sorted(search.listed().items()):
         for number, settings in enumerate(listed):

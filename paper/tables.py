@@ -11,6 +11,7 @@ from paper.params import read_profile
 from paper.results import REFERENCES, read_results
 from paper.statistics import wilson
 
+WHOLE_BUDGET = 100  # percent
 COMPARE = "CLIPERASE_COMPARE"  # set by `make test`: notebooks that are checked must not change what they are to match
 
 
@@ -128,11 +129,15 @@ def mark_best(table, summary, column, references=REFERENCES):
 
 
 def costs(results, order):
-    """Seconds and peak memory of one run alone, where they were measured, and the share of weights that changed."""
+    """Seconds and peak memory of one run alone, where they were measured, the share of weights that changed, and how
+    many runs kept their last checkpoint: their budget ran out."""
     alone = experiment_rows(results, "efficiency", split="validation").drop_duplicates("method").set_index("method")
-    changed = experiment_rows(results, "main", split="validation").query("metric == 'changed_parameters'")
-    share = changed.groupby("method").value.mean().rename("changed parameters, %")
-    table = pd.concat([alone[["seconds", "peak_mb"]], share], axis="columns")
+    validation = experiment_rows(results, "main", split="validation")
+    changed = validation[validation.metric == "changed_parameters"].groupby("method").value.mean()
+    used = validation[validation.metric == "used_budget"].groupby("method").value
+    ran_out = used.agg(lambda runs: f"{(runs >= WHOLE_BUDGET).sum()} of {len(runs)}").astype(object)
+    columns = [changed.rename("changed parameters, %"), ran_out.rename("budget ran out")]
+    table = pd.concat([alone[["seconds", "peak_mb"]], *columns], axis="columns")
     return table.loc[[method for method in order if method in table.index]].rename_axis("method")
 
 
