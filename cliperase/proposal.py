@@ -2,8 +2,9 @@
 
 Every training row gets a score, the sum of up to three cosines: of its image to the sentence, of its nearest caption
 to the sentence, of its image to the examples. Each is taken in units of its own spread over all rows, so that none
-decides by its scale. The cut-off is stated: a mixture of two normal distributions is fitted to the scores, and rows
-are proposed where the upper one is the more probable.
+decides by its scale. The cut-off is stated: a mixture of normal distributions is fitted to the scores, and rows are
+proposed where the topmost one is the most probable. The number of distributions was chosen on concepts that no result
+is about.
 
 What it finds is what the model takes for the concept. Somebody has to look: rows on both sides of the cut-off are
 shown.
@@ -27,6 +28,7 @@ from cliperase.metrics.tasks import PROMPT
 
 SHOWN = 60  # rows on each side of the cut-off
 SAME = 1e-9  # spread of scores that are all alike
+MOST_PARTS = 5  # normal distributions of a mixture
 FEWEST = 20  # rows for which a mixture can be fitted
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 
@@ -124,15 +126,26 @@ def standardised(values):
 
 
 def cut_of(scores):
-    """Where, between the means of two fitted normal distributions, the upper one becomes the more probable."""
+    """Above it, the topmost of some normal distributions fitted to the scores is more probable than all others.
+
+    Two to `MOST_PARTS` of them, as many as the Bayesian information criterion likes best: what does not belong is
+    seldom one heap.
+    """
     if scores.std() < SAME:
         raise CliperaseError("the scores of all rows are alike: the model does not know what is looked for")
-    start = np.array([[np.median(scores)], [scores.max()]])
-    mixture = GaussianMixture(2, means_init=start, random_state=0, reg_covar=1e-4).fit(scores[:, None])
-    low, high = sorted(mixture.means_[:, 0])
-    grid = np.linspace(low, high, 1000)
-    upper = mixture.predict_proba(grid[:, None])[:, mixture.means_[:, 0].argmax()]
-    return float(grid[np.argmax(upper >= 0.5)] if upper[-1] >= 0.5 else high)
+    column = scores[:, None]
+    fitted = [mixture_of(column, parts) for parts in range(2, MOST_PARTS + 1)]
+    best = min(fitted, key=lambda mixture: mixture.bic(column))
+    top = best.means_[:, 0].argmax()
+    grid = np.linspace(np.median(scores), best.means_[top, 0], 2000)
+    belongs = best.predict_proba(grid[:, None])[:, top] >= 0.5
+    return float(grid[belongs.argmax()] if belongs.any() else grid[-1])
+
+
+def mixture_of(column, parts):
+    """`parts` normal distributions fitted to (N, 1) scores; the last one starts at the highest score."""
+    start = np.quantile(column, [*np.linspace(0.2, 0.95, parts - 1), 1.0])[:, None]
+    return GaussianMixture(parts, means_init=start, random_state=0, reg_covar=1e-3 * column.var()).fit(column)
 
 
 def write_proposal(folder, found, asked):

@@ -47,10 +47,10 @@ open_with(
 # %% [markdown]
 # ## What is looked for
 #
-# `cliperase propose` scores every training row and proposes those above a cut-off, which a mixture of two normal
-# distributions gives. Nothing was set by looking at these numbers. *Precision*: percent of the proposed rows that
-# belong. *Recall*: percent of the rows that belong and are proposed. The labels say what belongs. Five example pictures
-# are drawn from validation images; each seed draws others. Mean over seeds.
+# `cliperase propose` scores every training row and proposes those above a cut-off, which a mixture of normal
+# distributions gives. How many of them there may be was set by looking at six other concepts. *Precision*: percent of
+# the proposed rows that belong. *Recall*: percent of the rows that belong and are proposed. The labels say what
+# belongs. Five example pictures are drawn from validation images; each seed draws others. Mean over seeds.
 
 # %%
 table = runs.groupby(["concept", "method"])[["precision_rate", "recall_rate"]].mean().unstack("method")

@@ -71,6 +71,8 @@ def test_the_cut_lies_between_two_groups_of_scores():
     cut = cut_of(scores)
     assert (scores > cut).sum() == 30
     assert cut_of(10 * scores) == pytest.approx(10 * cut, rel=0.05)
+    heaps = np.concatenate([rng.normal(0, 1, 700), rng.normal(4, 0.5, 270), rng.normal(9, 0.5, 30)])
+    assert (heaps > cut_of(heaps)).sum() == 30  # what does not belong is not one heap
     with pytest.raises(CliperaseError, match="scores of all rows are alike"):
         cut_of(np.zeros(100))
     assert not standardised(torch.full((5,), 0.3)).any()
