@@ -138,7 +138,8 @@ def costs(results, order):
     ran_out = used.agg(lambda runs: f"{(runs >= WHOLE_BUDGET).sum()} of {len(runs)}").astype(object)
     columns = [changed.rename("changed parameters, %"), ran_out.rename("budget ran out")]
     table = pd.concat([alone[["seconds", "peak_mb"]], *columns], axis="columns")
-    return table.loc[[method for method in order if method in table.index]].rename_axis("method")
+    table = table.loc[[method for method in order if method in table.index]].rename_axis("method")
+    return table.fillna({"budget ran out": "–"}) if len(ran_out) else table.drop(columns="budget ran out")
 
 
 def show(table):
