@@ -125,7 +125,8 @@ else:
     means.index = pd.MultiIndex.from_tuples(map(weights_of, means.index), names=["λ_FM", "λ_CM"])
     shown = {"Forget accuracy, %": means.forget_accuracy, "Average gap, points": 100 - means.selection_score}
     publish_figure(grid_figure({title: one.unstack() for title, one in shown.items()}), "sensitivity", publish_to)
-    publish_table(means[[*percent, "selection_score"]].reset_index(), "sensitivity", publish_to)
+    numbers = means[[*percent, "selection_score"]].reset_index().assign(provenance=provenance)
+    publish_table(numbers, "sensitivity", publish_to)
     print(f"with the weights that the search chose: {own.forget_accuracy:.1f} %, gap {100 - own.selection_score:.1f}")
 
 # %% [markdown]

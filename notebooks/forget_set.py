@@ -61,6 +61,12 @@ publish_table(numbers.assign(provenance=provenance), "forget_set", publish_to)
 show(numbers.assign(provenance=provenance))
 
 # %% [markdown]
+# How many rows are proposed, the mean over seeds. What the model reads as a word of two senses brings both along.
+
+# %%
+show(runs.groupby(["concept", "method"]).proposed_images.mean().unstack("method")[ways].round().reset_index())
+
+# %% [markdown]
 # ## The claims, tested
 #
 # The limits of 90 % are ours, and were set before the runs.

@@ -17,7 +17,7 @@ CONCEPT, SEED = "apple", 0
 def main():
     prepare_environment()
     profile = read_profile("icons").model_copy(update={"seeds": [SEED]})
-    experiment = experiment_of(profile, "main", concepts=[CONCEPT])
+    experiment = experiment_of(profile, "main", concepts=[CONCEPT], originals=[SEED])
     table, _ = experiment.run(profile, "data/icons", "artifacts/icons/models/original")
     write_table(table, FOLDER / "results.csv")
     parameters = {"results": FOLDER / "results.csv", "publish_to": FOLDER}

@@ -162,8 +162,7 @@ def test_the_written_files_say_what_changed(copy):
 
 
 RUNS = {  # that the test of the whole pipeline does not have
-    "paper/choices.py": ["-m", "paper.choices", "--profile", "cifar", "--experiment", "retrieval", "--publish-to",
-                         "published"],
+    "paper/choices.py": ["-m", "paper.choices", "--experiment", "main", "--publish-to", "published"],
     "notebooks/ablation.py": ["-m", "paper.notebooks", "ablation", "-p", "publish_to", "published"],
     "cliperase/cli.py": ["-m", "cliperase.cli", "unpack", "metrics/cifar/original.safetensors", "--output", "model"],
     "paper/guidance.py": ["-m", "paper.guidance", "--help"],

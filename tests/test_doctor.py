@@ -104,7 +104,7 @@ def test_noise_is_learnt_before_the_steps_and_takes_time_by_its_texts(
 
 
 def test_every_fault_is_found_at_once(data_folder, tmp_path):
-    found = missing(findings(tmp_path / "no-model", tmp_path / "no-data", tmp_path, settings={"steps": 8}))
+    found = missing(findings(tmp_path / "no-model", tmp_path / "no-data", tmp_path, method="GA", settings={"steps": 8}))
     assert set(found) == {"method", "model", "data"}
     assert "learning_rate" in found["method"]
     assert "no-data" in found["data"]

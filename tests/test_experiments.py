@@ -98,7 +98,7 @@ def test_main_runs_every_row_concept_and_seed_once():
     assert len(set(keys)) == len(keys)
     rows = experiment_of(ICONS, "main").methods
     trained = len(rows) * len(ICONS.concepts) * len(ICONS.seeds)
-    assert len(keys) == trained + 2 * len(ICONS.concepts)
+    assert len(keys) == trained + 2 * len(ICONS.concepts) * len(ICONS.seeds)  # a reference for each original
     assert {run.row for run in runs} == {"original", "retrain", *rows}
 
 
@@ -139,7 +139,7 @@ def test_ratios_grow_by_adding_classes_and_differ_between_seeds():
     for draw in ratios.draws:
         for run in runs:
             if run.concept == f"{draw['percent']} % of classes" and run.row != "original":
-                assert run.settings["steps"] == draw["steps"]
+                assert run.settings["forget_batch"] == draw["forget_batch"]
 
 
 def test_no_draw_of_ratios_holds_a_concept_of_the_search():

@@ -321,7 +321,8 @@ def flip(path, place):
 
 
 def test_a_result_is_model_report_and_manifest(result):
-    assert {path.name for path in result.iterdir()} == {CONFIG_NAME, WEIGHTS_NAME, "report.json", "manifest.json"}
+    written = {CONFIG_NAME, WEIGHTS_NAME, "report.json", "manifest.json", "README.md"}
+    assert {path.name for path in result.iterdir()} == written
     told = json.loads((result / "manifest.json").read_text())
     assert told["method"] == "CLIPErase"
     assert told["files"].keys() == {CONFIG_NAME, WEIGHTS_NAME, "report.json"}
@@ -375,7 +376,7 @@ def test_a_kill_between_the_files_of_a_result_is_seen_and_mended(
     unlearn(model_folder, data_folder, {"concept": "lemon"}, settings=SHORT, output=output)
     load_model(output)
     assert json.loads((output / "report.json").read_text())["rule"] == {"concept": "lemon"}
-    assert len(list(output.iterdir())) == 4  # no lock, no checkpoint, nothing half-written
+    assert len(list(output.iterdir())) == 5  # no lock, no checkpoint, nothing half-written
 
 
 @pytest.mark.parametrize("place", [0.2, 0.5, 0.8, 0.95])
@@ -546,8 +547,8 @@ def test_a_single_pair_to_retain_is_refused(data_folder, model_folder, tmp_path,
 def test_names_of_a_profile_never_become_paths(name, data_folder, model_folder, tmp_path, capsys):
     own = {"concepts": ["apple"], "references": [], "methods": {name: {"method": "GA", "learning_rate": 1e-3}}}
     settings = {"main": own}
-    rows = [{"experiments": settings}] if name != "a/b" else []  # a slash within a row's name tells its variant
-    for changes in ({"methods": {name: {}}}, {"concepts": [name]}, {"profile": name}, *rows):
+    rows = [{"experiments": settings}, {"methods": {name: {}}}] if name != "a/b" else []  # a slash tells a variant
+    for changes in ({"concepts": [name]}, {"profile": name}, *rows):
         profile = write_profile(tmp_path, **changes)
         call = ["experiment", "main", "--profile", profile, "--data", data_folder, "--model", model_folder]
         assert pipeline([str(part) for part in [*call, "--output", tmp_path / "t.csv"]]) == 2

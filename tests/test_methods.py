@@ -242,7 +242,7 @@ def test_a_method_without_losses_or_edit_cannot_be_made():
 
 def test_a_method_is_imported_when_it_is_asked_for():
     code = (
-        "import sys; from cliperase.methods import method_class, method_names; assert len(method_names()) == 17; "
+        "import sys; from cliperase.methods import method_class, method_names; assert len(method_names()) == 18; "
         "method_class('GA'); print([name for name in sys.modules if name.startswith('cliperase.methods.')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

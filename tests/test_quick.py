@@ -23,6 +23,7 @@ def test_the_first_notebook(data_folder, model_folder, tmp_path):
     path = tmp_path / "paper" / "profiles" / "icons.yaml"
     params = read_params(path) | {"workers": 1}
     params["unlearn"] |= {"steps": 2, "evaluate_every": 1, "forget_batch": 4, "retain_batch": 8}
+    params["experiments"]["main"]["unlearn"] = {}  # in steps, not in epochs
     path.write_text(yaml.safe_dump(params))
     done = subprocess.run([sys.executable, "-m", "paper.quick"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-4000:]

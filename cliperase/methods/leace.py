@@ -5,7 +5,7 @@ uncorrelated is r(x) = x - A·(x - E[x]) with A = W⁺·P·W, P the orthogonal p
 forget and the retain images have one mean, and a linear probe is no better than a constant. The map goes into the last
 linear map of the image tower. That has no bias, so the constant A·E[x] is left out: covariances do not see it.
 
-Settings: there are none but how much data is seen. `batches` should show
+Settings: there are none to search (paper/profiles) but how much data is seen. `batches` should show
 several times as many images as an embedding has dimensions, because Σ_xx is estimated on them. Their mixture of forget
 and retain rows need not be that of the data: equal means do not depend on it.
 

@@ -1,10 +1,11 @@
-"""Query arithmetic, what users of a search do by hand: q ← q - strength·(q·c)·c. Closed form, in the text head.
+"""Query arithmetic (ours; with word vectors Mikolov et al. 2013): q ← q - strength·(q·c)·c. What users of a search do
+by hand, here in closed form in the text head.
 
 c is the direction of the forgotten texts' mean embedding. The multiple of c that a query q loses is `strength` times
 its own part along c, so one linear map does it for every query, and a query without such a part stays as it is.
 
-Settings: at strength 1 nothing along c is left, and above it a query is turned away from c. `batches` batches tell the
-texts.
+Settings: at strength 1 nothing along c is left, and above it a query is turned away from c. It is searched
+(paper/profiles). `batches` batches tell the texts.
 
 Known failure: all texts of a CLIP share a direction, which is a part of c: every query loses some of it. The null space
 method leaves that part alone. Images keep their place.

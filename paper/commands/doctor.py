@@ -14,21 +14,23 @@ def run(arguments):
     from cliperase.cli import override, rule_of, tell
     from cliperase.data.source import is_sharded
     from cliperase.doctor import examine
+    from paper.experiments import experiment_of
     from paper.params import read_profile
 
     profile = read_profile(arguments.profile)
-    usual = {**profile.unlearn, **profile.methods.get(arguments.method, {})}
-    settings = override({key: usual[key] for key in usual if key != "method"}, arguments.set)
-    runs = 1 if is_sharded(arguments.data) else runs_of(profile)  # the main table is not of shards
+    main = experiment_of(profile, "main")
+    known = arguments.method in main.methods
+    usual = main.configured(profile, arguments.method)["settings"] if known else profile.unlearn
+    settings = override(usual, arguments.set)
+    runs = 1 if is_sharded(arguments.data) else runs_of(main, profile)  # the main table is not of shards
     where = (arguments.model, arguments.data)
     tell(examine(*where, rule_of(arguments), arguments.method, settings, arguments.output, runs))
 
 
-def runs_of(profile):
+def runs_of(main, profile):
     """How many runs with steps the main table has."""
     from cliperase.methods import method_class
-    from paper.experiments import experiment_of
     from paper.results import REFERENCES
 
-    methods = [run.method for run in experiment_of(profile, "main").plan(profile, None)]
+    methods = [run.method for run in main.plan(profile, None)]
     return sum(method_class(name).takes_steps for name in methods if name not in REFERENCES) or 1
