@@ -1,15 +1,13 @@
 """Unlearn, evaluate and audit, in one call each. The command line is a thin layer over these."""
 
-import json
 from contextlib import ExitStack
 from pathlib import Path
 
-from cliperase.card import write_card
 from cliperase.checkpoints import remove_checkpoint
 from cliperase.data.limits import log
 from cliperase.data.source import load_run, load_split
 from cliperase.errors import CliperaseError
-from cliperase.files import check_writable, only_writer, whole_file
+from cliperase.files import check_writable, only_writer, write_json
 from cliperase.manifest import REPORT, check_output, write_result
 from cliperase.metrics.tasks import task_of
 from cliperase.models import load_model
@@ -33,6 +31,8 @@ def unlearn(model, data, rule, method="CLIPErase", settings=None, seed=0, output
     (`parallel.py`). Returns the report: the rule, rows, settings, validation metrics before and after, loss terms.
     Raises `CliperaseError` for bad input, before any training.
     """
+    from cliperase.card import write_card  # it imports the hub's client
+
     join_processes()
     Recipe.completed(method, settings, seed)  # what is wrong with it is said before anything is read
     student = load_model(model, pick_device())
@@ -131,8 +131,7 @@ def compare(before, after, data, rule=None, split="test", queries=(), output=Non
     models = [load_model(source, pick_device()) for source in (before, after)]
     found, pairs = compare(*models, data, rule, split, queries)
     if output:
-        with whole_file(Path(output) / "comparison.json") as partial:
-            partial.write_text(json.dumps(found, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        write_json(Path(output) / "comparison.json", found)
         names = {"before": str(before), "after": str(after)}
         write_comparison(Path(output) / "comparison.html", found, pairs, names)
     return found

@@ -212,17 +212,16 @@ def add_audit(arguments, rule):
 
 def run_evaluate(arguments):
     from cliperase.api import evaluate
-    from cliperase.files import check_writable, whole_file
+    from cliperase.files import check_writable, write_json
 
     asked = arguments.rule is not None or arguments.forget is not None
     rule = rule_of(arguments) if asked else None
     if arguments.output:
         check_writable(arguments.output)
-    metrics = json.dumps(evaluate(arguments.model, arguments.data, rule, arguments.split), indent=2, allow_nan=False)
+    metrics = evaluate(arguments.model, arguments.data, rule, arguments.split)
     if arguments.output:
-        with whole_file(arguments.output) as partial:
-            partial.write_text(metrics + "\n")
-    print(metrics)
+        write_json(arguments.output, metrics)
+    print(json.dumps(metrics, indent=2, allow_nan=False))
 
 
 def run_convert(arguments):

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from cliperase import pages
-from cliperase.audit.case import Split, Subject
+from cliperase.audit.case import Split, Subject, found_by
 from cliperase.audit.intervals import share_of
 from cliperase.data.source import load_split
 from cliperase.errors import CliperaseError
@@ -56,9 +56,7 @@ class Side(Subject):
 
     def hits(self):
         """(N,) bool: an own text is nearer than every other; a tie is a miss."""
-        scores = self.images(self.split) @ self.texts(self.split.texts).T
-        own = scores.gather(1, self.split.own).amax(dim=1)
-        return own > scores.scatter(1, self.split.own, -torch.inf).amax(dim=1)
+        return found_by(self, self.split, torch.ones(len(self.split.pairs), dtype=torch.bool))
 
     def nearest(self, text):
         """The numbers and cosines of the images that are nearest to a text."""

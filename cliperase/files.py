@@ -115,6 +115,12 @@ def read_json(path):
     return found
 
 
+def write_json(path, plain_values):
+    """Write plain values, none of them infinite, as JSON, whole or not at all."""
+    with whole_file(path) as partial:
+        partial.write_text(json.dumps(plain_values, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
 def hash_of(path):
     """SHA-256 of a file."""
     with open(path, "rb") as file:

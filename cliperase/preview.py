@@ -25,19 +25,10 @@ def preview(model, data, rule, settings):
     training = source.load_training(rule, model.framing, settings, SHOWN)
     rows = {"train": training.rows, "validation": {"forget": int(split.forgotten.sum()),
                                                    "retain": int((~split.forgotten).sum())}}  # fmt: skip
+    pictures = [pages.row_of(training.forget, i) for i in pages.evenly(range(len(training.forget)), SHOWN)]
     notes = [] if training.streamed else near_misses(training.pairs, rule)
     return {"rule": str(Rule.of(rule)), "data": str(data), "rows": rows, "notes": notes,
-            "pictures": contact_sheet(training.forget), "at_risk": at_risk(model, split)}  # fmt: skip
-
-
-def contact_sheet(forget):
-    """Rows of the forget set as {"picture", "caption", "row"}, evenly spaced."""
-    numbers = torch.linspace(0, len(forget) - 1, min(SHOWN, len(forget))).round().long().tolist()
-    return [
-        {"picture": pages.picture(forget.images[i]), "caption": forget.texts[forget.text_ids[i, 0]],
-         "row": forget.row_hashes[i]}
-        for i in numbers
-    ]  # fmt: skip
+            "pictures": pictures, "at_risk": at_risk(model, split)}  # fmt: skip
 
 
 def at_risk(model, split):

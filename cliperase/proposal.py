@@ -11,6 +11,7 @@ shown.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -18,10 +19,12 @@ import torch.nn.functional as F
 from sklearn.mixture import GaussianMixture
 
 from cliperase import pages
+from cliperase.data.folders import PICTURES
 from cliperase.data.pairs import PairSet
 from cliperase.data.pictures import UnreadablePicture, pixels_of, read_picture
 from cliperase.data.source import is_sharded, load_split
 from cliperase.errors import CliperaseError
+from cliperase.features import Features
 from cliperase.files import whole_file
 from cliperase.metrics.encode import encode_images, encode_texts
 from cliperase.metrics.tasks import PROMPT
@@ -30,7 +33,6 @@ SHOWN = 60  # rows on each side of the cut-off
 SAME = 1e-9  # spread of scores that are all alike
 MOST_PARTS = 5  # normal distributions of a mixture
 FEWEST = 20  # rows for which a mixture can be fitted
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Proposal:
         """Numbers of the rows just below the cut-off, the highest score first."""
         return [row for row in self.order if self.scores[row] <= self.cut][:SHOWN]
 
-    @property
+    @cached_property
     def order(self):
         return np.argsort(-self.scores, kind="stable").tolist()
 
@@ -69,34 +71,26 @@ def propose(model, data, query=None, examples=()):
     pairs, _ = load_split(data, "train", None, model.framing)
     if len(pairs) < FEWEST:
         raise CliperaseError(f"{data} has {len(pairs)} training rows; a cut-off needs {FEWEST}. Name the rows yourself")
-    return Features.of(model, pairs).proposal(model, query, torch.stack(shown) if shown else None)
+    return proposal_of(model, pairs, Features.of(model, pairs), query, torch.stack(shown) if shown else None)
 
 
-@dataclass(frozen=True)
-class Features:
-    """The rows with a model's embeddings: `images` (N, D), `captions` (T, D) of their distinct texts."""
+def proposal_of(model, pairs, features, query=None, examples=None):
+    """The `Proposal` for the rows of `pairs`, whose `Features` are known.
 
-    pairs: PairSet
-    images: torch.Tensor
-    captions: torch.Tensor
+    `query`: a text; `examples`: (E, 3, H, W) uint8. One of them must be given.
+    """
+    scores = sum(map(standardised, cosines(model, pairs, features, query, examples)))
+    return Proposal(pairs, scores, cut_of(scores))
 
-    @classmethod
-    def of(cls, model, pairs):
-        return cls(pairs, encode_images(model, pairs.images), encode_texts(model, pairs.texts))
 
-    def proposal(self, model, query=None, examples=None):
-        """The `Proposal` for a `query`, for `examples` (E, 3, H, W) uint8, or for both."""
-        scores = sum(map(standardised, self.cosines(model, query, examples)))
-        return Proposal(self.pairs, scores, cut_of(scores))
-
-    def cosines(self, model, query, examples):
-        """Yield (N,) cosines of the rows: images and captions to the query, images to the examples."""
-        if query:
-            asked = F.normalize(encode_texts(model, [query, PROMPT.format(query)]).mean(dim=0), dim=0)
-            yield self.images @ asked
-            yield (self.captions @ asked)[self.pairs.text_ids].amax(dim=1)
-        if examples is not None:
-            yield self.images @ F.normalize(encode_images(model, examples).mean(dim=0), dim=0)
+def cosines(model, pairs, features, query, examples):
+    """Yield (N,) cosines of the rows: images and captions to the query, images to the examples."""
+    if query:
+        asked = F.normalize(encode_texts(model, [query, PROMPT.format(query)]).mean(dim=0), dim=0)
+        yield features.image @ asked
+        yield (features.text @ asked)[pairs.text_ids].amax(dim=1)
+    if examples is not None:
+        yield features.image @ F.normalize(encode_images(model, examples).mean(dim=0), dim=0)
 
 
 def example(path):
@@ -153,7 +147,10 @@ def write_proposal(folder, found, asked):
     with whole_file(folder / "rule.yaml") as partial:
         partial.write_text("\n".join(rule_lines(found, asked)) + "\n", encoding="utf-8")
     sides = {"proposed": found.proposed, "near": found.near}
-    rows = {name: [shown(found, row) for row in evenly(numbers)] for name, numbers in sides.items()}
+    rows = {
+        name: [pages.row_of(found.pairs, row) | {"score": found.scores[row]} for row in pages.evenly(numbers, SHOWN)]
+        for name, numbers in sides.items()
+    }
     counts = {name: len(numbers) for name, numbers in sides.items()}
     about = {"asked": asked, "rows": rows, "counts": counts, "cut": found.cut, "total": len(found.pairs)}
     pages.write_page(folder / "proposal.html", "proposal.html", **about)
@@ -170,15 +167,3 @@ def rule_lines(found, asked):
 
 def one_line(text):
     return " ".join(text.split())
-
-
-def evenly(numbers):
-    """At most `SHOWN` of them, evenly spaced."""
-    places = np.linspace(0, len(numbers) - 1, min(SHOWN, len(numbers))).round().astype(int)
-    return [numbers[place] for place in places]
-
-
-def shown(found, row):
-    pairs = found.pairs
-    return {"picture": pages.picture(pairs.images[row]), "caption": pairs.texts[pairs.text_ids[row, 0]],
-            "row": pairs.row_hashes[row], "score": float(found.scores[row])}  # fmt: skip

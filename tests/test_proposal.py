@@ -38,8 +38,9 @@ def knowing(monkeypatch, data_folder):
         nearest = torch.cdist(images.float().mean((2, 3)), colours).argmin(1)
         return torch.stack([vector(names[i]) for i in nearest.tolist()])
 
-    monkeypatch.setattr("cliperase.proposal.encode_texts", encode_texts)
-    monkeypatch.setattr("cliperase.proposal.encode_images", encode_images)
+    for module in ("proposal", "features"):
+        monkeypatch.setattr(f"cliperase.{module}.encode_texts", encode_texts)
+        monkeypatch.setattr(f"cliperase.{module}.encode_images", encode_images)
     return training
 
 

@@ -19,7 +19,7 @@ from cliperase.data.rules import Rule, forget_mask
 from cliperase.data.source import is_sharded, load_split
 from cliperase.data.tables import splits_of
 from cliperase.errors import CliperaseError
-from cliperase.files import hash_of, read_json, whole_file
+from cliperase.files import hash_of, read_json, write_json
 from cliperase.models import load_model
 from cliperase.settings import Settings, checked
 
@@ -199,8 +199,3 @@ def tidy(result):
                     if measure[subject][end] is not None:
                         name = f"{probe['probe']}.{measure['name']}.{subject}{'' if end == 'value' else f'_{end}'}"
                         yield name, measure[subject][end], measure["unit"]
-
-
-def write_json(path, plain_values):
-    with whole_file(path) as partial:
-        partial.write_text(json.dumps(plain_values, indent=2, allow_nan=False) + "\n", encoding="utf-8")

@@ -2,9 +2,9 @@
 
 import csv
 
-from cliperase.audit.auditing import tidy, write_json
+from cliperase.audit.auditing import tidy
 from cliperase.audit.page import write_page
-from cliperase.files import whole_file
+from cliperase.files import whole_file, write_json
 
 
 def write_report(folder, result):

@@ -1,6 +1,5 @@
 """Small models as one file that git can keep: half precision, and of the token embedding only the rows in use."""
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from cliperase.cache import digest
 from cliperase.errors import CliperaseError, reason_of
 from cliperase.files import whole_file
 from cliperase.models import load_model
@@ -29,17 +29,8 @@ def pack(source, texts, path):
     packed = {name: tensor.half() if tensor.numel() > SMALL else tensor for name, tensor in weights.items()}
     packed = {name: tensor.contiguous() for name, tensor in packed.items()} | {"tokens": used.int()}
     with whole_file(path) as partial:
-        about = {"config": model.config, "sha256": digest_of(packed)}
+        about = {"config": model.config, "sha256": digest(packed)}
         save_file(packed, partial, metadata={ABOUT: json.dumps(about)})  # of several keys the order would be random
-
-
-def digest_of(tensors):
-    """SHA-256 of tensors {name: tensor}: what a flipped bit changes."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(name.encode())
-        digest.update(tensor.numpy().tobytes())
-    return digest.hexdigest()
 
 
 @torch.no_grad()
@@ -49,7 +40,7 @@ def unpack(path, folder):
         with safe_open(path, framework="pt") as file:
             about = json.loads(file.metadata()[ABOUT])
             packed = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 – not a mapping
-        if digest_of(packed) != about["sha256"]:
+        if digest(packed) != about["sha256"]:
             raise ValueError("its weights do not have the hash that it names")
         used = packed.pop("tokens").long()
         model = create_model(about["config"], seed=0)

@@ -7,6 +7,7 @@ import base64
 import io
 from pathlib import Path
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
@@ -22,6 +23,18 @@ def write_page(path, template, **values):
     page = environment.get_template(template).render(values)
     with whole_file(path) as partial:
         partial.write_text(page + "\n", encoding="utf-8")
+
+
+def evenly(numbers, most):
+    """At most so many of a list, evenly spaced, the first and the last among them."""
+    places = np.linspace(0, len(numbers) - 1, min(most, len(numbers))).round().astype(int)
+    return [numbers[place] for place in places]
+
+
+def row_of(pairs, number):
+    """What a contact sheet shows of one row of a `PairSet`."""
+    return {"picture": picture(pairs.images[number]), "caption": pairs.texts[pairs.text_ids[number, 0]],
+            "row": pairs.row_hashes[number]}  # fmt: skip
 
 
 def picture(pixels):

@@ -12,9 +12,10 @@ from pydantic import Field
 
 from cliperase.data.pairs import load_pairs
 from cliperase.data.rules import forget_mask
+from cliperase.features import Features
 from cliperase.models import load_model
 from cliperase.models.base import pick_device
-from cliperase.proposal import Features
+from cliperase.proposal import proposal_of
 from paper.plans.base import Experiment
 from paper.results import COLUMNS, rows_of
 
@@ -27,19 +28,20 @@ class Proposals(Experiment):
 
     def run(self, profile, data, model):
         loaded = load_model(self.model_in(model), pick_device())
-        known = Features.of(loaded, load_pairs(data, "train", framing=loaded.framing))
+        training = load_pairs(data, "train", framing=loaded.framing)
+        known = Features.of(loaded, training)
         validation = load_pairs(data, "validation", framing=loaded.framing)
         place = self.place(profile, data, model, ["train"])
         about = {"profile": place.profile, "model": place.model_name, "provenance": place.provenance,
                  "dataset": Path(data).name, "experiment": self.name, "split": "train"}  # fmt: skip
         rows = []
         for query, rule in self.rules.items():
-            belongs, shown = forget_mask(known.pairs, rule).numpy(), forget_mask(validation, rule).nonzero()[:, 0]
+            belongs, shown = forget_mask(training, rule).numpy(), forget_mask(validation, rule).nonzero()[:, 0]
             for seed in profile.seeds:
                 drawn = torch.from_numpy(np.random.default_rng(seed).permutation(shown.numpy())[: self.examples])
                 for way, (by_query, by_examples) in WAYS.items():
                     given = query if by_query else None, validation.images[drawn] if by_examples else None
-                    found = known.proposal(loaded, *given)
+                    found = proposal_of(loaded, training, known, *given)
                     run = about | {"method": way, "concept": query, "seed": str(seed)}
                     rows += rows_of(run, quality(found, belongs))
         return pd.DataFrame(rows)[COLUMNS], {}
