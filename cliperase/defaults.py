@@ -5,6 +5,7 @@ from pathlib import Path
 from cliperase.settings import read_params
 
 METHOD = "CLIPErase"
+INSTEAD = {"epochs": "steps", "evaluations": "evaluate_every"}  # a default -> what says the same in another way
 TABLE = Path(__file__).with_name("defaults.yaml")
 
 
@@ -14,5 +15,5 @@ def completed(method, settings, weights):
     if method != METHOD or "learning_rate" in settings:
         return dict(settings), None
     found = next(one for one in read_params(TABLE)["defaults"] if weights <= one["weights"])
-    usual = {name: value for name, value in found["settings"].items() if not (name == "epochs" and "steps" in settings)}
+    usual = {name: value for name, value in found["settings"].items() if INSTEAD.get(name) not in settings}
     return usual | settings, found["source"]

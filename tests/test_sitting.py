@@ -41,7 +41,8 @@ def test_settings_that_nobody_gave_are_defaults_and_said(forgotten, model_folder
     known, source = completed("CLIPErase", SHORT, weights)
     assert report["settings"] == {**known, "seed": 0}
     assert report["settings"]["steps"] == 2
-    assert "epochs" not in report["settings"]
+    assert not {"epochs", "evaluations"} & set(report["settings"])  # `evaluations` would overrule what was given
+    assert [entry["step"] for entry in report["log"]] == [1, 2]
     assert report["defaults"] == source
 
 
