@@ -3,8 +3,7 @@
 Every training row gets a score, the sum of up to three cosines: of its image to the sentence, of its nearest caption
 to the sentence, of its image to the examples. Each is taken in units of its own spread over all rows, so that none
 decides by its scale. The cut-off is stated: a mixture of normal distributions is fitted to the scores, and rows are
-proposed where the topmost one is the most probable. The number of distributions was chosen on concepts that no result
-is about.
+proposed where the topmost one is the most probable. notebooks/forget_set.py says how that rule came about.
 
 What it finds is what the model takes for the concept. Somebody has to look: rows on both sides of the cut-off are
 shown.

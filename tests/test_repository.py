@@ -160,6 +160,14 @@ def test_a_notebook_is_its_script_executed(name):
     assert not any(o.output_type == "error" for c in code for o in c.outputs)
 
 
+def test_the_gallery_shows_every_figure_of_a_notebook():
+    gallery = (ROOT / "docs" / "site" / "gallery.md").read_text()
+    shown = {path.removeprefix("/") for path in re.findall(r"\((/figures/\S+?\.png)\)", gallery)}
+    others = {"data", "tuning", "guidance"}
+    figures = [path for path in (ROOT / "figures").glob("*/*/*.png") if path.parent.name not in others]
+    assert shown == {path.relative_to(ROOT).as_posix() for path in figures}
+
+
 @pytest.mark.parametrize("table", sorted((ROOT / "figures").rglob("*.csv")), ids=lambda path: path.stem)
 def test_every_published_table_says_where_its_numbers_come_from(table):
     cells = pd.read_csv(table)
