@@ -87,6 +87,8 @@ class Run:
             original = None  # it holds embeddings of rows that are no longer there
         elif original is None:
             original = embed(self.model, forget, retain, settings.autocast)
+        if method.takes_steps and original is not None:
+            original = method.targets(self.model, forget, retain, original)
         with narrowed(self.model, retain, forget):
             validate, selected_on = None, None
             if self.validation is not None:

@@ -86,10 +86,10 @@ class Code:
                 waiting += [lines[name] for name in names[names.index(USUAL_FAMILY) :]] if names else []
         return dict(sorted(found.items()))
 
-    def of_run(self, method):
+    def of_run(self, method, entry="paper/runs.py"):
         """A hash of the code that one run of an experiment reaches; the plan is not among it, its runs are."""
         own = self.registered(METHODS, method) if method in self.parsed(METHODS)[2] else []
-        return hashlib.sha256(repr(self.reach(["paper/runs.py", *own])).encode()).hexdigest()
+        return hashlib.sha256(repr(self.reach([entry, *own])).encode()).hexdigest()
 
     def entry_points(self):
         """{name of a file of hashes: files that are run}: commands, scripts, notebooks, experiments, searches."""

@@ -19,6 +19,8 @@ EXPERIMENTS = {  # name -> its class, imported when it is asked for
     "diffusion": "paper.plans.diffusion:Diffusion",
     "embedding": "paper.plans.embedding:Embedding",
     "proposal": "paper.plans.proposal:Proposals",
+    "audit": "paper.plans.audit:Audit",
+    "leads": "paper.plans.audit:Leads",
     "efficiency": "paper.plans.efficiency:Efficiency",
 }
 

@@ -6,11 +6,14 @@ each figure: the area under the ROC curve, the threshold at 5 % false alarms, th
 costs. Beside them stand planted failures: originals that were edited so that the concept seems gone and is not.
 """
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
+from joblib import Parallel, delayed
 from pydantic import Field
 
 from cliperase.audit.auditing import carry_out, open_case, plan
@@ -51,21 +54,31 @@ class Study(Settings):
 
 
 def measure_power(study, data, models, output):
-    """The table of all figures of all pairs, columns `COLUMNS`. Finished probes are kept in `output`, a folder."""
-    lines = []
-    for concept, seed, original, retrained in study.pairs(models):
-        audit, chosen = plan(study.probes, study.settings, seed)
-        sources = [original, retrained]
-        case = open_case(sources, data, {"concept": concept}, "test", None, audit, pick_device())
-        about = {"concept": concept, "seed": seed}
-        lines += lines_of(carry_out(case, chosen, output / f"{concept}-{seed}"), about, {SAW: "before", NEVER: "after"})
-        for name, edit in FAILURES.items() if seed == study.seeds[0] else ():  # one original shows what is caught
-            edited = load_model(original, pick_device())
-            edit(edited, case)
-            planted = replace(case, after=Subject(edited, name))
-            found = carry_out(planted, chosen, output / f"{concept}-{seed}-{name}")
-            lines += lines_of(found, about, {name: "after"})
-    return pd.DataFrame(lines)[COLUMNS]
+    """The table of all figures of all pairs, columns `COLUMNS`. Finished probes are kept in `output`, a folder.
+
+    Pairs are independent and each uses one thread, so that a machine with more cores does several at once.
+    """
+    pairs = list(study.pairs(models))
+    workers = 1 if torch.cuda.is_available() else min(len(pairs), os.cpu_count())
+    found = Parallel(workers)(delayed(pair_lines)(study, data, output, *pair) for pair in pairs)
+    return pd.DataFrame([line for lines in found for line in lines])[COLUMNS]
+
+
+def pair_lines(study, data, output, concept, seed, original, retrained):
+    """The lines of one pair of models, and where its original is the first, of the planted failures."""
+    torch.set_num_threads(1)
+    audit, chosen = plan(study.probes, study.settings, seed)
+    case = open_case([original, retrained], data, {"concept": concept}, "test", None, audit, pick_device())
+    case = replace(case, progress=False)
+    about = {"concept": concept, "seed": seed}
+    lines = lines_of(carry_out(case, chosen, output / f"{concept}-{seed}"), about, {SAW: "before", NEVER: "after"})
+    for name, edit in FAILURES.items() if seed == study.seeds[0] else ():  # one original shows what is caught
+        edited = load_model(original, pick_device())
+        edit(edited, case)
+        planted = replace(case, after=Subject(edited, name))
+        found = carry_out(planted, chosen, output / f"{concept}-{seed}-{name}")
+        lines += lines_of(found, about, {name: "after"})
+    return lines
 
 
 def lines_of(results, about, models):
@@ -84,9 +97,9 @@ def powers(table):
     """One line for each figure: its power, and which planted failures it catches.
 
     `auc`: mean over concepts of the area under the ROC curve of its seeds, with a bootstrap interval over concepts.
-    `threshold`: beyond it lie 5 % of the models that never saw their concept, all concepts together. `finds`: percent
-    of the models that saw it beyond the threshold. `least effect`: from the middle of the models that never saw it to
-    the threshold, in the figure's unit.
+    `threshold`: beyond it lie 5 % of the models that never saw their concept, all concepts together; `far_end`: the
+    same on the side away from knowing. `finds`: percent of the models that saw it beyond the threshold. `least effect`:
+    from the middle of the models that never saw it to the threshold, in the figure's unit.
     """
     lines = []
     for (probe, measure), rows in table.groupby(["probe", "measure"], sort=False):
@@ -94,10 +107,12 @@ def powers(table):
         saw, never = (rows[rows.model == name] for name in (SAW, NEVER))
         areas = np.array([area(saw[saw.concept == one].value, never[never.concept == one].value, above)
                           for one in sorted(never.concept.unique())])  # fmt: skip
-        threshold = float(np.percentile(never.value, 100 - FALSE_ALARMS if above else FALSE_ALARMS))
+        ends = np.percentile(never.value, [FALSE_ALARMS, 100 - FALSE_ALARMS]).tolist()
+        far_end, threshold = ends if above else reversed(ends)
         line = {"probe": probe, "measure": measure, "unit": rows.unit.iloc[0], "known": rows.known.iloc[0]}
         found = mean_of(areas)
-        line |= {"auc": found.value, "auc low": found.low, "auc high": found.high, "threshold": threshold}
+        line |= {"auc": found.value, "auc low": found.low, "auc high": found.high}
+        line |= {"threshold": threshold, "far_end": far_end}
         line |= {"finds, %": 100 * beyond(saw.value, threshold, above).mean()}
         line |= {"least effect": abs(threshold - float(never.value.median())), "seconds": rows.seconds.mean()}
         for name in FAILURES:
@@ -117,8 +132,10 @@ def beyond(values, threshold, above):
 
 
 def thresholds(found, source):
-    """{"probe.measure": {threshold, auc, source}} as the audit takes them. `found`: a table of `powers`."""
+    """{"probe.measure": {threshold, far_end, auc, source}} as the audit takes them. `found`: a table of `powers`."""
     return {
-        f"{line.probe}.{line.measure}": {"threshold": line.threshold, "auc": line.auc, "source": source}
+        f"{line.probe}.{line.measure}": {
+            "threshold": line.threshold, "far_end": line.far_end, "auc": line.auc, "source": source
+        }
         for line in found.itertuples()
-    }
+    }  # fmt: skip

@@ -25,11 +25,15 @@ REFERENCES = ("original", "retrain")  # rows that are models of their own, not m
 PROVENANCES = ("icons", "real-data", "paper-data")
 
 
-def rows_of(about, metrics, seconds=0.0):
-    """Tidy rows for one run's `metrics` {name: value}. `about` holds the other columns but the last two."""
+def rows_of(about, metrics, seconds=0.0, units=None):
+    """Tidy rows for one run's `metrics` {name: value}. `about` holds the other columns but the last two.
+
+    `units`: {name: unit}; by default the names say them, see `unit_of`.
+    """
     peak = peak_megabytes()
+    units = units or {name: unit_of(name) for name in metrics}
     return [
-        {**about, "metric": name, "value": value, "unit": unit_of(name), "seconds": seconds, "peak_mb": peak}
+        {**about, "metric": name, "value": value, "unit": units[name], "seconds": seconds, "peak_mb": peak}
         for name, value in metrics.items()
     ]
 

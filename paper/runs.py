@@ -13,6 +13,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import ClassVar
 
 import pandas as pd
 import torch
@@ -58,8 +59,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Place:
-    """What runs have in common: the first columns of their rows, the folders of data and original, what is measured."""
+    """What runs have in common: the first columns of their rows, the folders of data and original, what is measured.
 
+    A subclass measures something else: it has a `bench` of its own, and its file is the `entry` to the code of a run.
+    """
+
+    entry: ClassVar[str] = "paper/runs.py"
     profile: str
     provenance: str
     model_name: str
@@ -67,6 +72,14 @@ class Place:
     model: str
     splits: tuple[str, ...]
     workers: int = 0  # processes; 0: one for each core
+
+    def bench(self):
+        """The `Bench` that the runs are measured at."""
+        return Bench.load(self)
+
+    def identity(self):
+        """What rows depend on beside the run, the files and the code, as plain values."""
+        return [self.profile, self.provenance, self.model_name, Path(self.data).name, self.splits]
 
     def original_of(self, run):
         """The folder of the original that a run starts from; see `of_seed` for those of other seeds."""
@@ -150,22 +163,27 @@ class Bench:
     def rows(self, run):
         """The tidy rows of one run, all measured splits."""
         reset_peak()
-        start = time.perf_counter()
-        about = self.about | {"experiment": run.experiment, "method": run.row, "concept": run.concept}
-        about["seed"] = str(run.seed)
-        seconds, validation = 0.0, None
-        if run.method in REFERENCES:
-            model = load_model(self.place.model_of(run), pick_device())
-        else:
-            model, history = self.unlearn(run)
-            seconds = round(time.perf_counter() - start, 2)
-            validation = self.selection_metrics(run, model, history)
-        rows = []
+        model, history, seconds = self.made(run)
+        validation = history and self.selection_metrics(run, model, history)
+        about, rows = self.about_run(run), []
         for split in self.splits:
             if split != "train":
                 known = validation if split == "validation" and not run.watched else None
                 rows += rows_of({**about, "split": split}, known or self.measure(model, split, run), seconds)
         return rows
+
+    def made(self, run):
+        """(model, history, seconds) of a run; a reference is loaded, and has no history."""
+        if run.method in REFERENCES:
+            return load_model(self.place.model_of(run), pick_device()), None, 0.0
+        start = time.perf_counter()
+        return *self.unlearn(run), round(time.perf_counter() - start, 2)
+
+    def about_run(self, run):
+        """The columns that say which run a row is of."""
+        return self.about | {
+            "experiment": run.experiment, "method": run.row, "concept": run.concept, "seed": str(run.seed)
+        }  # fmt: skip
 
     def selection_metrics(self, run, model, history):
         """The validation metrics of the checkpoint that was kept, its step, and the shares of weights that changed and
@@ -255,7 +273,7 @@ def each_run(place, runs, alone):
 def open_bench(place):
     """The bench of this process, of one thread."""
     torch.set_num_threads(1)
-    return Bench.load(place)
+    return place.bench()
 
 
 def end_with_parent():

@@ -46,8 +46,7 @@ class RunStore:
         files = [self.fingerprint(folder) for folder in (place.data, place.original_of(run), place.model_of(run))]
         if None in files:
             return None
-        about = [place.profile, place.provenance, place.model_name, Path(place.data).name, place.splits]
-        key = [asdict(run), about, files, self.code.of_run(run.method), self.machine]
+        key = [asdict(run), place.identity(), files, self.code.of_run(run.method, place.entry), self.machine]
         return self.folder / f"{hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]}.json"
 
     def fingerprint(self, folder):

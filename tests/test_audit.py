@@ -211,6 +211,8 @@ def test_a_retrained_model_passes_by_another_one(knowing, never_knew, splits):
 class Erased(Subject):
     """A model out of whose embeddings LEACE has taken the concept, as far as the training images tell it."""
 
+    hash = "erased"  # the weights are those of another model
+
     def images(self, split):
         return super().images(split) @ self.erasure
 
@@ -231,6 +233,8 @@ def test_leace_is_the_control_of_the_linear_probe(knowing, splits):
 
 class ByHeart(Subject):
     """A model that gives each training image the embedding of its own text."""
+
+    hash = "by heart"
 
     trained = None
 

@@ -223,15 +223,17 @@ def test_every_method_has_losses_or_edits_the_weights(name, batch):
         assert isinstance(method, EditMethod)
 
 
-def test_only_enmn_replaces_the_data_and_only_salun_restricts_the_weights(model):
-    """Who defines one of the two says so to the loop; the others hand on what they were given."""
+def test_which_methods_replace_the_data_restrict_the_weights_or_have_other_targets(model):
+    """Who defines one of the three says so to the loop; the others hand on what they were given."""
     own = {name: vars(method_class(name)) for name in method_names()}
     assert [name for name in own if "prepare" in own[name]] == ["ENMN"]
     assert [name for name in own if method_class(name).replaces_data] == ["ENMN"]
     assert [name for name in own if "restrict" in own[name]] == ["SalUn"]
+    assert [name for name in own if "targets" in own[name]] == ["unseen"]
     plain, forget, retain = create_method("GA", {}), object(), object()
     assert plain.prepare(model, forget, retain, seed=0) == (forget, retain)
     assert plain.restrict(model, None) == {}
+    assert plain.targets(model, forget, retain, "as it is") == "as it is"
 
 
 def test_a_method_without_losses_or_edit_cannot_be_made():
@@ -242,7 +244,7 @@ def test_a_method_without_losses_or_edit_cannot_be_made():
 
 def test_a_method_is_imported_when_it_is_asked_for():
     code = (
-        "import sys; from cliperase.methods import method_class, method_names; assert len(method_names()) == 18; "
+        "import sys; from cliperase.methods import method_class, method_names; assert len(method_names()) == 19; "
         "method_class('GA'); print([name for name in sys.modules if name.startswith('cliperase.methods.')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -147,7 +147,8 @@ def measured(case, name, probe):
     """One probe's result: its texts, settings and seconds, and its measures or why there are none."""
     start, reason, measures = time.perf_counter(), None, []
     try:
-        measures = [plain(measure) for measure in probe.run(case)]
+        own = dataclasses.replace(case, known=case.known.setdefault(name, {}))
+        measures = [plain(measure) for measure in probe.run(own)]
     except NotApplicable as error:
         reason = str(error)
     texts = {field: getattr(probe, field) for field in ("asked", "figures", "means", "limits", "source")}

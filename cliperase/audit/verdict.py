@@ -15,13 +15,18 @@ FALSE_ALARMS = 0.05  # of models that never knew a concept, the share that passe
 LEAST_AUC = 0.8  # by which a figure must tell models that saw a concept from those that did not
 NOT_MEASURED, NONE = "no vote: power not measured", "no vote: describes damage, or explains another figure"
 KNOWN, NEVER_KNOWN, UNDECIDED = "still known", "as never known", "undecided"
+PUSHED = "pushed away: further from knowing than models that never knew"
 MORE, LESS = "more than the reference: something is left", "less than the reference: over-forgetting"
 
 
 class Threshold(Settings):
-    """From where on a model counts as knowing the concept; `auc`: how well that tells models apart; `source`: of it."""
+    """From where on a model counts as knowing the concept; `auc`: how well that tells models apart; `source`: of it.
+
+    `far_end`: beyond it, on the side away from knowing, lie as few of the models that never knew as beyond `threshold`.
+    """
 
     threshold: float
+    far_end: float | None = None
     auc: float = Field(ge=0, le=1)
     source: str = Field(min_length=1)
 
@@ -68,30 +73,38 @@ def vote(measure, threshold):
         return NOT_MEASURED
     if threshold.auc < LEAST_AUC:
         return f"no vote: its area under the ROC curve is {threshold.auc:.2f}, below {LEAST_AUC}"
-    after = measure["after"]
-    ends = [after["value"] if after[end] is None else after[end] for end in ("low", "high")]
-    known = [(end > threshold.threshold) == (measure["known"] == "above") for end in ends]
-    return KNOWN if all(known) else UNDECIDED if any(known) else NEVER_KNOWN
+    after, sign = measure["after"], 1 if measure["known"] == "above" else -1
+    ends = [sign * (after["value"] if after[end] is None else after[end]) for end in ("low", "high")]
+    known = [end > sign * threshold.threshold for end in ends]
+    if any(known):
+        return KNOWN if all(known) else UNDECIDED
+    return NEVER_KNOWN if threshold.far_end is None or max(ends) >= sign * threshold.far_end else PUSHED
 
 
 def verdict_of(measures, has_references):
     """{"verdict", "reasons"} of all measures, {"probe.measure": measure}.
 
-    Every threshold lets 5 % of the models that never knew pass for knowing. So the concept counts as known where more
-    figures say so than chance lets do in 19 of 20 such models, as if the figures were independent.
+    Every threshold lets 5 % of the models that never knew pass for knowing, and as many pass for pushed away. So the
+    concept counts as known where more figures say so than chance lets do in 19 of 20 such models, as if the figures
+    were independent; the same holds for pushed away.
     """
     votes = {name: one["vote"] for name, one in measures.items() if not one["vote"].startswith("no vote")}
-    known, count = [name for name, said in votes.items() if said == KNOWN], len(votes)
-    said_so = f"{len(known)} of {count} figures with a vote say that the concept is still known"
+    known, pushed = ([name for name, said in votes.items() if said == kind] for kind in (KNOWN, PUSHED))
+    count, of = len(votes), f"of {len(votes)} figures with a vote"
+    by_chance = binom.ppf(0.95, count, FALSE_ALARMS)
+    said_so = f"{len(known)} {of} say that the concept is still known"
     if not votes:
         said = "No verdict: no figure here has a vote, because the power of none was measured."
-    elif len(known) > binom.ppf(0.95, count, FALSE_ALARMS):
+    elif len(known) > by_chance:
         said = f"Not gone: {said_so}."
+    elif len(pushed) > by_chance:
+        said = f"Pushed away: {len(pushed)} {of} lie further from knowing than in models that never knew the concept."
     elif known or UNDECIDED in votes.values():
         said = f"Undecided: {said_so}; so many may be chance, or other figures are unsure."
     else:
-        said = f"No trace: all {count} figures with a vote are as of a model that never knew the concept."
+        said = f"No trace: none {of} says that the concept is still known."
     by = [f"Still known by {', '.join(known)}."] if known else []
+    by += [f"Pushed away by {', '.join(pushed)}."] if pushed else []
     return {"verdict": said, "reasons": [*by, *reasons(measures, has_references)]}
 
 

@@ -23,6 +23,7 @@ METHODS = {
     "LEACE": "cliperase.methods.leace:LEACE",
     "CLIPErase/SALMU": "cliperase.methods.cliperase_salmu:SALMU",
     "CLIPErase/FMUClip": "cliperase.methods.cliperase_fmuclip:FMUClip",
+    "unseen": "cliperase.methods.unseen:Unseen",
     "CLIPErase": "cliperase.methods.cliperase:CLIPErase",
 }
 

@@ -29,6 +29,13 @@ class LossMethod(Method):
         """The `PairSet`s (forget, retain) to draw from. A method that returns other sets must set `replaces_data`."""
         return forget, retain
 
+    def targets(self, model, forget, retain, original):
+        """The `Original` whose embeddings `loss` gets as those of the original model; by default they are these.
+
+        Called once, before the first step, with the model as it is then.
+        """
+        return original
+
     def restrict(self, model, batch):
         """{parameter name: mask of its weights that may move}; a parameter that is not named moves freely.
 

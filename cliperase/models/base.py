@@ -1,5 +1,6 @@
 """What an image-text model is: the interface that losses, loop, metrics and methods rely on."""
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +89,13 @@ class ImageTextModel(nn.Module, ABC):
         """Fold (D, D) into the last linear map of the image tower, likewise; default: this family has none to edit."""
         raise CliperaseError("the image tower has no linear projection to edit; choose another method")
 
+    def image_map(self, images: Tensor, depth: float) -> Tensor:
+        """The feature map (N, C, h, w) behind a share `depth`, above 0 and at most 1, of the image tower's layers.
+
+        `images` as in `encode_image`. Default: this family shows none of its layers.
+        """
+        raise CliperaseError("the image tower shows no layer before its last; choose another method")
+
     def further_metrics(self, pairs, forgotten: Tensor) -> dict[str, float]:
         """What else a model of this family can be measured by on a split: {metric: value}; default: nothing.
 
@@ -158,6 +166,17 @@ class Tokens:
 
     def __deepcopy__(self, memo):
         return self  # copies of a model share the cache
+
+
+def layer_at(layers, depth):
+    """The last of the `layers` that lie within a share `depth` of them; at least the first."""
+    return layers[max(1, round(depth * len(layers))) - 1]
+
+
+def map_of(tokens):
+    """Tokens of a vision transformer (N, T, C) -> (N, C, h, w); a class token, which comes first, is left out."""
+    side = math.isqrt(tokens.shape[1])
+    return tokens[:, -side * side :].transpose(1, 2).unflatten(2, (side, side))
 
 
 def multiply_head(head, matrix, tower):

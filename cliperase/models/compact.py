@@ -68,17 +68,27 @@ class CompactConv(nn.Module):
 
     def forward_features(self, x):
         """(N, 3, H, W) -> the last feature map (N, last width, H/8, W/8)."""
-        x = x.contiguous(memory_format=torch.channels_last)  # 1.3 times faster on the CPU at this size
+        return self.forward_intermediates(x)[0]
+
+    def forward_intermediates(self, x, **_):
+        """As timm's: (the last feature map, [the map behind each convolution])."""
+        x, maps = x.contiguous(memory_format=torch.channels_last), []  # 1.3 times faster on the CPU at this size
         for block, halved in zip(self.blocks, self.halved, strict=True):
             x = normalised(block, x)  # the maximum before ReLU, which changes nothing about which pixel is largest
             x = (nn.functional.max_pool2d(x, 2) if halved else x).relu_()
+            maps.append(x)
         added = x
         for block in self.residual:
             added = normalised(block, added).relu_()
-        return x + added if len(self.residual) else x
+            maps.append(added)
+        return (x + added if len(self.residual) else x), maps
+
+    def forward_head(self, x):
+        """The last feature map -> (N, last width)."""
+        return x.amax(dim=(2, 3))
 
     def forward(self, x):
-        return self.forward_features(x).amax(dim=(2, 3))
+        return self.forward_head(self.forward_features(x))
 
 
 def conv_block(channels_in, channels_out):

@@ -17,7 +17,7 @@ from torch import nn
 from cliperase.devices import send
 from cliperase.errors import CliperaseError, reason_of
 from cliperase.files import read_json, whole_file
-from cliperase.models.base import ImageTextModel, PatchAttention, Tokens, multiply_head, refuse_code
+from cliperase.models.base import ImageTextModel, PatchAttention, Tokens, layer_at, multiply_head, refuse_code
 from cliperase.models.framing import INTERPOLATIONS, RESIZE_MODES, Resized
 from cliperase.models.vocabulary import check_vocabulary, narrow, widen
 
@@ -101,6 +101,12 @@ class OpenCLIP(ImageTextModel):
 
     def encode_image(self, images):
         return self.model.encode_image(self.pixels(images), normalize=True)
+
+    def image_map(self, images, depth):
+        visual = self.model.visual
+        if not hasattr(visual, "forward_intermediates"):
+            return super().image_map(images, depth)
+        return layer_at(visual.forward_intermediates(self.pixels(images))["image_intermediates"], depth)
 
     def encode_text(self, texts):
         tokens, model = self.tokenizer(texts), self.model

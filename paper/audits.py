@@ -1,0 +1,115 @@
+"""Every row audited: which probes say that a model still knows what it forgot?
+
+Each run is unlearned as in the other experiments, then the audit's probes look at the test images. A row of the table
+is a figure of the unlearned model, `<probe>.<figure>`, and its interval, `… low` and `… high`; those of the original
+and of the retrained models are rows of their own. Whether a figure votes, and how, the thresholds of the power study
+say when the table is read.
+"""
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+
+from cliperase.audit.auditing import AuditSettings, carry_out
+from cliperase.audit.case import Case, Split, Subject
+from cliperase.audit.verdict import KNOWN, LEAST_AUC, NEVER_KNOWN, PUSHED, UNDECIDED, Threshold, verdict_of, vote
+from cliperase.data.rules import Rule, forget_mask
+from paper.power import thresholds
+from paper.results import rows_of
+from paper.runs import Bench, Place
+
+COSTS = ("reference-gap.retain_accuracy", "reference-gap.unrelated_cosine")  # no vote, but the price
+ENDS = ("low", "high")
+
+
+@dataclass(frozen=True)
+class AuditPlace(Place):
+    """A place where runs are audited. `probes`: {name: `Probe`}."""
+
+    entry: ClassVar[str] = "paper/audits.py"
+    settings: AuditSettings = field(default_factory=AuditSettings)
+    probes: dict = field(default_factory=dict)
+
+    def bench(self):
+        return AuditBench.load(self)
+
+    def identity(self):
+        looked_at = {name: probe.model_dump() for name, probe in self.probes.items()}
+        return [*super().identity(), self.settings.model_dump(), looked_at]
+
+
+@dataclass
+class AuditBench(Bench):
+    """A bench that audits. The original's figures are measured once for each concept."""
+
+    @cached_property
+    def cases(self):
+        return {}
+
+    def rows(self, run):
+        model, _, seconds = self.made(run)
+        case = replace(self.case(run), after=Subject(model, "unlearned"))
+        figures, units = {}, {}
+        for result in carry_out(case, self.place.probes):
+            for measure in result["measures"]:
+                name = f"{result['probe']}.{measure['name']}"
+                if measure["known"] is None and name not in COSTS:
+                    continue
+                found = {"": measure["after"]["value"], **{f" {end}": measure["after"][end] for end in ENDS}}
+                figures |= {f"{name}{end}": value for end, value in found.items() if value is not None}
+                units |= {f"{name}{end}": measure["unit"] for end in found}
+        return rows_of({**self.about_run(run), "split": "test"}, figures, seconds, units)
+
+    def case(self, run):
+        """The `Case` of a run's concept and original, with no unlearned model yet."""
+        key = (run.concept, self.place.original_of(run))
+        if key not in self.cases:
+            before, splits = Subject(self.original(run), "original"), self.looked_at(run)
+            looked_at, training = (splits.pop(name) for name in (self.place.splits[0], "train"))
+            self.cases[key] = Case(
+                before, before, [], Rule.of(run.rule), looked_at, training, splits,
+                self.place.settings.seed, progress=False,
+            )  # fmt: skip
+        return self.cases[key]
+
+    def looked_at(self, run):
+        """{name: `Split`}: the split that is audited, the training rows, the other sources."""
+        settings, (first, *others), found = self.place.settings, self.place.splits, {}
+        for name in (first, "train", *others):
+            mask = forget_mask(self.splits[name], run.rule, required=name not in others)
+            most = settings.training_images if name == "train" else settings.images
+            found[name] = Split.of(self.splits[name], mask).sampled(most, settings.seed)
+        return found
+
+
+def votes(rows, power):
+    """One line for each run and each figure with a vote: method, concept, seed, figure, value, low, high, vote.
+
+    `rows`: of an experiment that audits; `power`: the table of `paper.power.powers`.
+    """
+    known = {f"{line.probe}.{line.measure}": line.known for line in power.itertuples()}
+    said = {name: Threshold(**each) for name, each in thresholds(power, "the power study").items()}
+    said = {name: each for name, each in said.items() if each.auc >= LEAST_AUC}
+    parts = rows.metric.str.extract(r"^(?P<figure>.*?)(?: (?P<end>low|high))?$").fillna("value")
+    wide = rows.assign(**parts).pivot(index=["method", "concept", "seed", "figure"], columns="end", values="value")
+    wide = wide.reset_index()
+    wide = wide[wide.figure.isin(said)].reset_index(drop=True)
+    each = wide.replace({np.nan: None}).to_dict("records")
+    return wide.assign(vote=[vote({"known": known[one["figure"]], "after": one}, said[one["figure"]]) for one in each])
+
+
+def tally(voted):
+    """One line for each method: how many of its votes say what, in percent, `KNOWN` first; the best method first."""
+    counted = pd.crosstab(voted.method, voted.vote, normalize="index") * 100
+    kinds = [kind for kind in (KNOWN, UNDECIDED, PUSHED, NEVER_KNOWN) if kind in counted]
+    return counted[kinds].sort_values(NEVER_KNOWN, ascending=False, kind="stable")
+
+
+def verdicts(voted):
+    """One line for each run: method, concept, seed, and the `verdict` of its votes."""
+    runs = voted.groupby(["method", "concept", "seed"], sort=False)
+    said = runs.apply(lambda votes: verdict_of(votes.set_index("figure").to_dict("index"), False)["verdict"])
+    return said.rename("verdict").reset_index()

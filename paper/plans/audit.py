@@ -1,0 +1,30 @@
+"""Every row audited, one concept at a time; and what was tried on the way to a method that passes."""
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from cliperase.audit.auditing import plan
+from paper.audits import AuditPlace
+from paper.plans.main import Main
+
+
+class Audit(Main):
+    splits: ClassVar[tuple[str, ...]] = ("test", "heldout")  # what is looked at, and another source
+    probes: list[str] = Field(default=[])  # all, where none is named
+    settings: dict = Field(default={})  # of the audit and its probes
+
+    def place(self, profile, data, model, splits):
+        place = super().place(profile, data, model, splits)
+        settings, probes = plan(self.probes, self.settings, profile.seeds[0])
+        return AuditPlace(**vars(place), settings=settings, probes=probes)
+
+
+class Leads(Audit):
+    """On concepts and images that are not reported, because something is chosen by it."""
+
+    splits: ClassVar[tuple[str, ...]] = ("validation",)
+
+    def chosen(self, profile, row):
+        """Rows that no search knows have all their settings in the profile."""
+        return profile.chosen[self.tuned].get(row, {})

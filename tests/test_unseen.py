@@ -1,0 +1,116 @@
+"""Unseen: its targets are what the retain rows say of the forget rows, and its loss reaches zero there."""
+
+import copy
+
+import pytest
+import torch
+
+from cliperase.data.rules import forget_mask
+from cliperase.errors import CliperaseError
+from cliperase.features import Features, LiveFeatures, Original
+from cliperase.methods import create_method
+from cliperase.methods.unseen import regressed, spread, tokens_of
+from cliperase.metrics.encode import encode_texts
+from cliperase.models import load_model
+from cliperase.unlearning import Recipe, Run
+
+
+@pytest.fixture
+def sets(training):
+    mask = forget_mask(training, {"concept": "leaf"})
+    return training.select(mask), training.select(~mask)
+
+
+@pytest.fixture
+def original(model, sets):
+    forget, retain = (Features.of(model, pairs) for pairs in sets)
+    return Original(forget, retain, model.logit_scale.item())
+
+
+def test_the_regression_is_ridge_on_standardised_features():
+    generator = torch.Generator().manual_seed(0)
+    known, wanted = torch.randn(20, 3, generator=generator), torch.randn(4, 3, generator=generator)
+    embeddings = torch.randn(20, 5, generator=generator)
+    mean, deviation = known.mean(dim=0), known.std(dim=0, correction=0)
+    scaled = torch.cat([(known - mean) / deviation, torch.ones(20, 1)], dim=1).double()
+    penalty = 20 * 0.1 * torch.diag(torch.tensor([1.0, 1, 1, 0], dtype=torch.double))  # the constant is not penalised
+    weights = torch.linalg.solve(scaled.T @ scaled + penalty, scaled.T @ embeddings.double())
+    expected = torch.cat([(wanted - mean) / deviation, torch.ones(4, 1)], dim=1).double() @ weights
+    expected = torch.nn.functional.normalize(expected, dim=1).float()
+    torch.testing.assert_close(regressed(known, embeddings, wanted, 0.1), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_token_that_only_the_forget_set_has_is_not_seen(model):
+    known = ["a photo of a cat", "a photo of a plum", "a drawing of a cat"]
+    seen, wanted = tokens_of(model, known, ["a photo of a zebra", "a photo of a cat"])
+    assert torch.equal(wanted[1], seen[0])
+    assert (wanted[0] <= seen[0]).all()
+    assert 0 < wanted[0].sum() < seen[0].sum()  # the template is left
+
+
+def test_the_name_becomes_what_all_names_have_in_common(model, sets, original):
+    """Every class has the same prompts, so of a prompt without its name the mean over the others is left."""
+    forget, retain = sets
+    found = create_method("unseen", {"penalty": 1e-6}).targets(model, forget, retain, original)
+    number = forget.texts.index("a photo of a leaf")
+    others = [text for text in retain.texts if text.startswith("a photo of") and "leaf" not in text]
+    common = torch.nn.functional.normalize(encode_texts(model, others).mean(dim=0), dim=0)
+    before = original.forget.text[number] @ common
+    assert found.forget.text[number] @ common > max(0.95, before)
+
+
+def test_texts_that_stay_and_the_retain_rows_are_left_alone(model, sets, original):
+    found = create_method("unseen", {}).targets(model, *sets, original)
+    kept = torch.ones(len(sets[0].texts), dtype=torch.bool)
+    kept[sets[0].text_ids.unique()] = False
+    assert torch.equal(found.forget.text[kept], original.forget.text[kept])
+    assert found.retain is original.retain
+    lengths = torch.cat([found.forget.image, found.forget.text]).norm(dim=1)
+    torch.testing.assert_close(lengths, torch.ones_like(lengths))
+
+
+def test_an_image_of_the_retain_set_keeps_its_embedding(model, sets, original):
+    """The regression has seen it: with as many features as images, and hardly a penalty, it is remembered."""
+    few = sets[1].select(torch.arange(len(sets[1])) < 8)
+    before = Features.of(model, few)
+    found = create_method("unseen", {"penalty": 1e-9}).targets(model, few, few, Original(before, before, 1.0))
+    torch.testing.assert_close(found.forget.image, before.image, atol=1e-3, rtol=1e-3)
+
+
+def test_rows_are_drawn_evenly():
+    assert spread(5, 10).tolist() == [0, 1, 2, 3, 4]
+    assert spread(100, 3).tolist() == [0, 49, 99]
+
+
+def test_the_loop_trains_towards_the_targets(model, sets, original):
+    recipe = Recipe.of("unseen", {"learning_rate": 3e-3, "steps": 30, "forget_batch": 8, "retain_batch": 16})
+    towards = recipe.method.targets(model, *sets, original).forget
+    student = copy.deepcopy(model)
+    Run(student, recipe, *sets, progress=False).carry_out()
+    before, after = (Features.of(one, sets[0]) for one in (model, student))
+    used = sets[0].text_ids.unique()
+    for name, rows in (("image", slice(None)), ("text", used)):
+        distances = [(getattr(one, name)[rows] - getattr(towards, name)[rows]).norm() for one in (before, after)]
+        assert distances[1] < 0.8 * distances[0], name
+
+
+def test_streamed_rows_are_refused(model, sets, original):
+    streamed = Original(original.forget, LiveFeatures(model), 1.0)
+    with pytest.raises(CliperaseError, match="unseen looks at retain rows before the first step"):
+        create_method("unseen", {}).targets(model, *sets, streamed)
+
+
+def test_the_map_of_a_small_tower_is_that_of_its_convolutions(model, training):
+    maps = [model.image_map(training.images[:2], depth) for depth in (0.01, 0.5, 1.0)]
+    assert [tuple(one.shape[1:]) for one in maps] == [(16, 16, 16), (48, 8, 8), (192, 4, 4)]
+    features = model.image_trunk.forward_features(model.pixels(training.images[:2]))
+    assert torch.equal(maps[2], features)
+
+
+def test_the_map_of_a_blip_is_a_square_of_patches(blip_folder, training):
+    small = load_model(blip_folder / "matching")
+    found = small.image_map(training.images[:2], 0.5)
+    assert found.shape[0] == 2
+    assert found.shape[2] == found.shape[3]
+    states = small.look(training.images[:2])
+    assert found.shape[1:].numel() == states[:, 1:].shape[1:].numel()
