@@ -21,7 +21,24 @@ from paper.power import thresholds
 from paper.results import rows_of
 from paper.runs import Bench, Place
 
-COSTS = ("reference-gap.retain_accuracy", "reference-gap.unrelated_cosine")  # no vote, but the price
+COSTS = (  # no vote, but the price
+    "reference-gap.retain_accuracy", "reference-gap.unrelated_cosine", "neighbours.neighbour_accuracy",
+    "neighbours.stranger_accuracy", "other-sources.heldout_retain_accuracy",
+)  # fmt: skip
+GOALS = {  # what a method is held to: figure -> (goal, where it is held to, how far it may be off)
+    "reference-gap.forget_accuracy": ("forget accuracy within 1 point of the retrained", "retrain", 1.0),
+    "reference-gap.forget_cosine": ("cosine to its own images within 0.05 of the retrained", "retrain", 0.05),
+    "reference-gap.unrelated_cosine": ("cosine to other images within 0.05 of the retrained", "retrain", 0.05),
+    "reference-gap.retain_accuracy": ("retain accuracy at most 0.5 points below the original", "original", 0.5),
+    "neighbours.stranger_accuracy": ("strangers' accuracy at most 0.5 points below the original", "original", 0.5),
+    "other-sources.heldout_retain_accuracy": ("accuracy on held-out drawings likewise", "original", 0.5),
+    "linear-probe.image_recall_1_shots": ("few-shot probe, 1 shot, within the retrained models' spread", "spread", 0.0),
+    "linear-probe.image_recall_8_shots": ("few-shot probe, 8 shots, within the spread", "spread", 0.0),
+    "relearning.area_8_pairs": ("relearning from 8 pairs within the spread", "spread", 0.0),
+    "membership.area_loss": ("membership by loss within the spread", "spread", 0.0),
+    "quantisation.forget_accuracy_8_bits": ("forget accuracy at 8 bits within the spread", "spread", 0.0),
+    "quantisation.forget_accuracy_4_bits": ("forget accuracy at 4 bits within the spread", "spread", 0.0),
+}
 ENDS = ("low", "high")
 
 
@@ -113,3 +130,24 @@ def verdicts(voted):
     runs = voted.groupby(["method", "concept", "seed"], sort=False)
     said = runs.apply(lambda votes: verdict_of(votes.set_index("figure").to_dict("index"), False)["verdict"])
     return said.rename("verdict").reset_index()
+
+
+def goals(rows, power, values=False):
+    """Which of `GOALS` the mean of each method's runs reaches: goals × methods, bool; or the means, figures × methods.
+
+    `rows`, `power`: as of `votes`. Every method has the same concepts and seeds, those of the retrained models.
+    """
+    means = rows[rows.metric.isin(list(GOALS))].pivot_table(index="metric", columns="method", values="value")
+    means = means.loc[list(GOALS)]
+    if values:
+        return means
+    ends = power.set_index(power.probe + "." + power.measure)[["threshold", "far_end"]]
+    reached = {}
+    for figure, (goal, held_to, off) in GOALS.items():
+        if held_to == "spread":
+            low, high = sorted(ends.loc[figure])
+            reached[goal] = means.loc[figure].between(low, high)
+        else:
+            short = means.loc[figure, held_to] - means.loc[figure]
+            reached[goal] = (short if held_to == "original" else short.abs()) <= off
+    return pd.DataFrame(reached).T

@@ -5,7 +5,7 @@ import pytest
 
 from cliperase.audit.auditing import plan
 from cliperase.audit.verdict import KNOWN, NEVER_KNOWN, PUSHED
-from paper.audits import AuditPlace, tally, verdicts, votes
+from paper.audits import GOALS, AuditPlace, goals, tally, verdicts, votes
 from paper.results import COLUMNS
 from paper.runs import Run, run_all
 from paper.store import RunStore
@@ -93,3 +93,19 @@ def test_votes_come_from_the_intervals_and_the_thresholds():
     verdict = verdicts(voted).set_index("method").verdict
     assert verdict["knows"].startswith("Not gone: 2 of 2")
     assert verdict["gone"].startswith("No trace: none of 2")
+
+
+def test_goals_are_held_to_the_retrained_the_original_or_the_spread():
+    power = pd.DataFrame([name.split(".") for name in GOALS], columns=["probe", "measure"])
+    power = power.assign(threshold=30.0, far_end=10.0)
+    found = dict.fromkeys(GOALS, (0.0, 20.0, 30.0))
+    better, worse = dict(found), dict(found)
+    better["reference-gap.retain_accuracy"] = (24.0, 25.0, 26.0)  # more than the original is no fault
+    for name in found:
+        worse[name] = (0.0, 5.0, 9.0)
+    rows = rows_of_figures(original=found, retrain=found, same=found, better=better, worse=worse)
+    reached = goals(rows, power)
+    assert reached["same"].all()
+    assert reached["better"].all()
+    assert not reached["worse"].any()
+    assert goals(rows, power, values=True).loc["reference-gap.retain_accuracy", "better"] == 25

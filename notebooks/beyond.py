@@ -1,0 +1,129 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: py:percent,ipynb
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Beyond: a method that is held against a model that never saw the concept
+
+# %% tags=["parameters"]
+results = "metrics/icons/results.csv"
+power = "metrics/icons/power/power.csv"
+publish_to = "figures/icons/beyond"
+
+# %%
+import pandas as pd
+
+from paper.audits import goals
+from paper.figures.dots import dot_plot
+from paper.figures.style import publish_figure, use_style
+from paper.results import REFERENCES
+from paper.tables import experiment_rows, in_root, publish_table, show
+from paper.verdicts import claims, open_with
+
+use_style()
+rows, main = experiment_rows(results, "audit"), experiment_rows(results, "main")
+(provenance,) = rows.provenance.unique()
+measured = pd.read_csv(in_root(power))
+rivals = ["CLIPErase", "MultiDelete", "SSD", "null space"]
+order = [*REFERENCES, "unseen", *rivals]
+reached = goals(rows[rows.method.isin(order)], measured)
+own = reached["unseen"]
+seconds = experiment_rows(results, "efficiency", split="validation").drop_duplicates("method")
+seconds = seconds.set_index("method").seconds
+times = seconds["unseen"] / seconds["CLIPErase"]
+most = reached[rivals].sum().max()
+tested = {
+    "unseen reaches every goal below": own.all(),
+    "it reaches more of them than CLIPErase, MultiDelete, SSD and null space": own.sum() > most,
+    "it costs at most twice the time of CLIPErase": times <= 2,
+}
+few = rows[rows.metric == "linear-probe.image_recall_1_shots"].groupby("method").value.mean()
+open_with(
+    "beyond",
+    rows[rows.method.isin(order)],
+    paper="CLIPErase drives the forgotten pairs apart, without an end.",
+    here=f"`unseen` teaches the forgotten pairs what a regression on the retained pairs says of them. It reaches "
+    f"{own.sum()} of {len(own)} goals, the best of the others {most}. From one example a class a probe names "
+    f"{few['unseen']:.0f} % of its forgotten images; of a model that never saw them {few['retrain']:.0f} %, of the "
+    f"original {few['original']:.0f} %, after MultiDelete {few['MultiDelete']:.0f} %.",
+    tested=tested,
+)
+
+# %% [markdown]
+# ## The picture
+#
+# Every dot is one run on test images: a concept and a seed. The grey line is the original, the blue region what models
+# reach that were trained without the concept. A method should lie in the region, not merely far from the original.
+
+# %%
+panels = {
+    "linear-probe.image_recall_1_shots": "Few-shot probe of\nimages, 1 shot, %",
+    "linear-probe.image_recall_8_shots": "Few-shot probe of\nimages, 8 shots, %",
+    "relearning.area_8_pairs": "Relearning with\n8 pairs, %",
+    "reference-gap.forget_cosine": "Cosine to the\nown prompt",
+    "reference-gap.retain_accuracy": "Accuracy on the\nrest, %",
+}
+figure, axes = dot_plot(rows, order, panels=panels, ours=("unseen",))
+publish_figure(figure, "beyond", publish_to)
+
+# %% [markdown]
+# ## The goals
+#
+# They were set before the method was. The mean of a figure over runs is held against that of the models of the same
+# concept and seed that were retrained, or against the original. `spread`: the mean lies between the two ends of the
+# [power study](audit_power.ipynb), which 5 % of the models that never saw their concept pass on each side.
+
+# %%
+shown = reached.replace({True: "yes", False: "no"}).infer_objects().rename_axis("goal").reset_index()
+publish_table(shown.assign(provenance=provenance), "goals", publish_to)
+show(shown)
+values = goals(rows[rows.method.isin(order)], measured, values=True)
+show(values.round(2).rename_axis("figure").reset_index())
+print(f"seconds of one run, unseen over CLIPErase: {times:.2f}")
+
+# %% [markdown]
+# ## What was tried
+#
+# On validation images of dog and umbrella, which are not reported, three seeds, in the steps of the main table where
+# nothing else is said. The first tries, by which the weights and the depth were fixed, were made on the same two
+# concepts, some of them on their test images; this table is a new run of them. Not tried: a step without conflict,
+# a primal-dual weight, a flat minimum, ILU's penalty.
+
+# %%
+leads = experiment_rows(results, "leads", split="validation")
+kept = {
+    "reference-gap.forget_accuracy": "forget accuracy",
+    "reference-gap.retain_accuracy": "retain accuracy",
+    "linear-probe.image_recall_1_shots": "few-shot 1",
+    "linear-probe.image_recall_8_shots": "few-shot 8",
+    "relearning.area_8_pairs": "relearning",
+    "reference-gap.forget_cosine": "cosine to own",
+    "reference-gap.unrelated_cosine": "to others",
+}
+table = leads[leads.metric.isin(list(kept))].pivot_table(index="method", columns="metric", values="value", sort=False)
+table = table[list(kept)].rename(columns=kept).assign(seconds=leads.groupby("method").seconds.mean())
+table = table.round(2).rename_axis("method").reset_index().assign(provenance=provenance)
+publish_table(table, "leads", publish_to)
+show(table)
+
+# %% [markdown]
+# ## The claims, tested
+
+# %%
+claims(tested, {})
+
+# %% [markdown]
+# ## What limits it
+#
+# The regression foresees what its features show. It was run on pictograms and in classes; several classes at once,
+# captions, photographs and BLIP are other experiments.
+
+# %%
+missed = own.index[~own]
+print("Goals missed by unseen:", "; ".join(missed) or "none")
