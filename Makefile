@@ -22,7 +22,7 @@ export ATEN_CPU_CAPABILITY ONEDNN_MAX_CPU_ISA MKL_ENABLE_INSTRUCTIONS
 export MALLOC_TRIM_THRESHOLD_ MALLOC_TOP_PAD_ MALLOC_MMAP_THRESHOLD_
 export PYTHONWARNINGS := ignore::SyntaxWarning
 
-.PHONY: reproduce quick test tune power setup bench appendix
+.PHONY: reproduce quick test tune power benchmark setup bench appendix
 
 # the ledger and the README are made of two profiles: `-s` makes them from what there is of both
 reproduce: setup
@@ -53,6 +53,13 @@ tune: setup
 # which probes of the audit can tell a model that saw a concept from one that never did; a killed run goes on
 power: setup
 	dvc repro power
+
+# enter NAME into the benchmark: METHOD, a Python file, with SETTINGS, or UNLEARNED, a folder of models
+benchmark: setup
+	dvc repro pretrain@icons $(if $(SMALL),,pretrain@icons-1 pretrain@icons-2)
+	python -m paper benchmark "$(NAME)" --data data/icons --models artifacts/icons/models $(if $(SMALL),--small) \
+		$(if $(METHOD),--method "$(METHOD)") $(if $(SETTINGS),--settings "$(SETTINGS)") \
+		$(if $(UNLEARNED),--unlearned "$(UNLEARNED)") --output "metrics/icons/benchmark/$(NAME)"
 
 bench: setup
 	python -m benchmarks.step_time

@@ -13,12 +13,14 @@ import nbformat
 import pandas as pd
 
 from cliperase.errors import CliperaseError, end_in_one_line
+from paper.benchmark import leaderboard
 from paper.statistics import in_order, lead, runs_of, same_of, summarise, with_gap
 from paper.tables import experiment_rows, markdown, spread
 from paper.verdicts import PAPERS, WITHDRAWN
 
 ROOT = Path(__file__).resolve().parent.parent
-TEMPLATES = {"README.md": "paper/readme_template.md", "docs/results.md": "paper/results_template.md"}
+TEMPLATES = {"README.md": "paper/readme_template.md", "docs/results.md": "paper/results_template.md",
+             "docs/leaderboard.md": "paper/leaderboard_template.md"}  # fmt: skip
 DATA = {"icons": "pictograms (`icons`)", "cifar": "photographs (CIFAR-100)"}
 SIDES = ["forget_accuracy", "retain_accuracy"]
 OURS = "CLIPErase"
@@ -235,7 +237,15 @@ def withdrawn_of(profile, notebook="main_results"):
     return ", ".join(found) or "nothing"
 
 
+def board():
+    """The leaderboard of the benchmark."""
+    folder = ROOT / "metrics" / "icons"
+    power = pd.read_csv(folder / "power" / "power.csv")
+    return markdown(leaderboard(folder / "results.csv", power, folder / "benchmark").fillna(NO_NUMBER))
+
+
 MARKS = {
+    "leaderboard": board,
     "withdrawn": withdrawn,
     "summary": summary,
     "ratios": ratios,

@@ -1,0 +1,124 @@
+"""The benchmark: a method from a file, models from a folder, and the leaderboard that is made of their entries."""
+
+import json
+import shutil
+
+import pandas as pd
+import pytest
+from test_audits import rows_of_figures
+
+from cliperase.errors import CliperaseError
+from cliperase.methods import METHODS
+from paper.audits import GOALS
+from paper.benchmark import check_name, enter, leaderboard, register, write_entry
+from paper.params import read_profile
+from paper.results import COLUMNS
+
+METHOD = '''"""Nothing but retention."""
+
+from cliperase.losses import retention
+from cliperase.methods.base import LossMethod
+
+
+class Mine(LossMethod):
+    def loss(self, batch):
+        r = batch.retain
+        return {"RM": retention(r.image, r.text, batch.logit_scale, r.text_ids)}
+'''
+STEPS = {"learning_rate": 1e-3, "epochs": 0.5, "evaluations": 1, "forget_batch": 4, "retain_batch": 8}
+
+
+@pytest.fixture
+def profile():
+    """The pictograms' profile with a concept of the tests' data and few probes."""
+    found = read_profile("icons")
+    audit = {**found.experiments["audit"], "concepts": ["leaf"], "probes": ["reference-gap"], "settings": {}}
+    return found.model_copy(update={"experiments": {**found.experiments, "audit": audit}, "workers": 1, "seeds": [0]})
+
+
+@pytest.fixture
+def models(base_model, tmp_path):
+    base_model.save(tmp_path / "models" / "original")
+    return tmp_path / "models"
+
+
+@pytest.fixture(autouse=True)
+def forgotten_names():
+    """Entries are forgotten after the test."""
+    before = dict(METHODS)
+    yield
+    METHODS.clear()
+    METHODS.update(before)
+
+
+@pytest.fixture
+def data(data_folder, tmp_path):
+    """The data under the name that the profile knows."""
+    return shutil.copytree(data_folder, tmp_path / "icons")
+
+
+def test_a_method_from_a_file_is_entered(profile, data, models, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(METHOD)
+    rows, header = enter(profile, "mine", data, models, file=file, settings=STEPS, small=True)
+    assert set(rows.method) == {"mine"}
+    assert "reference-gap.forget_accuracy" in set(rows.metric)
+    assert header["method"]["file"] == "mine.py"
+    assert header["small"]
+    write_entry(tmp_path / "entry", rows, header)
+    assert json.loads((tmp_path / "entry" / "entry.json").read_text()) == header
+
+
+def test_models_that_other_code_unlearned_are_entered(profile, data, models, tmp_path):
+    shutil.copytree(models / "original", tmp_path / "theirs" / "leaf-0")
+    rows, header = enter(profile, "theirs", data, models, folder=tmp_path / "theirs")
+    assert set(rows.method) == {"theirs"}
+    assert list(header["models"]) == ["leaf-0"]
+
+
+def test_what_cannot_be_entered_is_said(profile, data, models, tmp_path):
+    with pytest.raises(CliperaseError, match="give one of --method and --models"):
+        enter(profile, "mine", data, models)
+    with pytest.raises(CliperaseError, match="leaf-0 is missing; put one there"):
+        enter(profile, "theirs", data, models, folder=tmp_path / "nowhere")
+    for name in ("GA", "retrain", "", "a|b", "x" * 41):
+        with pytest.raises(CliperaseError, match="name "):
+            check_name(name)
+    file = tmp_path / "none.py"
+    for text, said in (
+        ("x = 1", "defines 0 methods"),
+        ("raise OSError(1)", "cannot be run"),
+        ("import", "cannot be run"),
+    ):
+        file.write_text(text)
+        with pytest.raises(CliperaseError, match=said):
+            register("mine", file)
+    with pytest.raises(CliperaseError, match="is no Python file"):
+        register("mine", data)
+
+
+def entry_of(folder, name, small, figures):
+    rows = rows_of_figures(**{name: figures}).assign(
+        profile="icons", experiment="audit", dataset="icons", model="compact", split="test", unit="%",
+        provenance="icons", seconds=3.0, peak_mb=1.0,
+    )  # fmt: skip
+    write_entry(folder / name, rows[COLUMNS], {"name": name, "small": small, "method": {"file": f"{name}.py"}})
+    return rows[COLUMNS]
+
+
+def test_the_leaderboard_is_made_of_entries(tmp_path):
+    low, high = dict.fromkeys(GOALS, (0.0, 1.0, 2.0)), dict.fromkeys(GOALS, (60.0, 70.0, 80.0))
+    own = [
+        entry_of(tmp_path / "own", name, True, high if name == "original" else low) for name in ("original", "retrain")
+    ]
+    pd.concat(own).to_csv(tmp_path / "results.csv", index=False)
+    entry_of(tmp_path / "entries", "mine", False, low)
+    entry_of(tmp_path / "entries", "tried", True, low)
+    power = pd.DataFrame([name.split(".") for name in GOALS], columns=["probe", "measure"])
+    power = power.assign(known="above", auc=1.0, threshold=30.0, far_end=0.0)
+    board = leaderboard(tmp_path / "results.csv", power, tmp_path / "entries").set_index("method")
+    assert list(board.index) == ["original", "retrain", "mine"]  # a small entry is not listed
+    assert board["no trace"].tolist() == [0, 100, 100]
+    assert board["not gone"].tolist() == [100, 0, 0]
+    assert board.loc["mine", "from"] == '{"file": "mine.py"}'
+    assert board.loc["mine", "seconds"] == 3
