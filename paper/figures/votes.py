@@ -18,7 +18,7 @@ def power_plot(found, planted):
     names = [f"{line.probe}: {line.measure}".replace("_", " ") for line in found.itertuples()]
     height = 0.2 * len(found) + 1.2
     figure, (left, right) = plt.subplots(
-        1, 2, figsize=(7.4, height), sharey=True, width_ratios=(1.7, len(planted) / 2), layout="constrained"
+        1, 2, figsize=(7.4, height), width_ratios=(1.7, len(planted) / 2), layout="constrained"
     )
     rows = np.arange(len(found))[::-1] + 0.5
     ink = [OURS if auc >= LEAST_AUC else "0.6" for auc in found.auc]
@@ -34,7 +34,7 @@ def power_plot(found, planted):
         found[planted].iloc[::-1], ax=right, cmap=sns.light_palette(KNOWS, as_cmap=True), vmin=0, vmax=150, cbar=False,
         annot=True, fmt=".0f", annot_kws={"size": 6.5, "color": "0.15"}, linewidths=0.5, yticklabels=False,
     )  # fmt: skip
-    right.set_xticklabels([name.replace(" ", "\n", 1) for name in planted], rotation=0, fontsize=7)
+    right.set_xticklabels([name.replace(" ", "\n") for name in planted], rotation=0, fontsize=7)
     right.set_title("Planted failures caught, %", fontsize=8, loc="left")
     right.set_ylim(0, len(found))
     right.tick_params(length=0)
