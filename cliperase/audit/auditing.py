@@ -147,7 +147,7 @@ def measured(case, name, probe):
     """One probe's result: its texts, settings and seconds, and its measures or why there are none."""
     start, reason, measures = time.perf_counter(), None, []
     try:
-        own = dataclasses.replace(case, known=case.known.setdefault(name, {}))
+        own = dataclasses.replace(case, estimates=case.estimates.setdefault(name, {}))
         measures = [plain(measure) for measure in probe.run(own)]
     except NotApplicable as error:
         reason = str(error)

@@ -61,7 +61,7 @@ def compared(case, name, unit, estimate, known="above", references=True, never=N
     subjects = case.subjects if references else [case.before, case.after]
     bar = tqdm(subjects, desc=name, position=1, leave=False, delay=2, disable=not case.progress)
     for subject in bar:
-        if (name, subject.hash) not in case.known:
-            case.known[name, subject.hash] = estimate(subject)
-    before, after, *found = [case.known[name, subject.hash] for subject in subjects]
+        if (name, subject.hash) not in case.estimates:
+            case.estimates[name, subject.hash] = estimate(subject)
+    before, after, *found = [case.estimates[name, subject.hash] for subject in subjects]
     return Measurement(name, unit, before, after, envelope(found), never and never(case.after), known)

@@ -109,7 +109,7 @@ class Case:
     """What is audited. `test`: images that nothing was trained on; `training`: the rows of training, None where the
     data have none in memory; `others`: {name: `Split`} of other sources.
 
-    `known`: {probe: {(figure, hash of a model): `Estimate`}}, what was measured already. Cases that differ in the
+    `estimates`: {probe: {(figure, hash of a model): `Estimate`}}, what was measured already. Cases that differ in the
     unlearned model only may share it.
     """
 
@@ -122,7 +122,7 @@ class Case:
     others: dict = field(default_factory=dict)
     seed: int = 0
     progress: bool = True
-    known: dict = field(default_factory=dict)
+    estimates: dict = field(default_factory=dict)
 
     @property
     def subjects(self):
