@@ -323,8 +323,9 @@ def test_the_paths_that_a_stage_reads_are_dependencies(stages):
 
 
 def test_the_defaults_for_small_models_are_what_the_search_chose():
-    smallest = read_params(ROOT / "cliperase" / "defaults.yaml")["defaults"][0]["settings"]
-    assert smallest == {**ICONS.unlearn, **ICONS.experiments["main"]["unlearn"], **ICONS.chosen["main"]["CLIPErase"]}
+    smallest = read_params(ROOT / "cliperase" / "defaults.yaml")["defaults"][0]
+    assert smallest["loop"] == {**ICONS.unlearn, **ICONS.experiments["main"]["unlearn"]}
+    assert smallest["methods"] == {name: ICONS.chosen["main"][name] for name in smallest["methods"]}
 
 
 def test_every_profile_has_a_stage_for_each_experiment_model_and_search(stages):

@@ -53,7 +53,10 @@ def test_defaults_go_from_the_smallest_models_to_any():
     assert completed("CLIPErase", {}, 10**12)[1] == lines[-1]["source"]
     assert "not searched" in lines[-1]["source"]
     for one in lines:
-        Recipe.of("CLIPErase", one["settings"])
+        for method, settings in one["methods"].items():
+            Recipe.of(method, {**one["loop"], **settings})
+    assert completed("unseen", {}, 10)[1] == lines[0]["source"]
+    assert completed("unseen", {}, 10**12) == ({}, None)
     assert completed("GA", {}, 10) == ({}, None)
     assert completed("CLIPErase", {"learning_rate": 1.0}, 10) == ({"learning_rate": 1.0}, None)
 
