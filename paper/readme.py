@@ -13,7 +13,7 @@ import nbformat
 import pandas as pd
 
 from cliperase.errors import CliperaseError, end_in_one_line
-from paper.benchmark import leaderboard
+from paper.benchmark import KINDS, leaderboard
 from paper.statistics import in_order, lead, runs_of, same_of, summarise, with_gap
 from paper.tables import experiment_rows, markdown, spread
 from paper.verdicts import PAPERS, WITHDRAWN
@@ -237,15 +237,25 @@ def withdrawn_of(profile, notebook="main_results"):
     return ", ".join(found) or "nothing"
 
 
-def board():
-    """The leaderboard of the benchmark."""
+def board(methods=None, columns=None):
+    """The leaderboard of the benchmark, or a part of it."""
     folder = ROOT / "metrics" / "icons"
     power = pd.read_csv(folder / "power" / "power.csv")
-    return markdown(leaderboard(folder / "results.csv", power, folder / "benchmark").fillna(NO_NUMBER))
+    table = leaderboard(folder / "results.csv", power, folder / "benchmark")
+    if methods:
+        table = table.set_index("method").loc[methods, columns].reset_index()
+    return markdown(table.fillna(NO_NUMBER))
+
+
+def audited():
+    """What the audit says of the best rows of the main table, and of our own method."""
+    methods = ["original", "retrain", "CLIPErase", "MultiDelete", "SSD", "null space", "unseen"]
+    return board(methods, [*KINDS, "few-shot probe", "retain accuracy"])
 
 
 MARKS = {
     "leaderboard": board,
+    "audited": audited,
     "withdrawn": withdrawn,
     "summary": summary,
     "ratios": ratios,
