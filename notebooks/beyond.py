@@ -90,7 +90,7 @@ print(f"seconds of one run, unseen over CLIPErase: {times:.2f}")
 # %% [markdown]
 # ## What was tried
 #
-# On validation images of dog and umbrella, which are not reported, three seeds, in the steps of the main table where
+# On validation images of dog and umbrella, which are not reported, one seed, in the steps of the main table where
 # nothing else is said. The first tries, by which the weights and the depth were fixed, were made on the same two
 # concepts, some of them on their test images; this table is a new run of them. Not tried: a step without conflict,
 # a primal-dual weight, a flat minimum, ILU's penalty.

@@ -25,6 +25,10 @@ class Leads(Audit):
 
     splits: ClassVar[tuple[str, ...]] = ("validation",)
 
+    def seeds(self, profile, row):
+        """One seed: many variants are compared."""
+        return self.originals
+
     def chosen(self, profile, row):
-        """Rows that no search knows have all their settings in the profile."""
-        return profile.chosen[self.tuned].get(row, {})
+        """A row of the main table as it was chosen; a variant, `<row>, <change>`, likewise but for what it changes."""
+        return {**profile.chosen[self.tuned][row.split(", ")[0]], **self.methods[row]}
