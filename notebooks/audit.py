@@ -13,16 +13,15 @@
 
 # %% tags=["parameters"]
 results = "metrics/icons/results.csv"
-power = "metrics/icons/power/power.csv"
+power = "metrics/icons/power"
 publish_to = "figures/icons/audit"
 
 # %%
-import pandas as pd
-
-from cliperase.audit.verdict import KNOWN, LEAST_AUC, NEVER_KNOWN, PUSHED
+from cliperase.audit.verdict import KNOWN, NEVER_KNOWN, PUSHED
 from paper.audits import tally, verdicts, votes
 from paper.figures.style import publish_figure, use_style
 from paper.figures.votes import votes_plot
+from paper.power import PowerStudy
 from paper.results import REFERENCES
 from paper.tables import experiment_rows, in_root, publish_table, show
 from paper.verdicts import claims, open_with
@@ -30,8 +29,8 @@ from paper.verdicts import claims, open_with
 use_style()
 rows = experiment_rows(results, "audit")
 (provenance,) = rows.provenance.unique()
-measured = pd.read_csv(in_root(power))
-voted = votes(rows, measured)
+study = PowerStudy(in_root(power))
+voted = votes(rows, study)
 counted = tally(voted)
 order = [*REFERENCES, *(name for name in counted.index if name not in REFERENCES)]
 said = verdicts(voted)
@@ -70,11 +69,10 @@ open_with(
 # figures with a vote; the methods are sorted by how many of their votes are as of a model that never knew.
 
 # %%
-names = measured[measured.auc >= LEAST_AUC]
 columns = {
-    f"{line.probe}.{line.measure}": f"{line.probe}: {line.measure}".replace("_", " ").replace("-", " ")
-    for line in names.itertuples()
-    if f"{line.probe}.{line.measure}" in set(voted.figure)
+    name: name.replace(".", ": ").replace("_", " ").replace("-", " ")
+    for name in study.voting
+    if name in set(voted.figure)
 }
 figure = votes_plot(voted, order, columns)
 publish_figure(figure, "votes", publish_to)

@@ -16,19 +16,18 @@ power = "metrics/icons/power"
 publish_to = "figures/icons/audit_power"
 
 # %%
-import pandas as pd
-
 from cliperase.audit.verdict import LEAST_AUC
 from paper.figures.style import publish_figure, use_style
 from paper.figures.votes import paired_plot, power_plot
 from paper.planted import FAILURES
+from paper.power import PowerStudy
 from paper.tables import in_root, publish_table, show
 from paper.verdicts import claims, open_with
 
 use_style()
-found = pd.read_csv(in_root(f"{power}/power.csv")).sort_values("auc", ascending=False, kind="stable")
-figures = pd.read_csv(in_root(f"{power}/figures.csv"))
-(provenance,) = found.provenance.unique()
+study = PowerStudy(in_root(power))
+found, figures = study.power.sort_values("auc", ascending=False, kind="stable"), study.figures
+provenance = study.provenance
 planted, hiding = list(FAILURES), ["text head projected", "token rows zeroed"]
 votes = found[found.auc >= LEAST_AUC]
 name = found.probe + "." + found.measure
@@ -63,7 +62,7 @@ open_with(
 # without. Every figure of the audit is measured on both. *Area*: how often a model that saw the concept lies on the
 # knowing side of one that did not, within a concept, mean over concepts; the interval is a bootstrap over concepts. On
 # the right: four edits of an original after which the concept seems gone and is not, or nothing has changed. A figure
-# catches one if it lies beyond the threshold, which 5 % of the models that never saw their concept pass.
+# catches one if it lies beyond the limit beside the models that never saw the concept, which 5 % of them pass.
 
 # %%
 figure = power_plot(found, planted)
@@ -80,10 +79,12 @@ publish_figure(figure, "pairs_of_models", publish_to)
 # ## The numbers
 #
 # `threshold`: beyond it lie 5 % of the models that never saw their concept; `far end`: the same on the other side.
-# Both are taken over all concepts, so a concept that is easy to guess makes them wide. `least effect`: from the middle
-# of the models that never saw it to the threshold. `finds`: percent of the models that saw it beyond the threshold.
-# Seconds are those of the whole probe for a pair of models. With four models on each side of a concept an area is
-# coarse: it moves in steps of 1/16.
+# Both are taken over all concepts, so a concept that is easy to guess makes them wide. `spread`: how far a model that
+# never saw its concept lies from the middle of the others of this concept, with 5 % beyond each end. Where there is a
+# reference, the limits lie so far from it, and that is what the audits of this repository use. `finds`: percent of the
+# models that saw the concept beyond the threshold, or beyond the limit beside references. `least effect`: from the
+# reference to that limit. Seconds are those of the whole probe for a pair of models. With four models on each side of a
+# concept an area is coarse: it moves in steps of 1/16.
 
 # %%
 table = found.rename(columns=lambda column: column.replace("_", " "))

@@ -13,15 +13,14 @@
 
 # %% tags=["parameters"]
 results = "metrics/icons/results.csv"
-power = "metrics/icons/power/power.csv"
+power = "metrics/icons/power"
 publish_to = "figures/icons/beyond"
 
 # %%
-import pandas as pd
-
 from paper.audits import goals
 from paper.figures.dots import dot_plot
 from paper.figures.style import publish_figure, use_style
+from paper.power import PowerStudy
 from paper.results import REFERENCES
 from paper.tables import experiment_rows, in_root, publish_table, show
 from paper.verdicts import claims, open_with
@@ -29,10 +28,10 @@ from paper.verdicts import claims, open_with
 use_style()
 rows, main = experiment_rows(results, "audit"), experiment_rows(results, "main")
 (provenance,) = rows.provenance.unique()
-measured = pd.read_csv(in_root(power))
+study = PowerStudy(in_root(power))
 rivals = ["CLIPErase", "MultiDelete", "SSD", "null space"]
 order = [*REFERENCES, "unseen", *rivals]
-reached = goals(rows[rows.method.isin(order)], measured)
+reached = goals(rows[rows.method.isin(order)], study)
 own = reached["unseen"]
 seconds = experiment_rows(results, "efficiency", split="validation").drop_duplicates("method")
 seconds = seconds.set_index("method").seconds
@@ -83,7 +82,7 @@ publish_figure(figure, "beyond", publish_to)
 shown = reached.replace({True: "yes", False: "no"}).infer_objects().rename_axis("goal").reset_index()
 publish_table(shown.assign(provenance=provenance), "goals", publish_to)
 show(shown)
-values = goals(rows[rows.method.isin(order)], measured, values=True)
+values = goals(rows[rows.method.isin(order)], study, values=True)
 show(values.round(2).rename_axis("figure").reset_index())
 print(f"seconds of one run, unseen over CLIPErase: {times:.2f}")
 

@@ -6,18 +6,18 @@ and of the retrained models are rows of their own. Whether a figure votes, and h
 say when the table is read.
 """
 
-from dataclasses import dataclass, field, replace
+import json
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 
-from cliperase.audit.auditing import AuditSettings, carry_out
+from cliperase.audit.auditing import carry_out, plan
 from cliperase.audit.case import Case, Split, Subject
-from cliperase.audit.verdict import KNOWN, LEAST_AUC, NEVER_KNOWN, PUSHED, UNDECIDED, Threshold, verdict_of, vote
+from cliperase.audit.verdict import KNOWN, NEVER_KNOWN, PUSHED, UNDECIDED, verdict_of, vote
 from cliperase.data.rules import Rule, forget_mask
-from paper.power import thresholds
 from paper.results import rows_of
 from paper.runs import Bench, Place
 
@@ -44,18 +44,16 @@ ENDS = ("low", "high")
 
 @dataclass(frozen=True)
 class AuditPlace(Place):
-    """A place where runs are audited. `probes`: {name: `Probe`}."""
+    """A place where runs are audited. `asked`: what `auditing.plan` takes, as JSON, because a place is hashed."""
 
     entry: ClassVar[str] = "paper/audits.py"
-    settings: AuditSettings = field(default_factory=AuditSettings)
-    probes: dict = field(default_factory=dict)
+    asked: str = "[[], {}, 0]"
 
     def bench(self):
         return AuditBench.load(self)
 
     def identity(self):
-        looked_at = {name: probe.model_dump() for name, probe in self.probes.items()}
-        return [*super().identity(), self.settings.model_dump(), looked_at]
+        return [*super().identity(), self.asked]
 
 
 @dataclass
@@ -66,11 +64,16 @@ class AuditBench(Bench):
     def cases(self):
         return {}
 
+    @cached_property
+    def plan(self):
+        """(`AuditSettings`, {name: `Probe`})."""
+        return plan(*json.loads(self.place.asked))
+
     def rows(self, run):
         model, _, seconds = self.made(run)
         case = replace(self.case(run), after=Subject(model, "unlearned"))
         figures, units = {}, {}
-        for result in carry_out(case, self.place.probes):
+        for result in carry_out(case, self.plan[1]):
             for measure in result["measures"]:
                 name = f"{result['probe']}.{measure['name']}"
                 if measure["known"] is None and name not in COSTS:
@@ -78,7 +81,7 @@ class AuditBench(Bench):
                 found = {"": measure["after"]["value"], **{f" {end}": measure["after"][end] for end in ENDS}}
                 figures |= {f"{name}{end}": value for end, value in found.items() if value is not None}
                 units |= {f"{name}{end}": measure["unit"] for end in found}
-        return rows_of({**self.about_run(run), "split": "test"}, figures, seconds, units)
+        return rows_of({**self.about_run(run), "split": self.place.splits[0]}, figures, seconds, units)
 
     def case(self, run):
         """The `Case` of a run's concept and original, with no unlearned model yet."""
@@ -88,13 +91,13 @@ class AuditBench(Bench):
             looked_at, training = (splits.pop(name) for name in (self.place.splits[0], "train"))
             self.cases[key] = Case(
                 before, before, [], Rule.of(run.rule), looked_at, training, splits,
-                self.place.settings.seed, progress=False,
+                self.plan[0].seed, progress=False,
             )  # fmt: skip
         return self.cases[key]
 
     def looked_at(self, run):
         """{name: `Split`}: the split that is audited, the training rows, the other sources."""
-        settings, (first, *others), found = self.place.settings, self.place.splits, {}
+        settings, (first, *others), found = self.plan[0], self.place.splits, {}
         for name in (first, "train", *others):
             mask = forget_mask(self.splits[name], run.rule, required=name not in others)
             most = settings.training_images if name == "train" else settings.images
@@ -102,20 +105,21 @@ class AuditBench(Bench):
         return found
 
 
-def votes(rows, power):
+def votes(rows, study):
     """One line for each run and each figure with a vote: method, concept, seed, figure, value, low, high, vote.
 
-    `rows`: of an experiment that audits; `power`: the table of `paper.power.powers`.
+    `rows`: of an experiment that audits; `study`: the `PowerStudy`. The reference of a concept is the middle of the
+    study's models that never saw it; a concept that is not in the study has none.
     """
-    known = {f"{line.probe}.{line.measure}": line.known for line in power.itertuples()}
-    said = {name: Threshold(**each) for name, each in thresholds(power, "the power study").items()}
-    said = {name: each for name, each in said.items() if each.auc >= LEAST_AUC}
     parts = rows.metric.str.extract(r"^(?P<figure>.*?)(?: (?P<end>low|high))?$").fillna("value")
     wide = rows.assign(**parts).pivot(index=["method", "concept", "seed", "figure"], columns="end", values="value")
     wide = wide.reset_index()
-    wide = wide[wide.figure.isin(said)].reset_index(drop=True)
-    each = wide.replace({np.nan: None}).to_dict("records")
-    return wide.assign(vote=[vote({"known": known[one["figure"]], "after": one}, said[one["figure"]]) for one in each])
+    wide = wide[wide.figure.isin(study.voting)].reset_index(drop=True)
+    said = [
+        vote(study.measure(one["figure"], one["concept"], one), study.voting[one["figure"]])
+        for one in wide.replace({np.nan: None}).to_dict("records")
+    ]
+    return wide.assign(vote=said)
 
 
 def tally(voted):
@@ -132,20 +136,19 @@ def verdicts(voted):
     return said.rename("verdict").reset_index()
 
 
-def goals(rows, power, values=False):
+def goals(rows, study, values=False):
     """Which of `GOALS` the mean of each method's runs reaches: goals × methods, bool; or the means, figures × methods.
 
-    `rows`, `power`: as of `votes`. Every method has the same concepts and seeds, those of the retrained models.
+    `rows`, `study`: as of `votes`. Every method has the same concepts and seeds, those of the retrained models.
     """
     means = rows[rows.metric.isin(list(GOALS))].pivot_table(index="metric", columns="method", values="value")
     means = means.loc[list(GOALS)]
     if values:
         return means
-    ends = power.set_index(power.probe + "." + power.measure)[["threshold", "far_end"]]
     reached = {}
     for figure, (goal, held_to, off) in GOALS.items():
         if held_to == "spread":
-            low, high = sorted(ends.loc[figure])
+            low, high = study.ends(figure, rows.concept.unique())
             reached[goal] = means.loc[figure].between(low, high)
         else:
             short = means.loc[figure, held_to] - means.loc[figure]

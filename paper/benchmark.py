@@ -130,7 +130,7 @@ def write_entry(folder, rows, header):
     write_json(folder / "entry.json", header)
 
 
-def leaderboard(results, power, entries):
+def leaderboard(results, study, entries):
     """One line for each method: this repository's rows of the experiment `audit`, and the entries of a folder.
 
     A small entry is not listed: it is too few runs.
@@ -142,7 +142,7 @@ def leaderboard(results, power, entries):
         if not header["small"]:
             rows = pd.concat([rows, read_results(path.parent / "rows.csv")], ignore_index=True)
             come_from[header["name"]] = json.dumps(header.get("method") or "models", ensure_ascii=False)
-    voted, reached = votes(rows, power), goals(rows, power)
+    voted, reached = votes(rows, study), goals(rows, study)
     said, counted = verdicts(voted), tally(voted)
     means = rows.pivot_table(index="method", columns="metric", values="value")
     table = pd.DataFrame({"runs": said.groupby("method").size()})

@@ -19,6 +19,7 @@ from pydantic import Field
 from cliperase.audit.auditing import carry_out, open_case, plan
 from cliperase.audit.case import Subject
 from cliperase.audit.intervals import area_of, mean_of
+from cliperase.audit.verdict import LEAST_AUC, Threshold
 from cliperase.errors import CliperaseError
 from cliperase.models import load_model
 from cliperase.models.base import pick_device
@@ -98,8 +99,8 @@ def powers(table):
 
     `auc`: mean over concepts of the area under the ROC curve of its seeds, with a bootstrap interval over concepts.
     `threshold`: beyond it lie 5 % of the models that never saw their concept, all concepts together; `far_end`: the
-    same on the side away from knowing. `finds`: percent of the models that saw it beyond the threshold. `least effect`:
-    from the middle of the models that never saw it to the threshold, in the figure's unit.
+    same on the side away from knowing. `spread low`, `spread high`: how far such a model lies from the middle of the
+    others of its concept, with 5 % beyond each end. Where there is a reference, the limits lie so far from it.
     """
     lines = []
     for (probe, measure), rows in table.groupby(["probe", "measure"], sort=False):
@@ -107,19 +108,40 @@ def powers(table):
         saw, never = (rows[rows.model == name] for name in (SAW, NEVER))
         areas = np.array([area(saw[saw.concept == one].value, never[never.concept == one].value, above)
                           for one in sorted(never.concept.unique())])  # fmt: skip
-        ends = np.percentile(never.value, [FALSE_ALARMS, 100 - FALSE_ALARMS]).tolist()
-        far_end, threshold = ends if above else reversed(ends)
+        found, ends = mean_of(areas), np.percentile(never.value, [FALSE_ALARMS, 100 - FALSE_ALARMS]).tolist()
+        (far_end, threshold), (low, high) = ends if above else reversed(ends), spread_of(never)
         line = {"probe": probe, "measure": measure, "unit": rows.unit.iloc[0], "known": rows.known.iloc[0]}
-        found = mean_of(areas)
-        line |= {"auc": found.value, "auc low": found.low, "auc high": found.high}
-        line |= {"threshold": threshold, "far_end": far_end}
-        line |= {"finds, %": 100 * beyond(saw.value, threshold, above).mean()}
-        line |= {"least effect": abs(threshold - float(never.value.median())), "seconds": rows.seconds.mean()}
-        for name in FAILURES:
-            planted = rows[rows.model == name].value
-            line[name] = 100 * beyond(planted, threshold, above).mean() if len(planted) else np.nan
-        lines.append(line)
+        line |= {"auc": found.value, "auc low": found.low, "auc high": found.high, "threshold": threshold}
+        line |= {"far_end": far_end, "spread low": low, "spread high": high}
+        lines.append(line | caught(rows, threshold, high if above else low) | {"seconds": rows.seconds.mean()})
     return pd.DataFrame(lines)
+
+
+def caught(rows, threshold, reach):
+    """What a figure finds, of its `rows`: `finds`, percent of the models that saw the concept beyond the `threshold`;
+    `finds beside references`, beyond the limit that lies `reach` from the middle of the models that never saw the same
+    concept; the same of each planted failure. `least effect`: that reach, in the figure's unit."""
+    above, saw = rows.known.iloc[0] == "above", rows[rows.model == SAW]
+    limits = rows[rows.model == NEVER].groupby("concept").value.median() + reach
+
+    def share(models, beside=True):
+        """nan of no models."""
+        limit = models.concept.map(limits) if beside and len(models) else threshold
+        return 100 * beyond(models.value, limit, above).mean()
+
+    found = {"finds, %": share(saw, beside=False), "finds beside references, %": share(saw)}
+    found |= {name: share(rows[rows.model == name]) for name in FAILURES}
+    return {**found, "least effect": abs(reach)}
+
+
+def spread_of(never):
+    """(low, high) ends of how far each model lies from the median of the others of its concept; nan without others."""
+    apart = []
+    for _, models in never.groupby("concept"):
+        values = models.value.to_numpy()
+        apart += [value - np.median(np.delete(values, i)) for i, value in enumerate(values) if len(values) > 1]
+    ends = np.percentile(apart, [FALSE_ALARMS, 100 - FALSE_ALARMS]) if apart else (np.nan, np.nan)
+    return float(ends[0]), float(ends[1])
 
 
 def area(saw, never, above=True):
@@ -132,10 +154,40 @@ def beyond(values, threshold, above):
 
 
 def thresholds(found, source):
-    """{"probe.measure": {threshold, far_end, auc, source}} as the audit takes them. `found`: a table of `powers`."""
-    return {
-        f"{line.probe}.{line.measure}": {
-            "threshold": line.threshold, "far_end": line.far_end, "auc": line.auc, "source": source
-        }
-        for line in found.itertuples()
-    }  # fmt: skip
+    """{"probe.measure": {threshold, far_end, spread, auc, source}} as the audit takes them. `found`: of `powers`."""
+    kept = {}
+    for line in found.to_dict("records"):
+        spread = [line["spread low"], line["spread high"]]
+        kept[f"{line['probe']}.{line['measure']}"] = {
+            **{name: line[name] for name in ("threshold", "far_end", "auc")},
+            "spread": None if np.isnan(spread).any() else spread, "source": source,
+        }  # fmt: skip
+    return kept
+
+
+class PowerStudy:
+    """A power study as it was published: `power.csv` and `figures.csv` of a folder.
+
+    `voting`: {figure: `Threshold`} of those that have a vote.
+    """
+
+    def __init__(self, folder):
+        self.power, self.figures = (pd.read_csv(Path(folder) / f"{name}.csv") for name in ("power", "figures"))
+        (self.provenance,) = self.power.provenance.unique()
+        every = {name: Threshold(**one) for name, one in thresholds(self.power, "the power study").items()}
+        self.voting = {name: one for name, one in every.items() if one.auc >= LEAST_AUC}
+        names = self.power.probe + "." + self.power.measure
+        self.known = dict(zip(names, self.power.known, strict=True))
+        never = self.figures[self.figures.model == NEVER]
+        self.middles = never.groupby([never.probe + "." + never.measure, "concept"]).value.median()
+
+    def measure(self, figure, concept, after):
+        """A figure of one model as `verdict.vote` takes it. `after`: its value and the ends of its interval."""
+        known_concept = (figure, concept) in self.middles.index
+        reference = {"value": self.middles[figure, concept]} if known_concept else None
+        return {"known": self.known[figure], "after": after, "reference": reference}
+
+    def ends(self, figure, concepts):
+        """(low, high) limits of the mean over some concepts of the study."""
+        limits = [self.voting[figure].limits(self.measure(figure, concept, {})) for concept in concepts]
+        return sorted(np.mean(limits, axis=0).tolist())

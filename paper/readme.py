@@ -14,6 +14,7 @@ import pandas as pd
 
 from cliperase.errors import CliperaseError, end_in_one_line
 from paper.benchmark import KINDS, leaderboard
+from paper.power import PowerStudy
 from paper.statistics import in_order, lead, runs_of, same_of, summarise, with_gap
 from paper.tables import experiment_rows, markdown, spread
 from paper.verdicts import PAPERS, WITHDRAWN
@@ -240,8 +241,7 @@ def withdrawn_of(profile, notebook="main_results"):
 def board(methods=None, columns=None):
     """The leaderboard of the benchmark, or a part of it."""
     folder = ROOT / "metrics" / "icons"
-    power = pd.read_csv(folder / "power" / "power.csv")
-    table = leaderboard(folder / "results.csv", power, folder / "benchmark")
+    table = leaderboard(folder / "results.csv", PowerStudy(folder / "power"), folder / "benchmark")
     if methods:
         table = table.set_index("method").loc[methods, columns].reset_index()
     return markdown(table.fillna(NO_NUMBER))

@@ -379,6 +379,15 @@ def test_findings_and_votes():
     said = [vote(measure(one), threshold) for one in (low, middle, high)]
     assert said == ["as never known", "undecided", "still known"]
     assert vote(measure(low, known="below"), threshold) == "still known"
+    pushed = threshold.model_copy(update={"far_end": 9.5})
+    assert vote(measure(low), pushed).startswith("pushed away")
+    assert vote(measure(estimate(9, 9, 9.8)), pushed) == "as never known"
+    beside = threshold.model_copy(update={"spread": [-20.0, 20.0]})  # of a reference; the others are not asked
+    assert vote(measure(middle, estimate(40, 30, 50)), beside) == "as never known"
+    assert vote(measure(low, estimate(40, 30, 50)), beside).startswith("pushed away")
+    assert vote(measure(high, estimate(40, 30, 50), known="below"), beside) == "as never known"
+    assert vote(measure(high, estimate(12, 8, 30)), beside) == "still known"
+    assert vote(measure(high), beside) == "still known"
     assert vote(measure(high), None) == "no vote: power not measured"
     assert vote(measure(high), threshold.model_copy(update={"auc": 0.6})).startswith("no vote: its area")
     votes = {"a": {"vote": "still known", "finding": ""}, "b": {"vote": "as never known", "finding": ""}}

@@ -1,11 +1,13 @@
 """Every row audited: what a run leaves in the table, and how votes and verdicts are read from it."""
 
+import json
+
 import pandas as pd
 import pytest
 
-from cliperase.audit.auditing import plan
 from cliperase.audit.verdict import KNOWN, NEVER_KNOWN, PUSHED
 from paper.audits import GOALS, AuditPlace, goals, tally, verdicts, votes
+from paper.power import PowerStudy
 from paper.results import COLUMNS
 from paper.runs import Run, run_all
 from paper.store import RunStore
@@ -20,10 +22,10 @@ def models(base_model, tmp_path):
     return tmp_path / "models"
 
 
-def place_of(data, models, names=("reference-gap", "linear-probe"), **settings):
-    settings, probes = plan(list(names), {"linear-probe.shots": [1], **settings}, 0)
+def place_of(data, models, names=("reference-gap", "linear-probe"), workers=1, **settings):
+    asked = json.dumps([list(names), {"linear-probe.shots": [1], **settings}, 0])
     where = ("test", "icons", "compact", str(data), str(models / "original"), ("test",))
-    return AuditPlace(*where, workers=1, settings=settings, probes=probes)
+    return AuditPlace(*where, workers=workers, asked=asked)
 
 
 def test_every_run_leaves_its_figures(data_folder, models):
@@ -46,6 +48,12 @@ def test_the_original_is_as_it_is_where_nothing_was_unlearnt(data_folder, models
     assert figures.original.equals(figures.retrain)
 
 
+def test_two_processes_find_the_same(data_folder, models):
+    runs = [Run("audit", m, "leaf", {"concept": "leaf"}, 0, m) for m in ("original", "retrain")]
+    one, two = (run_all(place_of(data_folder, models, workers=count), runs) for count in (1, 2))
+    assert one.drop(columns=["peak_mb"]).equals(two.drop(columns=["peak_mb"]))
+
+
 def test_other_probes_and_settings_are_another_run(data_folder, models, tmp_path, monkeypatch):
     monkeypatch.setattr("paper.store.RUNS", tmp_path)
     run = Run("audit", "original", "leaf", {"concept": "leaf"}, 0, "original")
@@ -54,36 +62,47 @@ def test_other_probes_and_settings_are_another_run(data_folder, models, tmp_path
     assert len({RunStore(place).path(run) for place in places}) == 3
 
 
-POWER = pd.DataFrame(
-    {"probe": probe, "measure": measure, "known": "above", "auc": auc, "threshold": threshold, "far_end": far_end}
-    for probe, measure, auc, threshold, far_end in [
-        ("reference-gap", "forget_accuracy", 1.0, 20.0, 0.0),
-        ("reference-gap", "forget_cosine", 0.9, 0.4, -0.1),
-        ("salmu", "RetFail", 0.6, 0.4, 0.1),
+LEAF = {  # figure -> area, threshold, far end, and what the models that never saw a leaf have
+    "reference-gap.forget_accuracy": (1.0, 20.0, 0.0, (0, 10)),
+    "reference-gap.forget_cosine": (0.9, 0.4, -0.1, (0.1, 0.3)),
+    "salmu.RetFail": (0.6, 0.4, 0.1, (0.2, 0.2)),
+}
+
+
+def study_of(folder, figures=LEAF, spread=(-0.2, 0.2)):
+    """A `PowerStudy` of one concept, leaf, as it lies in a folder."""
+    lines = [name.split(".") for name in figures]
+    power = pd.DataFrame(lines, columns=["probe", "measure"]).assign(known="above", provenance="icons")
+    power[["auc", "threshold", "far_end"]] = [one[:3] for one in figures.values()]
+    power[["spread low", "spread high"]] = spread
+    power.to_csv(folder / "power.csv", index=False)
+    never = [
+        {"probe": probe, "measure": measure, "concept": "leaf", "seed": seed, "model": "never", "value": value}
+        for (probe, measure), one in zip(lines, figures.values(), strict=True)
+        for seed, value in enumerate(one[3])
     ]
-)  # fmt: skip
+    pd.DataFrame(never).to_csv(folder / "figures.csv", index=False)
+    return PowerStudy(folder)
 
 
-def rows_of_figures(**methods):
+def rows_of_figures(concept="leaf", **methods):
     """Rows of one run of each method: {method: {figure: (low, value, high)}}."""
     lines = []
     for method, figures in methods.items():
         for name, (low, value, high) in figures.items():
             for end, one in (("", value), (" low", low), (" high", high)):
-                lines.append({"method": method, "concept": "leaf", "seed": "0", "metric": name + end, "value": one})
+                lines.append({"method": method, "concept": concept, "seed": "0", "metric": name + end, "value": one})
     return pd.DataFrame(lines)
 
 
-def test_votes_come_from_the_intervals_and_the_thresholds():
+def test_votes_come_from_the_intervals_and_the_limits(tmp_path):
     accuracy, cosine = "reference-gap.forget_accuracy", "reference-gap.forget_cosine"
-    voted = votes(
-        rows_of_figures(
-            knows={accuracy: (50, 60, 70), cosine: (0.5, 0.6, 0.7), "salmu.RetFail": (0.9, 0.9, 0.9)},
-            gone={accuracy: (0, 1, 5), cosine: (0.1, 0.2, 0.3)},
-            pushed={accuracy: (0, 0, 5), cosine: (-0.9, -0.8, -0.7)},
-        ),
-        POWER,
-    )
+    figures = {
+        "knows": {accuracy: (50, 60, 70), cosine: (0.5, 0.6, 0.7), "salmu.RetFail": (0.9, 0.9, 0.9)},
+        "gone": {accuracy: (4.9, 5, 5.1), cosine: (0.1, 0.2, 0.3)},
+        "pushed": {accuracy: (4.9, 5, 5.1), cosine: (-0.9, -0.8, -0.7)},
+    }
+    voted = votes(rows_of_figures(**figures), study_of(tmp_path))
     said = voted.set_index(["method", "figure"]).vote
     assert len(voted) == 6  # a figure without power has no vote
     assert (said["knows"] == KNOWN).all()
@@ -95,17 +114,24 @@ def test_votes_come_from_the_intervals_and_the_thresholds():
     assert verdict["gone"].startswith("No trace: none of 2")
 
 
-def test_goals_are_held_to_the_retrained_the_original_or_the_spread():
-    power = pd.DataFrame([name.split(".") for name in GOALS], columns=["probe", "measure"])
-    power = power.assign(threshold=30.0, far_end=10.0)
+def test_a_concept_of_the_study_is_held_against_its_own_models(tmp_path):
+    """Beside the middle of those that never saw a leaf, 5, and the spread of 0.2; another concept has the threshold."""
+    figures = {"some": {"reference-gap.forget_accuracy": (9, 10, 11)}}
+    study = study_of(tmp_path)
+    assert votes(rows_of_figures(**figures), study).vote.item() == KNOWN
+    assert votes(rows_of_figures(concept="plum", **figures), study).vote.item() == NEVER_KNOWN
+
+
+def test_goals_are_held_to_the_retrained_the_original_or_the_spread(tmp_path):
+    study = study_of(tmp_path, dict.fromkeys(GOALS, (1.0, 30.0, 10.0, (18, 22))), (-10, 10))
     found = dict.fromkeys(GOALS, (0.0, 20.0, 30.0))
     better, worse = dict(found), dict(found)
     better["reference-gap.retain_accuracy"] = (24.0, 25.0, 26.0)  # more than the original is no fault
     for name in found:
         worse[name] = (0.0, 5.0, 9.0)
     rows = rows_of_figures(original=found, retrain=found, same=found, better=better, worse=worse)
-    reached = goals(rows, power)
+    reached = goals(rows, study)
     assert reached["same"].all()
     assert reached["better"].all()
     assert not reached["worse"].any()
-    assert goals(rows, power, values=True).loc["reference-gap.retain_accuracy", "better"] == 25
+    assert goals(rows, study, values=True).loc["reference-gap.retain_accuracy", "better"] == 25

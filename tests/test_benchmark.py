@@ -5,7 +5,7 @@ import shutil
 
 import pandas as pd
 import pytest
-from test_audits import rows_of_figures
+from test_audits import rows_of_figures, study_of
 
 from cliperase.errors import CliperaseError
 from cliperase.methods import METHODS
@@ -114,9 +114,8 @@ def test_the_leaderboard_is_made_of_entries(tmp_path):
     pd.concat(own).to_csv(tmp_path / "results.csv", index=False)
     entry_of(tmp_path / "entries", "mine", False, low)
     entry_of(tmp_path / "entries", "tried", True, low)
-    power = pd.DataFrame([name.split(".") for name in GOALS], columns=["probe", "measure"])
-    power = power.assign(known="above", auc=1.0, threshold=30.0, far_end=0.0)
-    board = leaderboard(tmp_path / "results.csv", power, tmp_path / "entries").set_index("method")
+    study = study_of(tmp_path, dict.fromkeys(GOALS, (1.0, 30.0, 0.0, (1, 1))), (-1, 20))
+    board = leaderboard(tmp_path / "results.csv", study, tmp_path / "entries").set_index("method")
     assert list(board.index) == ["original", "retrain", "mine"]  # a small entry is not listed
     assert board["no trace"].tolist() == [0, 100, 100]
     assert board["not gone"].tolist() == [100, 0, 0]

@@ -28,7 +28,11 @@ def test_a_figure_that_tells_them_apart_has_power():
     assert found.auc == 1.0
     assert found.threshold == pytest.approx(np.percentile([10, 20, 15, 12], 95))
     assert found["finds, %"] == 100
-    assert found["least effect"] == pytest.approx(found.threshold - 13.5)
+    apart = [10 - 15, 20 - 12, 15 - 12, 12 - 15]  # each beside the middle of the three others
+    low, high = np.percentile(apart, [5, 95])
+    assert (found["spread low"], found["spread high"], found["least effect"]) == pytest.approx((low, high, high))
+    assert found["finds beside references, %"] == 100
+    assert found.far_end == pytest.approx(np.percentile([10, 20, 15, 12], 5))
     assert found.seconds == 2.0
 
 

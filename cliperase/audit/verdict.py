@@ -23,10 +23,21 @@ class Threshold(Settings):
     """From where on a model counts as knowing the concept; `auc`: how well that tells models apart; `source`: of it.
 
     `far_end`: beyond it, on the side away from knowing, lie as few of the models that never knew as beyond `threshold`.
+    `spread`: how far below and above others of their concept they lie, as few of them beyond each end. Where there is a
+    reference, both limits lie so far from it, because concepts differ more than models of one concept do.
     """
 
     threshold: float
     far_end: float | None = None
+    spread: list[float] | None = Field(default=None, min_length=2, max_length=2)
+
+    def limits(self, measure):
+        """(threshold, far end or None) for a measure as in the JSON."""
+        if self.spread is None or measure["reference"] is None:
+            return self.threshold, self.far_end
+        low, high = (measure["reference"]["value"] + one for one in self.spread)
+        return (high, low) if measure["known"] == "above" else (low, high)
+
     auc: float = Field(ge=0, le=1)
     source: str = Field(min_length=1)
 
@@ -75,10 +86,11 @@ def vote(measure, threshold):
         return f"no vote: its area under the ROC curve is {threshold.auc:.2f}, below {LEAST_AUC}"
     after, sign = measure["after"], 1 if measure["known"] == "above" else -1
     ends = [sign * (after["value"] if after[end] is None else after[end]) for end in ("low", "high")]
-    known = [end > sign * threshold.threshold for end in ends]
+    limit, far_end = threshold.limits(measure)
+    known = [end > sign * limit for end in ends]
     if any(known):
         return KNOWN if all(known) else UNDECIDED
-    return NEVER_KNOWN if threshold.far_end is None or max(ends) >= sign * threshold.far_end else PUSHED
+    return NEVER_KNOWN if far_end is None or max(ends) >= sign * far_end else PUSHED
 
 
 def verdict_of(measures, has_references):

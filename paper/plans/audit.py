@@ -1,5 +1,6 @@
 """Every row audited, one concept at a time; and what was tried on the way to a method that passes."""
 
+import json
 from typing import ClassVar
 
 from pydantic import Field
@@ -15,9 +16,9 @@ class Audit(Main):
     settings: dict = Field(default={})  # of the audit and its probes
 
     def place(self, profile, data, model, splits):
-        place = super().place(profile, data, model, splits)
-        settings, probes = plan(self.probes, self.settings, profile.seeds[0])
-        return AuditPlace(**vars(place), settings=settings, probes=probes)
+        asked = self.probes, self.settings, profile.seeds[0]
+        plan(*asked)  # what is wrong with a setting is said before anything runs
+        return AuditPlace(**vars(super().place(profile, data, model, splits)), asked=json.dumps(asked))
 
 
 class Leads(Audit):
