@@ -53,7 +53,7 @@ tune: setup
 # which probes of the audit can tell a model that saw a concept from one that never did; a killed run goes on
 power: setup
 	dvc repro power
-	dvc repro -s --glob 'notebook_audit@*' ledger readme
+	dvc repro -s --glob 'notebook_audit@*' audit_pages ledger readme
 
 # enter NAME into the benchmark: METHOD, a Python file, with SETTINGS, or UNLEARNED, a folder of models
 benchmark: setup

@@ -16,11 +16,13 @@ power = "metrics/icons/power"
 publish_to = "figures/icons/audit_power"
 
 # %%
+from scipy.stats import binom
+
 from cliperase.audit.verdict import LEAST_AUC
 from paper.figures.style import publish_figure, use_style
 from paper.figures.votes import paired_plot, power_plot
 from paper.planted import FAILURES
-from paper.power import PowerStudy
+from paper.power import FALSE_ALARMS, PowerStudy
 from paper.tables import in_root, publish_table, show
 from paper.verdicts import claims, open_with
 
@@ -90,6 +92,23 @@ publish_figure(figure, "pairs_of_models", publish_to)
 table = found.rename(columns=lambda column: column.replace("_", " "))
 publish_table(table, "power", publish_to)
 show(table.drop(columns=["auc low", "auc high", "provenance"]).round(2))
+
+# %% [markdown]
+# ## The power of the verdict
+#
+# An audit counts how many of its figures say that the concept is still known. *Not gone* is said of more than chance
+# would bring if the figures were independent, which they are not. So the verdict has a power of its own: here are the
+# counts of the models of this study, and how often the verdict would be *not gone*.
+
+# %%
+counts = study.known_votes()
+limit = binom.ppf(0.95, len(votes), FALSE_ALARMS / 100)
+told = counts.groupby("model", sort=False).known.agg(["count", "min", "median", "max"])
+told["not gone, %"] = 100 * (counts.known > limit).groupby(counts.model).mean()
+told = told.rename(columns={"count": "models"}).rename_axis("model").reset_index()
+publish_table(told.assign(provenance=provenance), "verdict", publish_to)
+show(told)
+print(f"not gone: more than {limit:.0f} of {len(votes)} figures")
 
 # %% [markdown]
 # ## The claims, tested

@@ -19,6 +19,7 @@ COMMANDS = {  # only the module of the command that is asked for is imported
     "tune": "paper.commands.tune:run",
     "collect": "paper.commands.collect:run",
     "power": "paper.commands.power:run",
+    "audit_pages": "paper.commands.audit_pages:run",
     "benchmark": "paper.commands.benchmark:run",
     "doctor": "paper.commands.doctor:run",
 }

@@ -191,3 +191,19 @@ class PowerStudy:
         """(low, high) limits of the mean over some concepts of the study."""
         limits = [self.voting[figure].limits(self.measure(figure, concept, {})) for concept in concepts]
         return sorted(np.mean(limits, axis=0).tolist())
+
+    def known_votes(self):
+        """How many figures say of each model of the study that it knows the concept: model, concept, seed, known.
+
+        By values, without intervals. A model that never saw the concept is held against the others that did not.
+        """
+        models = self.figures.assign(figure=self.figures.probe + "." + self.figures.measure)
+        models = models[models.figure.isin(self.voting)].assign(known=False)
+        for (figure, _), rows in models.groupby(["figure", "concept"]):
+            never = rows[rows.model == NEVER]
+            for row in rows.itertuples():
+                middle = never.value.drop(row.Index, errors="ignore").median()
+                measure = {"known": self.known[figure], "reference": {"value": middle}}
+                limit, _ = self.voting[figure].limits(measure)
+                models.loc[row.Index, "known"] = bool(beyond(row.value, limit, measure["known"] == "above"))
+        return models.groupby(["model", "concept", "seed"], sort=False).known.sum().reset_index()

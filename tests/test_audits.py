@@ -135,3 +135,21 @@ def test_goals_are_held_to_the_retrained_the_original_or_the_spread(tmp_path):
     assert reached["better"].all()
     assert not reached["worse"].any()
     assert goals(rows, study, values=True).loc["reference-gap.retain_accuracy", "better"] == 25
+
+
+def test_votes_of_the_study_itself(tmp_path):
+    """Each model that never saw a leaf beside the other one; one that did stands far above both."""
+    study = study_of(tmp_path, {"reference-gap.forget_accuracy": (1.0, 20.0, 0.0, (0, 10))}, (-5, 5))
+    saw = {
+        "probe": "reference-gap",
+        "measure": "forget_accuracy",
+        "concept": "leaf",
+        "seed": 0,
+        "model": "saw",
+        "value": 90,
+    }
+    study.figures = pd.concat([study.figures, pd.DataFrame([saw])], ignore_index=True)
+    counts = study.known_votes().set_index(["model", "seed"]).known
+    assert counts["never", 0] == 0
+    assert counts["never", 1] == 1  # 10 lies above 0 and the spread
+    assert counts["saw", 0] == 1

@@ -1,0 +1,41 @@
+"""Write the pages of three audits: of the original against itself, of CLIPErase, and of the method `unseen`."""
+
+from paper.commands import add_options
+
+ROWS = ("original", "CLIPErase", "unseen")
+CONCEPT, SEED = "bicycle", 0
+
+
+def add_arguments(parser):
+    parser.add_argument("--models", required=True, help="folder of the models of seed 0; the others lie beside it")
+    parser.add_argument("--power", required=True, help="folder of the power study, for its thresholds")
+    add_options(parser, "data", "profile", "output")
+
+
+def run(arguments):
+    import shutil
+    from pathlib import Path
+
+    from cliperase.api import audit
+    from cliperase.files import read_json, whole_file
+    from paper.experiments import experiment_of
+    from paper.params import read_profile
+    from paper.runs import of_seed, open_bench
+
+    profile, models = read_profile(arguments.profile), Path(arguments.models)
+    experiment = experiment_of(profile, "audit")
+    bench = open_bench(experiment.place(profile, arguments.data, models, experiment.splits))
+    references = [of_seed(models, seed) / f"retrain-{CONCEPT}" for seed in experiment.originals]
+    kept = Path("artifacts") / profile.profile / "audits"
+    for row in ROWS:
+        after = models / "original"
+        if row != "original":
+            run = experiment.planned(profile, row, CONCEPT, {"concept": CONCEPT}, SEED)
+            after = kept / row / "model"
+            bench.unlearn(run)[0].save(after)
+        audit(
+            models / "original", after, arguments.data, {"concept": CONCEPT}, references, output=kept / row,
+            thresholds=read_json(Path(arguments.power) / "thresholds.json"), settings=profile.power["settings"],
+        )  # fmt: skip
+        with whole_file(arguments.output / f"{row.lower()}.html") as partial:
+            shutil.copy(kept / row / "page.html", partial)
