@@ -77,7 +77,11 @@ def beside_invented(after, never):
 
 
 def vote(measure, threshold):
-    """What a measure says of the unlearned model by its `Threshold`, or why it says nothing."""
+    """What a measure says of the unlearned model by its `Threshold`, or why it says nothing.
+
+    The limits were set on values, so the value decides whether one is passed. Whether it is passed for certain, the
+    interval says.
+    """
     if measure["known"] is None:
         return NONE
     if threshold is None:
@@ -85,12 +89,12 @@ def vote(measure, threshold):
     if threshold.auc < LEAST_AUC:
         return f"no vote: its area under the ROC curve is {threshold.auc:.2f}, below {LEAST_AUC}"
     after, sign = measure["after"], 1 if measure["known"] == "above" else -1
-    ends = [sign * (after["value"] if after[end] is None else after[end]) for end in ("low", "high")]
+    value = sign * after["value"]
+    ends = [value if after[end] is None else sign * after[end] for end in ("low", "high")]
     limit, far_end = threshold.limits(measure)
-    known = [end > sign * limit for end in ends]
-    if any(known):
-        return KNOWN if all(known) else UNDECIDED
-    return NEVER_KNOWN if far_end is None or max(ends) >= sign * far_end else PUSHED
+    if value > sign * limit:
+        return KNOWN if min(ends) > sign * limit else UNDECIDED
+    return PUSHED if far_end is not None and max(ends) < sign * far_end else NEVER_KNOWN
 
 
 def verdict_of(measures, has_references):
