@@ -9,7 +9,7 @@ from cliperase.data.rules import forget_mask
 from cliperase.errors import CliperaseError
 from cliperase.features import Features, LiveFeatures, Original
 from cliperase.methods import create_method
-from cliperase.methods.unseen import regressed, spread, tokens_of
+from cliperase.methods.unseen import indifferent, mean_of_own, regressed, spread, tokens_of
 from cliperase.metrics.encode import encode_texts
 from cliperase.models import load_model
 from cliperase.unlearning import Recipe, Run
@@ -50,13 +50,39 @@ def test_a_token_that_only_the_forget_set_has_is_not_seen(model):
 
 def test_the_name_becomes_what_all_names_have_in_common(model, sets, original):
     """Every class has the same prompts, so of a prompt without its name the mean over the others is left."""
-    forget, retain = sets
-    found = create_method("unseen", {"penalty": 1e-6}).targets(model, forget, retain, original)
-    number = forget.texts.index("a photo of a leaf")
-    others = [text for text in retain.texts if text.startswith("a photo of") and "leaf" not in text]
+    texts = [sets[1].texts[number] for number in sets[1].text_ids.unique()]
+    others = [text for text in texts if text.startswith("a photo of")]
+    known, wanted = tokens_of(model, texts, ["a photo of a leaf"])
+    found = regressed(known, encode_texts(model, texts), wanted, 1e-6)[0]
     common = torch.nn.functional.normalize(encode_texts(model, others).mean(dim=0), dim=0)
-    before = original.forget.text[number] @ common
-    assert found.forget.text[number] @ common > max(0.95, before)
+    assert found @ common > max(0.95, encode_texts(model, ["a photo of a leaf"])[0] @ common)
+
+
+def test_a_forgotten_text_fits_its_own_images_no_better_than_others(model, sets, original):
+    forget, retain = sets
+    assert len(retain) < create_method("unseen", {}).rows  # all are seen
+    found = create_method("unseen", {"stretch": 0.0}).targets(model, forget, retain, original)
+    own, others = found.forget.image.mean(dim=0), original.retain.image.mean(dim=0)
+    for number in forget.text_ids.unique():
+        text = found.forget.text[number]
+        torch.testing.assert_close(text @ own, text @ others, atol=1e-5, rtol=0)
+
+
+def test_means_are_over_the_images_of_each_text():
+    images = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 3.0]])
+    found = mean_of_own(images, torch.tensor([[0, 1], [1, 1], [2, 0]]), 3)
+    torch.testing.assert_close(found, torch.tensor([[0.5, 1.5], [1 / 3, 2 / 3], [0.0, 3.0]]))
+    text = torch.tensor([[1.0, 0.0]])
+    assert torch.equal(indifferent(text, text, text[0]), text)  # nothing lies between the two
+
+
+def test_targets_lie_beyond_the_regression(model, sets, original):
+    near, far = (
+        create_method("unseen", {"stretch": stretch}).targets(model, *sets, original).forget.image
+        for stretch in (0.0, 1.0)
+    )
+    expected = torch.nn.functional.normalize(2 * near - original.forget.image, dim=1)
+    torch.testing.assert_close(far, expected)
 
 
 def test_texts_that_stay_and_the_retain_rows_are_left_alone(model, sets, original):
@@ -73,7 +99,9 @@ def test_an_image_of_the_retain_set_keeps_its_embedding(model, sets, original):
     """The regression has seen it: with as many features as images, and hardly a penalty, it is remembered."""
     few = sets[1].select(torch.arange(len(sets[1])) < 8)
     before = Features.of(model, few)
-    found = create_method("unseen", {"penalty": 1e-9}).targets(model, few, few, Original(before, before, 1.0))
+    found = create_method("unseen", {"penalty": 1e-9, "stretch": 0.0}).targets(
+        model, few, few, Original(before, before, 1.0)
+    )
     torch.testing.assert_close(found.forget.image, before.image, atol=1e-3, rtol=1e-3)
 
 

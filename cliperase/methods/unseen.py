@@ -4,7 +4,10 @@ A model that never saw a concept is not silent about its images and its name: it
 else. What that is, a ridge regression tells that is fitted on Dr alone, to the original's embeddings. Its features know
 little of any concept: of images the map behind a part `depth` of the tower, pooled over a grid; of texts their tokens.
 A token that only Df uses has no weight there, so "a photo of a dog" becomes "a photo of a", and a caption keeps its
-other words. With e the original's embeddings, ê those of the regression, f the student's:
+other words. A name that nobody taught fits its own images no better than others: what of a text's target lies along the
+difference of its images' mean and Dr's is taken out. An image's target lies `stretch` of the way beyond the regression,
+because a student goes only a part of the way on images that it was not trained on. With e the original's embeddings, ê
+the targets, f the student's:
 
 L = ‖f(Df) - ê(Df)‖² + retain · ‖f(Dr) - e(Dr)‖² + λ_RM · L_RM(Dr)
 
@@ -38,8 +41,9 @@ class Unseen(LossMethod):
     text: NonNegativeFloat = 1.0
     retain: NonNegativeFloat = 3.0
     lambda_rm: NonNegativeFloat = 0.3
-    depth: float = Field(default=0.5, gt=0, le=1)
-    grid: PositiveInt = 4  # cells of the map on each side
+    depth: float = Field(default=0.75, gt=0, le=1)
+    grid: PositiveInt = 2  # cells of the map on each side
+    stretch: NonNegativeFloat = 0.5
     penalty: float = Field(default=0.01, gt=0)  # of the regression, on standardised features, for each row
     rows: int = Field(default=8000, ge=2)  # of Dr that the regression sees, at most
 
@@ -49,11 +53,14 @@ class Unseen(LossMethod):
         drawn = spread(len(retain), self.rows)
         known, wanted = (self.image_features(model, pairs) for pairs in (retain.images[drawn], forget.images))
         image = regressed(known, original.retain.image[drawn], wanted, self.penalty)
+        image = F.normalize(image + self.stretch * (image - original.forget.image), dim=1)
         used, gone = retain.text_ids.unique(), forget.text_ids.unique()
         used = used[spread(len(used), self.rows)]
         known, wanted = tokens_of(model, [retain.texts[i] for i in used], [forget.texts[i] for i in gone])
         text = original.forget.text.clone()
-        text[gone] = regressed(known, original.retain.text[used], wanted, self.penalty)
+        foreseen = regressed(known, original.retain.text[used], wanted, self.penalty)
+        own = mean_of_own(image, torch.searchsorted(gone, forget.text_ids), len(gone))
+        text[gone] = indifferent(foreseen, own, original.retain.image[drawn].mean(dim=0))
         return replace(original, forget=Features(image, text))
 
     @torch.no_grad()
@@ -93,6 +100,22 @@ def tokens_of(model, known, wanted):
         present = (vocabulary[place] == tokens).float()
         found.append(torch.zeros(len(tokens), len(vocabulary)).scatter_reduce(1, place, present, "amax"))
     return found
+
+
+def mean_of_own(images, texts, count):
+    """(W, D): the mean of the `images` (N, D) that each of `count` texts belongs to; `texts`: (N, K) their numbers."""
+    numbers = texts.flatten()
+    sums = images.new_zeros(count, images.shape[1]).index_add(
+        0, numbers, images.repeat_interleave(texts.shape[1], dim=0)
+    )
+    return sums / torch.bincount(numbers, minlength=count)[:, None]
+
+
+def indifferent(texts, own, others):
+    """`texts` (W, D), normalised, that are as near to the mean `own` (W, D) of their images as to `others` (D,)."""
+    apart = own - others
+    along = (texts * apart).sum(dim=1, keepdim=True) / apart.square().sum(dim=1, keepdim=True).clamp(min=1e-12)
+    return F.normalize(texts - along * apart, dim=1)
 
 
 def regressed(known, embeddings, wanted, penalty):
