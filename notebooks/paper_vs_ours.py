@@ -14,6 +14,7 @@
 # %% tags=["parameters"]
 results = "metrics/icons/results.csv"
 photographs = "metrics/cifar/results.csv"
+power = "metrics/icons/power"
 publish_to = "figures/icons/paper_vs_ours"
 
 # %%
@@ -21,11 +22,13 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 
+from paper import audits
 from paper.figures.changes import MARKS, change_groups, change_of
 from paper.figures.style import OURS, PAPER, key, publish_figure, use_style
 from paper.ledger import VERDICTS, ledger, paper_cells
+from paper.power import PowerStudy
 from paper.statistics import in_order, lead, runs_of, summarise, summarise_each, with_gap
-from paper.tables import experiment_rows, publish_table, show, with_intervals
+from paper.tables import experiment_rows, in_root, publish_table, show, with_intervals
 from paper.verdicts import claims, open_with
 
 use_style()
@@ -148,3 +151,16 @@ for data, each in verdicts.items():
             for experiment, group in cells.groupby("experiment", sort=False)
         ]
         print(f"{data}, {name}: {len(cells)} ({'; '.join(told) or 'none'})")
+
+# %% [markdown]
+# ## Under the audit
+#
+# The ledger's forgetting is accuracy at one prompt. The [audit](audit.ipynb) asks the same rows on pictograms more than
+# that: percent of the runs with each verdict.
+
+# %%
+said = audits.verdicts(audits.votes(experiment_rows(results, "audit"), PowerStudy(in_root(power))))
+kinds = said.verdict.str.split(":").str[0]
+shares = pd.crosstab(said.method, kinds, normalize="index").mul(100).round(1)
+papers = [name for name in dict.fromkeys(cell["method"] for cell in paper_cells("main")) if name in shares.index]
+show(shares.loc[list(dict.fromkeys(["original", "retrain", *papers]))].reset_index())
