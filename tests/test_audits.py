@@ -7,6 +7,8 @@ import pytest
 
 from cliperase.audit.verdict import KNOWN, NEVER_KNOWN, PUSHED
 from paper.audits import GOALS, AuditPlace, goals, tally, verdicts, votes
+from paper.experiments import experiment_of
+from paper.params import read_profile
 from paper.power import PowerStudy
 from paper.results import COLUMNS
 from paper.runs import Run, run_all
@@ -153,3 +155,17 @@ def test_votes_of_the_study_itself(tmp_path):
     assert counts["never", 0] == 0
     assert counts["never", 1] == 1  # 10 lies above 0 and the spread
     assert counts["saw", 0] == 1
+
+
+def test_a_variant_has_the_settings_of_its_row():
+    profile = read_profile("icons")
+    audit, leads = (experiment_of(profile, name) for name in ("audit", "leads"))
+    known = profile.chosen["main"]
+    assert (
+        audit.configured(profile, "CLIPErase, paper's λ")["settings"]["learning_rate"]
+        == (known["CLIPErase, paper's λ"]["learning_rate"])
+    )
+    settings = leads.configured(profile, "unseen, no stretch")["settings"]
+    assert settings["learning_rate"] == known["unseen"]["learning_rate"]
+    assert settings["stretch"] == 0
+    assert audit.configured(profile, "unseen, twice the steps")["settings"]["epochs"] == 6

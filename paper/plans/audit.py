@@ -15,6 +15,11 @@ class Audit(Main):
     probes: list[str] = Field(default=[])  # all, where none is named
     settings: dict = Field(default={})  # of the audit and its probes
 
+    def chosen(self, profile, row):
+        """A row of the main table as it was chosen; a variant, `<row>, <change>`, likewise but for what it changes."""
+        known = profile.chosen[self.tuned]
+        return {**known[row if row in known else row.split(", ")[0]], **self.methods[row]}
+
     def place(self, profile, data, model, splits):
         asked = self.probes, self.settings, profile.seeds[0]
         plan(*asked)  # what is wrong with a setting is said before anything runs
@@ -29,7 +34,3 @@ class Leads(Audit):
     def seeds(self, profile, row):
         """One seed: many variants are compared."""
         return self.originals
-
-    def chosen(self, profile, row):
-        """A row of the main table as it was chosen; a variant, `<row>, <change>`, likewise but for what it changes."""
-        return {**profile.chosen[self.tuned][row.split(", ")[0]], **self.methods[row]}
