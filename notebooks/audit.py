@@ -48,10 +48,9 @@ tested = {
     ).all(),
     "no trace is left in most models of CLIPErase": gone["CLIPErase"] > 50,
     "no trace is left in most models of unseen": gone["unseen"] > 50,
-    "of all methods, most votes of unseen are as of a model that never knew": counted.drop(index=REFERENCES)[
-        NEVER_KNOWN
-    ].idxmax()
-    == "unseen",
+    "in the steps of the main table, most votes of unseen are as of a model that never knew": (
+        counted[NEVER_KNOWN].drop([*REFERENCES, "unseen, twice the steps"]).idxmax() == "unseen"
+    ),
 }
 papers = ["no trace is left in most models of CLIPErase"]
 open_with(
@@ -125,6 +124,9 @@ claims(tested, papers)
 
 # %% [markdown]
 # ## What this does not show
+#
+# No row was searched for this question. All settings were chosen by accuracy, and `unseen` alone was made with the
+# audit in view. So a verdict says what these models are, and not what a method could do.
 #
 # The thresholds come from models of seeds 1 to 4 and five concepts; the audited originals have the seeds 0 to 2, so two
 # of three retrained models helped to set them, and the third did not. Apple is left out: its logo shares the word.

@@ -35,25 +35,26 @@ votes = found[found.auc >= LEAST_AUC]
 name = found.probe + "." + found.measure
 auc, caught = found.auc.set_axis(name), found.set_index(name)
 few, usual, spread = "linear-probe.image_recall_1_shots", "reference-gap.forget_accuracy", "linear-probe.image_area_all"
-image_side = votes[votes["text head projected"] >= 50]
+counts, limit = study.known_votes(), binom.ppf(0.95, len(votes), FALSE_ALARMS / 100)
+gone = 100 * (counts.known > limit).groupby(counts.model).mean()
 tested = {
     "the few-shot probe of the images has a vote": auc[few] >= LEAST_AUC,
-    "to tell one class from the rest by all examples has none": auc[spread] < LEAST_AUC,
-    "a projected text head, which leaves the images alone, passes at the usual prompt": caught.loc[
-        usual, "text head projected"
-    ]
-    <= 20,
-    "and is caught by a probe of the images": len(image_side) > 0,
+    "the verdict is *not gone* for every model that saw its concept": gone["saw"] == 100,
+    "and for at most a fifth of those that never did": gone["never"] <= 20,
+    "it sees through most of the projected text heads and zeroed tokens": (gone[hiding] > 50).all(),
+    "to tell one class from the rest by all examples has no vote": auc[spread] < LEAST_AUC,
     "an unchanged original is caught by every figure with a vote, in most concepts": (votes.nothing >= 60).all(),
 }
 about = figures.assign(profile="icons", dataset="icons", method=figures.model, model="compact", provenance=provenance)
+about = about.assign(seed=about.seed.astype(str))
 open_with(
     "audit_power",
     about,
     paper="Forgetting is measured by the accuracy at one prompt, and no probe is tested.",
     here=f"{len(votes)} of {len(found)} figures tell models that saw a concept from models that never did, with an "
-    f"area of at least {LEAST_AUC}. The few-shot probe of the images does ({auc[few]:.2f}). Of the figures with a vote "
-    f"{len(image_side)} see through a projected text head.",
+    f"area of at least {LEAST_AUC}. The few-shot probe of the images does ({auc[few]:.2f}). A projected text head "
+    f"passes at the usual prompt in {100 - caught.loc[usual, 'text head projected']:.0f} % of the concepts; the verdict sees "
+    f"through {gone['text head projected']:.0f} %.",
     tested=tested,
 )
 
@@ -101,10 +102,8 @@ show(table.drop(columns=["auc low", "auc high", "provenance"]).round(2))
 # counts of the models of this study, and how often the verdict would be *not gone*.
 
 # %%
-counts = study.known_votes()
-limit = binom.ppf(0.95, len(votes), FALSE_ALARMS / 100)
 told = counts.groupby("model", sort=False).known.agg(["count", "min", "median", "max"])
-told["not gone, %"] = 100 * (counts.known > limit).groupby(counts.model).mean()
+told["not gone, %"] = gone
 told = told.rename(columns={"count": "models"}).rename_axis("model").reset_index()
 publish_table(told.assign(provenance=provenance), "verdict", publish_to)
 show(told)
@@ -114,7 +113,7 @@ print(f"not gone: more than {limit:.0f} of {len(votes)} figures")
 # ## The claims, tested
 
 # %%
-claims(tested, {}, others="sanity")
+claims(tested)
 
 # %% [markdown]
 # ## What this does not show

@@ -48,7 +48,8 @@ def dot_plot(rows, order, paper=None, panels=ZERO_SHOT, reference="original", ou
     beyond = {"beyond the axis, with its value": {"marker": "<", "color": "0.25", "markersize": 5}}
     drawn = {line.get_marker() for axis in axes[0] for line in axis.lines}
     region = {"retrained": {"marker": "s", "color": REGION, "markersize": 8}} if "retrain" in order else {}
-    key(figure, {"a run": RUN, "mean": MEAN, "paper": PUBLISHED} | region | (beyond if drawn & {"<", ">"} else {}))
+    marks = {"a run": RUN, "mean": MEAN} | ({"paper": PUBLISHED} if paper else {})
+    key(figure, marks | region | (beyond if drawn & {"<", ">"} else {}))
     return figure, axes[0]
 
 

@@ -29,7 +29,7 @@ def power_plot(found, planted):
     left.set_yticks(rows, names, fontsize=7.5)
     left.set_ylim(0, len(found))
     left.tick_params(axis="y", left=False)
-    left.set_title("Area under the ROC curve\n(½ is chance; dashed: the least for a vote)", fontsize=8, loc="left")
+    left.set_title("Area under the ROC curve\n(dashed: the least for a vote)", fontsize=8, loc="left")
     sns.heatmap(
         found[planted].iloc[::-1], ax=right, cmap=sns.light_palette(KNOWS, as_cmap=True), vmin=0, vmax=150, cbar=False,
         annot=True, fmt=".0f", annot_kws={"size": 6.5, "color": "0.15"}, linewidths=0.5, yticklabels=False,
