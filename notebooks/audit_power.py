@@ -52,9 +52,9 @@ open_with(
     about,
     paper="Forgetting is measured by the accuracy at one prompt, and no probe is tested.",
     here=f"{len(votes)} of {len(found)} figures tell models that saw a concept from models that never did, with an "
-    f"area of at least {LEAST_AUC}. The few-shot probe of the images does ({auc[few]:.2f}). A projected text head "
-    f"passes at the usual prompt in {100 - caught.loc[usual, 'text head projected']:.0f} % of the concepts; the verdict sees "
-    f"through {gone['text head projected']:.0f} %.",
+    f"area of at least {LEAST_AUC}. The few-shot probe of the images does ({auc[few]:.2f}). Of the projected text "
+    f"heads {100 - caught.loc[usual, 'text head projected']:.0f} % pass at the usual prompt; the verdict sees through "
+    f"{gone['text head projected']:.0f} %.",
     tested=tested,
 )
 

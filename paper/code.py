@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = Path("artifacts/code")
 PACKAGES = ("cliperase", "paper")
 COMMANDS = "paper/__main__.py"
+AUDIT_PAGES = "paper/commands/audit_pages.py"  # which unlearns by two methods
 METHODS = "cliperase/methods/__init__.py"
 EXPERIMENTS = "paper/experiments.py"
 FAMILIES, USUAL_FAMILY = "cliperase/models/__init__.py", "open_clip"  # another one is imported by name
@@ -98,6 +99,8 @@ class Code:
         points = {path: [path] for path in [*scripts, *modules]}
         points["cliperase/cli.py"] = ["cliperase/cli.py", *self.registered(METHODS, "CLIPErase")]
         points |= {path: [COMMANDS, path] for path in self.parsed(COMMANDS)[2].values()}
+        if AUDIT_PAGES in points:
+            points[AUDIT_PAGES] = self.command("audit_pages", "audit", ["CLIPErase", "unseen"])
         for notebook in sorted((self.root / "notebooks").glob("*.py")):  # its own text is another dependency
             path = notebook.relative_to(self.root).as_posix()
             points[path] = ["paper/notebooks.py", *sorted(self.parsed(path)[1])]
