@@ -26,6 +26,7 @@ from cliperase.settings import Settings, checked
 SCHEMA = 1  # of the result
 FIGURES = ("before", "after", "reference", "never")  # of a measurement
 DIGITS = 6  # behind the point
+OF_WORDS = ("page.py", "report.py", "verdict.py")  # which no figure follows from
 HELD_OUT = "heldout"  # the split of other sources that is looked for unasked
 
 
@@ -117,7 +118,7 @@ def description(case):
     """Everything that figures follow from, as hashes; of the code, that of the audit."""
     return {
         "schema": SCHEMA, "cliperase": __version__, "seed": case.seed, "rule": dataclasses.asdict(case.rule),
-        "code": [hash_of(path) for path in sorted(Path(__file__).parent.glob("*.py"))],
+        "code": [hash_of(path) for path in sorted(Path(__file__).parent.glob("*.py")) if path.name not in OF_WORDS],
         "before": case.before.hash, "after": case.after.hash, "references": [one.hash for one in case.references],
         "test": split_hash(case.test), "training": case.training and split_hash(case.training),
         "others": {name: split_hash(split) for name, split in case.others.items()},
@@ -174,7 +175,7 @@ def result_of(case, sources, data, split, settings, results, thresholds):
     for name, measure in every.items():
         threshold = thresholds.get(name)
         measure |= {"finding": finding(measure), "vote": vote(measure, threshold)}
-        measure["threshold"] = threshold and threshold.model_dump()
+        measure["threshold"] = threshold and measure["known"] and threshold.told(measure)
     models = [
         {"is": s.name, "source": str(source), "sha256": s.hash}
         for s, source in zip(case.subjects, sources, strict=True)

@@ -11,7 +11,7 @@ def write_page(path, result):
     """Write the page of a `result`, as of `auditing.result_of`, whole or not at all."""
     probes = result["probes"]
     pages.write_page(
-        path, "audit.html", result=result, labels=LABELS, figure=figure,
+        path, "audit.html", result=result, labels=LABELS, figure=figure, short=short,
         columns={one["probe"]: columns(one["measures"]) for one in probes},
         plots={one["probe"]: [plot(measure) for measure in one["measures"]] for one in probes},
     )  # fmt: skip
@@ -37,7 +37,7 @@ def short(value):
 def plot(measure):
     """Where the marks of one interval plot lie, and the same in words for who cannot see it."""
     figures = {name: measure[name] for name in LABELS if measure[name]}
-    threshold = measure["threshold"] and measure["threshold"]["threshold"]
+    threshold = measure["threshold"] and measure["threshold"]["limit"]
     ends = [one[end] for one in figures.values() for end in ("value", "low", "high") if one[end] is not None]
     lowest, highest = scale(measure["unit"], ends + [threshold] * (threshold is not None))
 

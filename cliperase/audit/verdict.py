@@ -38,6 +38,11 @@ class Threshold(Settings):
         low, high = (measure["reference"]["value"] + one for one in self.spread)
         return (high, low) if measure["known"] == "above" else (low, high)
 
+    def told(self, measure):
+        """As a mapping for the result, with the `limit` and the `far_limit` that this measure is held to."""
+        limit, far_limit = self.limits(measure)
+        return {**self.model_dump(), "limit": limit, "far_limit": far_limit}
+
     auc: float = Field(ge=0, le=1)
     source: str = Field(min_length=1)
 
