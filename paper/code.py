@@ -25,6 +25,7 @@ COMMANDS = "paper/__main__.py"
 AUDIT_PAGES = "paper/commands/audit_pages.py"  # which unlearns by two methods
 METHODS = "cliperase/methods/__init__.py"
 EXPERIMENTS = "paper/experiments.py"
+PROBES, AUDITING = "cliperase/audit/__init__.py", "cliperase/audit/auditing.py"
 FAMILIES, USUAL_FAMILY = "cliperase/models/__init__.py", "open_clip"  # another one is imported by name
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 REGISTERED = re.compile(r"([a-z_][\w.]*):\w+")
@@ -98,7 +99,7 @@ class Code:
         modules = ["paper/choices.py", "paper/guidance.py", "paper/notebooks.py", "paper/readme.py"]
         points = {path: [path] for path in [*scripts, *modules]}
         points["cliperase/cli.py"] = ["cliperase/cli.py", *self.registered(METHODS, "CLIPErase")]
-        points |= {path: [COMMANDS, path] for path in self.parsed(COMMANDS)[2].values()}
+        points |= {path: self.with_probes([COMMANDS, path]) for path in self.parsed(COMMANDS)[2].values()}
         if AUDIT_PAGES in points:
             points[AUDIT_PAGES] = self.command("audit_pages", "audit", ["CLIPErase", "unseen"])
         for notebook in sorted((self.root / "notebooks").glob("*.py")):  # its own text is another dependency
@@ -141,7 +142,11 @@ class Code:
     def command(self, command, experiment, methods):
         own = [file for method in dict.fromkeys(methods) for file in self.registered(METHODS, method)]
         known = [*self.registered(COMMANDS, command), *self.registered(EXPERIMENTS, experiment)]
-        return [COMMANDS, *known, *own]
+        return self.with_probes([COMMANDS, *known, *own])
+
+    def with_probes(self, paths):
+        """These files, and where they reach an audit all of its probes, which it imports by name."""
+        return [*paths, *self.parsed(PROBES)[2].values()] if AUDITING in self.reach(paths) else paths
 
     def write(self, folder):
         """One file for each entry point: a line `<hash> <path>` for each module that it reaches, and one for what a

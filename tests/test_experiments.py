@@ -357,7 +357,7 @@ def test_only_what_changed_is_run_again(data_folder, model_folder, model, tmp_pa
     model.save(tmp_path / "original")
     run_all(replace(where, model=str(tmp_path / "original")), runs[:1])
     assert seen[3:] == ["original", "original"]
-    monkeypatch.setattr("paper.code.Code.of_run", lambda self, method: method)  # another code
+    monkeypatch.setattr("paper.code.Code.of_run", lambda self, method, entry: method)  # another code
     run_all(where, runs[1:])
     assert seen[5:] == ["null space"]
 

@@ -53,6 +53,8 @@ def shrink(params):
     for name in ("pairs", "retrieval"):
         experiments[name]["pretrain"] |= {"steps": 2, "evaluate_every": 1, "retain_batch": 8}
     experiments["sensitivity"] |= {"lambda_fm": [1.0, 3.0], "lambda_cm": [1.0, 3.0], "concepts": ["dog"]}
+    for name in ("audit", "leads"):
+        experiments[name] |= {"concepts": ["apple"], "probes": ["reference-gap"], "settings": {}}
     experiments["ablation"]["subsets"] = {name: experiments["ablation"]["subsets"][name] for name in ("FM", "RM")}
     experiments["ratios"]["draws"] = [{"percent": 3}, {"percent": 10, "steps": 3}]
     experiments["polysemy"]["senses"] = [["apple", "Apple logo"]]
@@ -141,8 +143,8 @@ def test_a_changed_setting_makes_those_stages_stale_that_have_it(copy):
     change(copy / ICONS, lambda params: params["methods"]["CLIPErase"].update(lambda_fm=1.5))
     found = stale(copy)
     (copy / ICONS).write_text(before)
-    assert found == {"experiment_originals@icons-main", "experiment@icons-efficiency",
-                     "search@icons-main", "results@icons"}  # fmt: skip
+    assert found == {"experiment_originals@icons-main", "experiment_originals@icons-audit",
+                     "experiment@icons-efficiency", "search@icons-main", "results@icons"}  # fmt: skip
 
 
 def test_another_choice_of_a_search_makes_those_experiments_stale_that_it_tuned(copy):
@@ -153,9 +155,10 @@ def test_another_choice_of_a_search_makes_those_experiments_stale_that_it_tuned(
     found = stale(copy)
     path.write_text(before)
     run(copy, "dvc", "repro", "code")
-    tuned = ("main", "ablation", "ratios", "polysemy", "retention")
-    assert found == {*(f"experiment_originals@icons-{name}" for name in tuned), "experiment@icons-sensitivity",
-                     "experiment@icons-efficiency", "diffusion", "pictures@icons-embedding"}  # fmt: skip
+    tuned = ("main", "ablation", "ratios", "polysemy", "retention", "audit")
+    alone = ("sensitivity", "efficiency", "leads")
+    assert found == {*(f"experiment_originals@icons-{name}" for name in tuned), "diffusion", "pictures@icons-embedding",
+                     *(f"experiment@icons-{name}" for name in alone)}  # fmt: skip
     assert stale(copy) == set()
 
 

@@ -246,7 +246,7 @@ def test_dots_are_runs_and_bars_their_means():
 def test_the_key_names_each_mark_that_is_drawn():
     axis = drawn({("GA", "accuracy"): 92.5, ("CLIPErase", "accuracy"): 94}, far=92.0)
     assert in_key(axis.figure) == ["a run", "mean", "paper"]
-    assert in_key(drawn({}).figure) == ["a run", "mean", "paper", "beyond the axis, with its value"]
+    assert in_key(drawn({}).figure) == ["a run", "mean", "beyond the axis, with its value"]
 
 
 @pytest.mark.parametrize(("value", "shape"), [(12.46, "<"), (300, ">")])
