@@ -11,10 +11,11 @@ TABLE = Path(__file__).with_name("defaults.yaml")
 def completed(method, settings, weights):
     """(settings, where the defaults come from or None): with defaults, if the method has some for a model of so many
     `weights` and no learning rate is given. Settings that are given stay."""
+    if "learning_rate" in settings:
+        return dict(settings), None
     found = next(one for one in read_params(TABLE)["defaults"] if weights <= one["weights"])
-    if "learning_rate" in settings or method not in found["methods"]:
+    if method not in found["methods"]:
         return dict(settings), None
     usual = {**found["loop"], **found["methods"][method]}
-    return {name: value for name, value in usual.items() if INSTEAD.get(name) not in settings} | settings, found[
-        "source"
-    ]
+    usual = {name: value for name, value in usual.items() if INSTEAD.get(name) not in settings}
+    return usual | settings, found["source"]

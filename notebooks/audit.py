@@ -18,7 +18,7 @@ publish_to = "figures/icons/audit"
 
 # %%
 from cliperase.audit.verdict import KNOWN, NEVER_KNOWN, PUSHED
-from paper.audits import tally, verdicts, votes
+from paper.audits import shares, tally, verdicts, votes
 from paper.figures.style import publish_figure, use_style
 from paper.figures.votes import votes_plot
 from paper.power import PowerStudy
@@ -32,14 +32,11 @@ rows = experiment_rows(results, "audit")
 study = PowerStudy(in_root(power))
 voted = votes(rows, study)
 counted = tally(voted)
-order = [*REFERENCES, *(name for name in counted.index if name not in REFERENCES)]
-said = verdicts(voted)
-gone = said.verdict.str.startswith("No trace").groupby(said.method).mean() * 100
-known = said.verdict.str.startswith("Not gone").groupby(said.method).mean() * 100
-pushed = said.verdict.str.startswith("Pushed").groupby(said.method).mean() * 100
+order, said = list(counted.index), verdicts(voted)
+gone, pushed, known = (shares(said)[kind] for kind in ("No trace", "Pushed away", "Not gone"))
 shots = voted[voted.figure == "linear-probe.image_recall_1_shots"]
 few, still = shots.groupby("method")["value"].mean(), (shots.vote == KNOWN).groupby(shots.method).mean() * 100
-rivals = [name for name in ("MultiDelete", "SSD", "null space") if name in order]
+rivals = ["MultiDelete", "SSD", "null space"]
 tested = {
     "the audit finds the concept in every original": known["original"] == 100,
     "and in at most a fifth of the models retrained without it": known["retrain"] <= 20,
@@ -75,10 +72,9 @@ open_with(
 # figures with a vote; the methods are sorted by how many of their votes are as of a model that never knew.
 
 # %%
+figures = set(voted.figure)
 columns = {
-    name: name.replace(".", ": ").replace("_", " ").replace("-", " ")
-    for name in study.voting
-    if name in set(voted.figure)
+    name: name.replace(".", ": ").replace("_", " ").replace("-", " ") for name in study.voting if name in figures
 }
 figure = votes_plot(voted, order, columns)
 publish_figure(figure, "votes", publish_to)

@@ -16,13 +16,11 @@ power = "metrics/icons/power"
 publish_to = "figures/icons/audit_power"
 
 # %%
-from scipy.stats import binom
-
-from cliperase.audit.verdict import LEAST_AUC
+from cliperase.audit.verdict import LEAST_AUC, by_chance
 from paper.figures.style import publish_figure, use_style
 from paper.figures.votes import paired_plot, power_plot
 from paper.planted import FAILURES
-from paper.power import FALSE_ALARMS, PowerStudy
+from paper.power import PowerStudy
 from paper.tables import in_root, publish_table, show
 from paper.verdicts import claims, open_with
 
@@ -35,7 +33,7 @@ votes = found[found.auc >= LEAST_AUC]
 name = found.probe + "." + found.measure
 auc, caught = found.auc.set_axis(name), found.set_index(name)
 few, usual, spread = "linear-probe.image_recall_1_shots", "reference-gap.forget_accuracy", "linear-probe.image_area_all"
-counts, limit = study.known_votes(), binom.ppf(0.95, len(votes), FALSE_ALARMS / 100)
+counts, limit = study.known_votes(), by_chance(len(votes))
 gone = 100 * (counts.known > limit).groupby(counts.model).mean()
 tested = {
     "the few-shot probe of the images has a vote": auc[few] >= LEAST_AUC,
@@ -107,7 +105,7 @@ told["not gone, %"] = gone
 told = told.rename(columns={"count": "models"}).rename_axis("model").reset_index()
 publish_table(told.assign(provenance=provenance), "verdict", publish_to)
 show(told)
-print(f"not gone: more than {limit:.0f} of {len(votes)} figures")
+print(f"not gone: more than {limit} of {len(votes)} figures")
 
 # %% [markdown]
 # ## The claims, tested

@@ -17,7 +17,7 @@ power = "metrics/icons/power"
 publish_to = "figures/icons/beyond"
 
 # %%
-from paper.audits import goals
+from paper.audits import goal_means, goals
 from paper.figures.dots import dot_plot
 from paper.figures.style import publish_figure, use_style
 from paper.power import PowerStudy
@@ -83,7 +83,7 @@ publish_figure(figure, "beyond", publish_to)
 shown = reached.replace({True: "yes", False: "no"}).infer_objects().rename_axis("goal").reset_index()
 publish_table(shown.assign(provenance=provenance), "goals", publish_to)
 show(shown)
-values = goals(rows[rows.method.isin(order)], study, values=True)
+values = goal_means(rows[rows.method.isin(order)])
 show(values.round(2).rename_axis("figure").reset_index())
 print(f"seconds of one run alone, unseen over CLIPErase: {times:.2f}")
 

@@ -160,7 +160,6 @@ for data, each in verdicts.items():
 
 # %%
 said = audits.verdicts(audits.votes(experiment_rows(results, "audit"), PowerStudy(in_root(power))))
-kinds = said.verdict.str.split(":").str[0]
-shares = pd.crosstab(said.method, kinds, normalize="index").mul(100).round(1)
+shares = audits.shares(said).round(1)
 papers = [name for name in dict.fromkeys(cell["method"] for cell in paper_cells("main")) if name in shares.index]
 show(shares.loc[list(dict.fromkeys(["original", "retrain", *papers]))].reset_index())

@@ -7,7 +7,7 @@ say when the table is read.
 """
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar
 
@@ -18,7 +18,7 @@ from cliperase.audit.auditing import carry_out, plan
 from cliperase.audit.case import Case, Split, Subject
 from cliperase.audit.verdict import KNOWN, NEVER_KNOWN, PUSHED, UNDECIDED, verdict_of, vote
 from cliperase.data.rules import Rule, forget_mask
-from paper.results import rows_of
+from paper.results import REFERENCES, rows_of
 from paper.runs import Bench, Place
 
 COSTS = (  # no vote, but the price
@@ -40,6 +40,7 @@ GOALS = {  # what a method is held to: figure -> (goal, where it is held to, how
     "quantisation.forget_accuracy_4_bits": ("forget accuracy at 4 bits within the spread", "spread", 0.0),
 }
 ENDS = ("low", "high")
+VERDICTS = ("No trace", "Not gone", "Pushed away", "Undecided")  # how a verdict begins, before its colon
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,7 @@ class AuditPlace(Place):
 class AuditBench(Bench):
     """A bench that audits. The original's figures are measured once for each concept."""
 
-    @cached_property
-    def cases(self):
-        return {}
+    cases: dict[tuple, Case] = field(default_factory=dict)  # by concept and folder of the original
 
     @cached_property
     def plan(self):
@@ -123,10 +122,13 @@ def votes(rows, study):
 
 
 def tally(voted):
-    """One line for each method: how many of its votes say what, in percent, `KNOWN` first; the best method first."""
+    """One line for each method: how many of its votes say what, in percent, `KNOWN` first. The references come first,
+    then the best method."""
     counted = pd.crosstab(voted.method, voted.vote, normalize="index") * 100
     kinds = [kind for kind in (KNOWN, UNDECIDED, PUSHED, NEVER_KNOWN) if kind in counted]
-    return counted[kinds].sort_values(NEVER_KNOWN, ascending=False, kind="stable")
+    counted = counted[kinds].sort_values(NEVER_KNOWN, ascending=False, kind="stable")
+    first = [name for name in REFERENCES if name in counted.index]
+    return counted.loc[[*first, *counted.index.drop(first)]]
 
 
 def verdicts(voted):
@@ -136,16 +138,24 @@ def verdicts(voted):
     return said.rename("verdict").reset_index()
 
 
-def goals(rows, study, values=False):
-    """Which of `GOALS` the mean of each method's runs reaches: goals × methods, bool; or the means, figures × methods.
+def shares(said):
+    """Methods × `VERDICTS`: percent of a method's runs with each, of the table that `verdicts` gives."""
+    kinds = said.verdict.str.partition(":")[0]
+    return (pd.crosstab(said.method, kinds, normalize="index") * 100).reindex(columns=VERDICTS, fill_value=0.0)
+
+
+def goal_means(rows):
+    """Figures of `GOALS` × methods: the mean of each method's runs. `rows`: as of `votes`."""
+    means = rows[rows.metric.isin(list(GOALS))].pivot_table(index="metric", columns="method", values="value")
+    return means.loc[list(GOALS)]
+
+
+def goals(rows, study):
+    """Goals × methods, bool: which of `GOALS` the mean of a method's runs reaches.
 
     `rows`, `study`: as of `votes`. Every method has the same concepts and seeds, those of the retrained models.
     """
-    means = rows[rows.metric.isin(list(GOALS))].pivot_table(index="metric", columns="method", values="value")
-    means = means.loc[list(GOALS)]
-    if values:
-        return means
-    reached = {}
+    means, reached = goal_means(rows), {}
     for figure, (goal, held_to, off) in GOALS.items():
         if held_to == "spread":
             low, high = study.ends(figure, rows.concept.unique())

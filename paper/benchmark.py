@@ -19,7 +19,7 @@ from cliperase.errors import CliperaseError
 from cliperase.files import hash_of, read_json, write_json
 from cliperase.methods import METHODS
 from cliperase.methods.base import Method
-from paper.audits import AuditPlace, goals, tally, verdicts, votes
+from paper.audits import AuditPlace, goals, shares, tally, verdicts, votes
 from paper.experiments import experiment_of
 from paper.results import COLUMNS, REFERENCES, read_results, write_table
 from paper.runs import Run, run_all
@@ -30,7 +30,7 @@ SHOWN = {  # columns: their figures
     "few-shot probe": "linear-probe.image_recall_1_shots",
     "retain accuracy": "reference-gap.retain_accuracy",
 }
-KINDS = {"no trace": "No trace", "pushed away": "Pushed away", "not gone": "Not gone"}  # columns: how verdicts begin
+KINDS = {"no trace": "No trace", "pushed away": "Pushed away", "not gone": "Not gone"}  # columns: their verdicts
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def enter(profile, name, data, models, *, file="", settings=None, folder="", sma
     """(rows, header) of an entry. `small`: the first concept and seed only, to try it out."""
     check_name(name)
     if bool(file) == bool(folder):
-        raise CliperaseError("an entry is a method or a folder of models; give one of --method and --models")
+        raise CliperaseError("an entry is a method or a folder of models; give one of --method and --unlearned")
     if file:
         register(name, file)
     changes = {"methods": {name: settings or {}}, "references": [], "tuned": ""}
@@ -146,13 +146,12 @@ def leaderboard(results, study, entries):
     said, counted = verdicts(voted), tally(voted)
     means = rows.pivot_table(index="method", columns="metric", values="value")
     table = pd.DataFrame({"runs": said.groupby("method").size()})
-    for column, begins in KINDS.items():
-        table[column] = 100 * said.verdict.str.startswith(begins).groupby(said.method).mean()
+    for column, verdict in KINDS.items():
+        table[column] = shares(said)[verdict]
     table["votes as never known"] = counted.get(NEVER_KNOWN, 0.0)
     table["goals"] = [f"{reached[name].sum()} of {len(reached)}" for name in table.index]
     for column, figure in SHOWN.items():
         table[column] = means[figure]
     table["seconds"] = rows.groupby("method").seconds.mean()
     table["from"] = [come_from.get(name, "this repository") for name in table.index]
-    order = [*REFERENCES, *(name for name in counted.index if name not in REFERENCES)]
-    return table.loc[order].round(1).reset_index()
+    return table.loc[counted.index].round(1).reset_index()

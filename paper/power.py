@@ -19,7 +19,7 @@ from pydantic import Field
 from cliperase.audit.auditing import carry_out, open_case, plan
 from cliperase.audit.case import Subject
 from cliperase.audit.intervals import area_of, mean_of
-from cliperase.audit.verdict import LEAST_AUC, Threshold
+from cliperase.audit.verdict import FALSE_ALARMS, LEAST_AUC, read_thresholds
 from cliperase.errors import CliperaseError
 from cliperase.models import load_model
 from cliperase.models.base import pick_device
@@ -27,7 +27,7 @@ from cliperase.settings import Settings
 from paper.planted import FAILURES
 from paper.runs import of_seed
 
-FALSE_ALARMS = 5  # percent of the models that never saw the concept
+TAILS = (100 * FALSE_ALARMS, 100 - 100 * FALSE_ALARMS)  # percentiles of the models that never saw the concept
 COLUMNS = ["probe", "measure", "unit", "known", "concept", "seed", "model", "value", "seconds"]
 SAW, NEVER = "saw", "never"  # what a `model` of the table did; else the name of a planted failure
 
@@ -108,7 +108,7 @@ def powers(table):
         saw, never = (rows[rows.model == name] for name in (SAW, NEVER))
         areas = np.array([area(saw[saw.concept == one].value, never[never.concept == one].value, above)
                           for one in sorted(never.concept.unique())])  # fmt: skip
-        found, ends = mean_of(areas), np.percentile(never.value, [FALSE_ALARMS, 100 - FALSE_ALARMS]).tolist()
+        found, ends = mean_of(areas), np.percentile(never.value, TAILS).tolist()
         (far_end, threshold), (low, high) = ends if above else reversed(ends), spread_of(never)
         line = {"probe": probe, "measure": measure, "unit": rows.unit.iloc[0], "known": rows.known.iloc[0]}
         line |= {"auc": found.value, "auc low": found.low, "auc high": found.high, "threshold": threshold}
@@ -140,7 +140,7 @@ def spread_of(never):
     for _, models in never.groupby("concept"):
         values = models.value.to_numpy()
         apart += [value - np.median(np.delete(values, i)) for i, value in enumerate(values) if len(values) > 1]
-    ends = np.percentile(apart, [FALSE_ALARMS, 100 - FALSE_ALARMS]) if apart else (np.nan, np.nan)
+    ends = np.percentile(apart, TAILS) if apart else (np.nan, np.nan)
     return float(ends[0]), float(ends[1])
 
 
@@ -174,7 +174,7 @@ class PowerStudy:
     def __init__(self, folder):
         self.power, self.figures = (pd.read_csv(Path(folder) / f"{name}.csv") for name in ("power", "figures"))
         (self.provenance,) = self.power.provenance.unique()
-        every = {name: Threshold(**one) for name, one in thresholds(self.power, "the power study").items()}
+        every = read_thresholds(thresholds(self.power, "the power study"))
         self.voting = {name: one for name, one in every.items() if one.auc >= LEAST_AUC}
         names = self.power.probe + "." + self.power.measure
         self.known = dict(zip(names, self.power.known, strict=True))

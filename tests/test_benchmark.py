@@ -77,7 +77,7 @@ def test_models_that_other_code_unlearned_are_entered(profile, data, models, tmp
 
 
 def test_what_cannot_be_entered_is_said(profile, data, models, tmp_path):
-    with pytest.raises(CliperaseError, match="give one of --method and --models"):
+    with pytest.raises(CliperaseError, match="give one of --method and --unlearned"):
         enter(profile, "mine", data, models)
     with pytest.raises(CliperaseError, match="leaf-0 is missing; put one there"):
         enter(profile, "theirs", data, models, folder=tmp_path / "nowhere")

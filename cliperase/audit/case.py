@@ -109,8 +109,8 @@ class Case:
     """What is audited. `test`: images that nothing was trained on; `training`: the rows of training, None where the
     data have none in memory; `others`: {name: `Split`} of other sources.
 
-    `estimates`: {probe: {(figure, hash of a model): `Estimate`}}, what was measured already. Cases that differ in the
-    unlearned model only may share it.
+    `estimates`: {probe: {(figure, hash of a model): `Estimate`}}, what was measured already; a probe gets its own part.
+    Cases that differ in the unlearned model only may share it.
     """
 
     before: Subject

@@ -30,6 +30,8 @@ class Threshold(Settings):
     threshold: float
     far_end: float | None = None
     spread: list[float] | None = Field(default=None, min_length=2, max_length=2)
+    auc: float = Field(ge=0, le=1)
+    source: str = Field(min_length=1)
 
     def limits(self, measure):
         """(threshold, far end or None) for a measure as in the JSON."""
@@ -42,9 +44,6 @@ class Threshold(Settings):
         """As a mapping for the result, with the `limit` and the `far_limit` that this measure is held to."""
         limit, far_limit = self.limits(measure)
         return {**self.model_dump(), "limit": limit, "far_limit": far_limit}
-
-    auc: float = Field(ge=0, le=1)
-    source: str = Field(min_length=1)
 
 
 def read_thresholds(thresholds):
@@ -102,6 +101,11 @@ def vote(measure, threshold):
     return PUSHED if far_end is not None and max(ends) < sign * far_end else NEVER_KNOWN
 
 
+def by_chance(count):
+    """How many of `count` figures pass a limit in 19 of 20 models that never knew, if the figures were independent."""
+    return int(binom.ppf(0.95, count, FALSE_ALARMS))
+
+
 def verdict_of(measures, has_references):
     """{"verdict", "reasons"} of all measures, {"probe.measure": measure}.
 
@@ -112,13 +116,12 @@ def verdict_of(measures, has_references):
     votes = {name: one["vote"] for name, one in measures.items() if not one["vote"].startswith("no vote")}
     known, pushed = ([name for name, said in votes.items() if said == kind] for kind in (KNOWN, PUSHED))
     count, of = len(votes), f"of {len(votes)} figures with a vote"
-    by_chance = binom.ppf(0.95, count, FALSE_ALARMS)
     said_so = f"{len(known)} {of} say that the concept is still known"
     if not votes:
         said = "No verdict: no figure here has a vote, because the power of none was measured."
-    elif len(known) > by_chance:
+    elif len(known) > by_chance(count):
         said = f"Not gone: {said_so}."
-    elif len(pushed) > by_chance:
+    elif len(pushed) > by_chance(count):
         said = f"Pushed away: {len(pushed)} {of} lie further from knowing than in models that never knew the concept."
     elif known or UNDECIDED in votes.values():
         said = f"Undecided: {said_so}; so many may be chance, or other figures are unsure."

@@ -173,8 +173,10 @@ def layer_at(layers, depth):
     return layers[max(1, round(depth * len(layers))) - 1]
 
 
-def map_of(tokens):
-    """Tokens of a vision transformer (N, T, C) -> (N, C, h, w); a class token, which comes first, is left out."""
+def hidden_map(tower, pixels, depth):
+    """`ImageTextModel.image_map` of a vision transformer of transformers; a class token, which comes first, is left
+    out."""
+    tokens = layer_at(tower(pixel_values=pixels, output_hidden_states=True).hidden_states[1:], depth)
     side = math.isqrt(tokens.shape[1])
     return tokens[:, -side * side :].transpose(1, 2).unflatten(2, (side, side))
 

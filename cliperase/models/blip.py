@@ -13,7 +13,7 @@ from cliperase.errors import CliperaseError, reason_of
 from cliperase.files import read_json
 from cliperase.metrics.scores import draw_rivals
 from cliperase.metrics.tasks import PROMPT, WAYS
-from cliperase.models.base import ImageTextModel, Tokens, import_transformers, layer_at, map_of, multiply_head
+from cliperase.models.base import ImageTextModel, Tokens, hidden_map, import_transformers, multiply_head
 from cliperase.models.framing import Processed
 
 LOGIT_SCALE = 1 / 0.07  # BLIP's starting temperature; transformers' classes do not keep the learnt one
@@ -91,8 +91,7 @@ class BLIP(ImageTextModel):
         return F.normalize(self.model.vision_proj(self.look(images)[:, 0]), dim=-1)
 
     def image_map(self, images, depth):
-        found = self.model.vision_model(pixel_values=self.pixels(images), output_hidden_states=True)
-        return map_of(layer_at(found.hidden_states[1:], depth))
+        return hidden_map(self.model.vision_model, self.pixels(images), depth)
 
     def encode_text(self, texts):
         tokens, mask = self.read(texts)

@@ -8,15 +8,7 @@ import torch.nn.functional as F
 from cliperase.devices import send
 from cliperase.errors import CliperaseError, reason_of
 from cliperase.files import read_json
-from cliperase.models.base import (
-    ImageTextModel,
-    Tokens,
-    import_transformers,
-    layer_at,
-    map_of,
-    multiply_head,
-    refuse_code,
-)
+from cliperase.models.base import ImageTextModel, Tokens, hidden_map, import_transformers, multiply_head, refuse_code
 from cliperase.models.framing import Processed
 from cliperase.models.vocabulary import check_vocabulary, narrow, widen
 
@@ -100,8 +92,7 @@ class TransformersCLIP(ImageTextModel):
         return F.normalize(self.model.get_image_features(pixel_values=self.pixels(images)).pooler_output, dim=-1)
 
     def image_map(self, images, depth):
-        found = self.model.vision_model(pixel_values=self.pixels(images), output_hidden_states=True)
-        return map_of(layer_at(found.hidden_states[1:], depth))
+        return hidden_map(self.model.vision_model, self.pixels(images), depth)
 
     def encode_text(self, texts):
         tokens = self.tokenizer(texts)

@@ -7,6 +7,7 @@ from matplotlib.colors import to_rgb
 
 from cliperase.audit.verdict import KNOWN, LEAST_AUC, PUSHED
 from paper.figures.style import GUIDE, OURS, PAPER, RUN, embolden, key, number
+from paper.power import NEVER, SAW
 
 KNOWS, AWAY, NEITHER = PAPER, "#56B4E9", "white"  # vermilion and sky blue of Okabe and Ito
 DEEPEST = 0.75  # of an ink, where all runs say the same: the numbers must stay legible
@@ -88,22 +89,19 @@ def blend(shares):
 def paired_plot(figures, names):
     """One panel for each figure in `names` {figure: title}: the models that never saw a concept, and those that did,
     a dot for each. `figures`: the table of `power.measure_power`."""
+    never, saw = (RUN | {"color": ink, "alpha": 0.8} for ink in ("0.45", KNOWS))
     figure, axes = plt.subplots(1, len(names), figsize=(2.3 * len(names), 2.5), layout="constrained")
     for axis, (name, title) in zip(axes, names.items(), strict=True):
         probe, measure = name.split(".")
         rows = figures[(figures.probe == probe) & (figures.measure == measure)]
         concepts = sorted(rows.concept.unique())
-        for shift, (model, ink) in zip((-0.15, 0.15), (("never", "0.45"), ("saw", KNOWS)), strict=True):
+        for shift, (model, mark) in zip((-0.15, 0.15), ((NEVER, never), (SAW, saw)), strict=True):
             own = rows[rows.model == model]
-            axis.plot(
-                own["value"],
-                [concepts.index(one) + shift for one in own.concept],
-                **(RUN | {"color": ink, "linestyle": "none", "alpha": 0.8}),
-            )
+            heights = [concepts.index(one) + shift for one in own.concept]
+            axis.plot(own["value"], heights, linestyle="none", **mark)
         axis.set_yticks(range(len(concepts)), concepts if axis is axes[0] else [""] * len(concepts), fontsize=8)
         axis.set_title(title, fontsize=8, loc="left")
         axis.tick_params(axis="y", left=False)
     sns.despine(figure, left=True)
-    key(figure, {"never saw it": RUN | {"color": "0.45", "alpha": 0.8}, "saw it": RUN | {"color": KNOWS, "alpha": 0.8}},
-        loc="outside lower center", bbox_to_anchor=None)  # fmt: skip
+    key(figure, {"never saw it": never, "saw it": saw}, loc="outside lower center", bbox_to_anchor=None)
     return figure
