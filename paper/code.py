@@ -91,7 +91,7 @@ class Code:
     def of_run(self, method, entry="paper/runs.py"):
         """A hash of the code that one run of an experiment reaches; the plan is not among it, its runs are."""
         own = self.registered(METHODS, method) if method in self.parsed(METHODS)[2] else []
-        return hashlib.sha256(repr(self.reach([entry, *own])).encode()).hexdigest()
+        return hashlib.sha256(repr(self.reach(self.with_probes([entry, *own]))).encode()).hexdigest()
 
     def entry_points(self):
         """{name of a file of hashes: files that are run}: commands, scripts, notebooks, experiments, searches."""

@@ -148,6 +148,16 @@ def test_a_new_method_makes_no_stage_stale(copy):
     assert Code(copy).of_run("CLIPErase") != Code(copy).of_run("SSD") != Code(copy).of_run("original")
 
 
+def test_another_probe_makes_audited_runs_stale_and_no_other(copy):
+    path, entries = copy / "cliperase/audit/relearning.py", ("paper/runs.py", "paper/audits.py")
+    text = path.read_text()
+    before = [Code(copy).of_run("CLIPErase", entry) for entry in entries]
+    path.write_text(text + "\n\ndef unused():\n    return 0\n")
+    after = [Code(copy).of_run("CLIPErase", entry) for entry in entries]
+    path.write_text(text)
+    assert [one == other for one, other in zip(before, after, strict=True)] == [True, False]
+
+
 def test_the_written_files_say_what_changed(copy):
     subprocess.run([sys.executable, "-m", "paper.code"], cwd=copy, check=True)
     lines = (copy / "artifacts/code/experiment/icons-main").read_text().splitlines()
