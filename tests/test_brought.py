@@ -349,9 +349,77 @@ def test_several_tables_of_one_split_are_named(tmp_path):
     rows = table_rows(tmp_path)
     for name in ("a.csv", "b.csv"):
         write_csv(tmp_path / name, ("image", "caption"), rows)
+    refused(tmp_path, r"several files, a\.csv and b\.csv, have rows of the split 'train'; name one of them")
+
+
+def write_coco(folder, split="train", year="2017", each=EACH):
+    """COCO's layout of a split: `each` pictures of both kinds, with two captions each."""
+    rows = {}
+    for name in NAMES:
+        for n in range(each):
+            write(folder / f"{split}{year}" / f"{split}{name}{n}.png", shade(name, n))
+            rows[f"{split}{name}{n}.png"] = [f"a {name}, {n}", f"one {name}, {n}"]
+    told = {
+        "images": [{"id": number, "file_name": file} for number, file in enumerate(rows)],
+        "annotations": [
+            {"image_id": number, "caption": text} for number, texts in enumerate(rows.values()) for text in texts
+        ],
+    }
+    write_text(folder / "annotations" / f"captions_{split}{year}.json", json.dumps(told))
+    return rows
+
+
+def write_karpathy(folder, rows, split_of, name="dataset_flickr30k.json"):
+    """Karpathy's JSON of {path below the folder: captions}."""
+    images = [
+        {"filename": path, "split": split_of(path), "sentences": [{"raw": text} for text in texts]}
+        for path, texts in rows.items()
+    ]
+    return write_text(folder / name, json.dumps({"images": images, "dataset": "flickr30k"}))
+
+
+def test_coco_is_read_as_it_is_downloaded(tmp_path):
+    write_coco(tmp_path)
+    write_coco(tmp_path, "val", each=3)
+    write_text(tmp_path / "annotations" / "instances_train2017.json", '{"images": [], "annotations": []}')
+    training, validation = rows_of(tmp_path), rows_of(tmp_path, "validation")
+    assert (len(training), len(validation)) == (2 * EACH, 6)
+    assert {"a apple, 3", "one apple, 3"} in captions_of(training)
+    one = rows_of(tmp_path / "annotations" / "captions_val2017.json", "validation")
+    assert one.fingerprint() == validation.fingerprint()
+
+
+def test_karpathys_json_is_read_with_his_splits(tmp_path):
+    rows = {f"{name}{n}.png": [f"a {name}, {n}"] for name in NAMES for n in range(EACH)}
+    for name in NAMES:
+        for n in range(EACH):
+            write(tmp_path / "images" / f"{name}{n}.png", shade(name, n))
+    split = {"0": "test", "1": "val", "2": "restval"}
+    path = write_karpathy(tmp_path, rows, lambda file: split.get(file[-5], "train"))
+    for data in (tmp_path, path):
+        assert [len(rows_of(data, one)) for one in ("train", "validation", "test")] == [16, 2, 2]
+    assert captions_of(rows_of(path, "test")) == [{"a apple, 0"}, {"a lamp, 0"}]
+
+
+def test_a_json_of_captions_that_is_odd_is_one_line(tmp_path):
+    rows = write_coco(tmp_path)
+    twice = write_karpathy(tmp_path, rows, lambda file: "train", "dataset_coco.json")
     refused(
-        tmp_path, r"several tables, a\.csv, b\.csv|several tables, a\.csv and b\.csv, have rows of the split 'train'"
+        tmp_path, r"several files, annotations/captions_train2017.json and dataset_coco.json, have rows of the split"
     )
+    write(tmp_path / "copy" / "trainapple0.png", shade("apple", 0))
+    refused(twice, r"'trainapple0.png' is the name of copy/trainapple0.png and of ")
+    refused(write_karpathy(tmp_path, rows, lambda file: "all"), "split 'all' is none of train, restval, val and test")
+    for text in ("[]", "{", '{"images": 1}', '{"images": [{"id": 1}], "annotations": [{"image_id": 1}]}', "[" * 10**5):
+        refused(write_text(tmp_path / "odd.json", text), "captions neither in COCO's layout nor in Karpathy's")
+
+
+def test_missing_pictures_of_a_json_are_broken_rows(tmp_path):
+    rows = {f"{name}{n}.png": [f"a {name}, {n}"] for name in NAMES for n in range(EACH)}
+    for path in list(rows)[1:]:
+        write(tmp_path / path, shade(path[:5].strip("0"), 1))
+    path = write_karpathy(tmp_path, rows, lambda file: "train")
+    refused(path, r"dataset_flickr30k.json, apple0.png: .*apple0.png is not there, or must not be read")
 
 
 def test_missing_files_and_blank_captions_are_broken_rows(tmp_path, caplog):

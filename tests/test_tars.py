@@ -113,6 +113,17 @@ def test_a_caption_may_be_in_other_files(files, caption, tmp_path):
     assert decoder.broken == (caption is None)
 
 
+@pytest.mark.parametrize("place", ["classnames.txt", "../classnames.txt"])
+def test_a_number_of_a_class_is_a_line_of_classnames(place, tmp_path):
+    folder = tmp_path / "data" / "train"
+    folder.mkdir(parents=True)
+    (folder / place).write_text("lamp\nred_apple\n")
+    files = {"1.cls": b"1\n", "1.jpg": SHAPE, "2.cls": b"2", "2.jpg": SHAPE}
+    (folder / "0.tar").write_bytes(sample(files))
+    decoder = Decoder(square(8), 1.0)
+    assert [decoder.caption(one) for one in samples_of([folder / "0.tar"])] == ["a photo of a red apple", None]
+
+
 def test_a_picture_may_be_called_input(tmp_path):
     (tmp_path / "0.tar").write_bytes(sample({"a.1.input.JPG": SHAPE, "a.1.txt": b"apple"}))
     (found,) = samples_of([tmp_path / "0.tar"])

@@ -12,7 +12,7 @@ import datasets
 import torch
 from PIL import Image, ImageOps
 
-from cliperase.data import folders
+from cliperase.data import annotations, folders
 from cliperase.data.columns import PICTURES, as_schema, is_read, picture_column, unified, usual
 from cliperase.data.limits import log
 from cliperase.data.pairs import file_of, is_captioned, row_hash
@@ -75,9 +75,11 @@ def read_file(path, name):
     suffix = path.suffix.lower()
     if suffix in folders.TABLES:
         return {split: from_files(rows, name) for split, rows in folders.read_table_file(path).items()}
+    if suffix == ".json":
+        return {split: from_files(rows, name) for split, rows in annotations.read_annotation_file(path).items()}
     if suffix == ".parquet":
         return {folders.split_named(path.stem) or "train": read_parquet([path], name)}
-    known = ", ".join((*folders.TABLES, ".parquet"))
+    known = ", ".join((*folders.TABLES, ".json", ".parquet"))
     raise CliperaseError(f"data {name!r} is a file of no known kind; name a folder, or a file of {known}")
 
 
@@ -96,7 +98,11 @@ def read_folder(folder, name):
     if not pictures and not tables:
         seen = ", ".join(file.as_posix() for file in files[:3]) or "nothing"
         raise CliperaseError(f"data {name!r} holds no pictures, tables, parquet files or shards; it holds {seen}")
-    found = folders.read_tables(folder, tables, pictures) if tables else folders.read_pictures(folder, files, inner)
+    captions = [] if tables else annotations.of_captions(files)
+    if captions:
+        found = annotations.read_annotations(folder, captions, pictures)
+    else:
+        found = folders.read_tables(folder, tables, pictures) if tables else folders.read_pictures(folder, files, inner)
     return {split: from_files(rows, name) for split, rows in found.items()}
 
 

@@ -148,17 +148,23 @@ def lines_of(folder, text):
 
 def read_tables(folder, tables, pictures):
     """{split: `Listed`} of the `tables` in a folder; `tables` and `pictures` are paths relative to it."""
-    found = {}
-    for table in tables:
-        for split, rows in read_table_file(folder / table, split_named(table.parent.name)).items():
-            if found.setdefault(split, rows) is not rows:
-                both = " and ".join(one.as_posix() for one in tables[:2])
-                raise CliperaseError(
-                    f"data {str(folder)!r}: several tables, {both}, have rows of the split {split!r}; name the file of "
-                    "one"
-                )
+    read = [read_table_file(folder / table, split_named(table.parent.name)) for table in tables]
+    found = joined(folder, tables, read)
     named = {file for rows in found.values() for file in rows.files}
     pass_over(folder, "pictures that no table names", [file for file in pictures if folder / file not in named])
+    return found
+
+
+def joined(folder, files, read):
+    """{split: `Listed`} of several files, each of splits of its own. `read`: {split: `Listed`} of each file."""
+    found = {}
+    for rows_of in read:
+        for split, rows in rows_of.items():
+            if found.setdefault(split, rows) is not rows:
+                both = " and ".join(file.as_posix() for file in files[:2])
+                raise CliperaseError(
+                    f"data {str(folder)!r}: several files, {both}, have rows of the split {split!r}; name one of them"
+                )
     return found
 
 

@@ -4,6 +4,8 @@ import gzip
 import json
 import re
 import tarfile
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from cliperase.data.columns import CAPTIONS as COLUMNS
@@ -76,9 +78,8 @@ def caption_in(sample):
     suffix = next((one for one in CAPTIONS if one in sample), None)
     text = sample[suffix].decode("utf-8-sig")
     if suffix == "cls":
-        if text.strip().isdecimal():  # a class of which nobody knows the name
-            raise KeyError(suffix)
-        return PROMPT.format(text.strip().replace("_", " ")) if text.strip() else text
+        name = class_named(text.strip(), Path(sample["__url__"]).parent)
+        return PROMPT.format(name.replace("_", " ")) if name else name
     if suffix != "json":
         return text
     told = json.loads(text)
@@ -90,6 +91,26 @@ def caption_in(sample):
     if not isinstance(told, str):
         raise ValueError(suffix)
     return told
+
+
+def class_named(text, folder):
+    """The name of a class in `.cls`; of a number the name that stands in `classnames.txt`, KeyError without one."""
+    if not text.isdecimal():
+        return text
+    try:
+        return class_names(folder)[int(text)]
+    except IndexError:
+        raise KeyError("cls") from None  # a class of which nobody knows the name
+
+
+@cache
+def class_names(folder):
+    """The lines of `classnames.txt` in a folder of shards, or in the one above, as CLIP_benchmark's data sets have it;
+    none where there is no such file."""
+    for place in (folder, folder.parent):
+        with suppress(FileNotFoundError):
+            return [line.strip() for line in (place / "classnames.txt").read_text("utf-8-sig").splitlines()]
+    return []
 
 
 def check_order(shard):

@@ -1,0 +1,91 @@
+"""Captions in one JSON beside folders of pictures: COCO's own layout, and Karpathy's (Flickr8k, Flickr30K, COCO)."""
+
+import json
+import re
+from collections import defaultdict
+from pathlib import Path
+
+from cliperase.data.folders import PICTURES, Listed, below, joined, local_file, of_kind, pass_over, split_named, text_of
+from cliperase.errors import CliperaseError, reason_of
+
+NAMES = r"(captions|dataset_(coco|flickr)).*\.json"  # captions_train2017.json, dataset_flickr30k.json
+ALSO_TRAINING = "restval"  # Karpathy's name for COCO's images that are in neither of his other splits
+
+
+def of_captions(files):
+    """Those of the `files`, paths, that are named as such a JSON is."""
+    return [file for file in files if re.fullmatch(NAMES, file.name.lower())]
+
+
+def read_annotation_file(path):
+    """{split: `Listed`} of one JSON. Its pictures lie below its folder, or below the one that holds `annotations/`."""
+    root = path.parent.parent if path.parent.name.lower() == "annotations" else path.parent
+    return read_annotations(root, [path.relative_to(root)], of_kind(below(root)[0], PICTURES))
+
+
+def read_annotations(folder, files, pictures):
+    """{split: `Listed`} of the JSON `files` in a folder; they and the `pictures` are paths relative to it."""
+    by_name = defaultdict(list)
+    for picture in pictures:
+        by_name[picture.name].append(picture)
+    found = joined(folder, files, [listed(folder, file, by_name) for file in files])
+    named = {file for rows in found.values() for file in rows.files}
+    pass_over(folder, "pictures that no JSON names", [file for file in pictures if folder / file not in named])
+    return found
+
+
+def listed(folder, file, by_name):
+    """{split: `Listed`} of one JSON. `by_name`: the pictures of each file name."""
+    found, said = {}, f"data {str(folder)!r}, {file.as_posix()}"
+    for split, name, captions in rows_of(folder / file):
+        picture = local_file(folder, the_one(by_name, name, said).as_posix(), said)
+        found.setdefault(split, Listed()).add(picture, {"captions": captions}, f"{file.name}, {name}")
+    return found
+
+
+def the_one(by_name, name, said):
+    """The picture that a JSON means by `name`: the one of that name, or of that path. A missing one stays, and is
+    counted as broken."""
+    wanted = Path(name)
+    there = [one for one in by_name[wanted.name] if one.parts[-len(wanted.parts) :] == wanted.parts]
+    if len(there) > 1:
+        both = f"{there[0].as_posix()} and of {there[1].as_posix()}"
+        raise CliperaseError(f"{said}: {name!r} is the name of {both}; name the folder of one")
+    return there[0] if there else wanted
+
+
+def rows_of(path):
+    """(split, path or name of the picture, captions) of each image of a JSON."""
+    said = f"data {str(path)!r}"
+    try:
+        told = json.loads(text_of(path))
+        images = told["images"]
+        if "annotations" in told:
+            return list(of_coco(path, images, told["annotations"]))
+        return list(of_karpathy(images))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CliperaseError(
+            f"{said} has captions neither in COCO's layout nor in Karpathy's ({reason_of(error)}); give images with "
+            "sentences, or images and annotations with a caption"
+        ) from None
+
+
+def of_coco(path, images, annotations):
+    """COCO: images have a number, and each annotation names one. The file's name says the split."""
+    split = split_named(re.sub(r"(.*captions_?|[\d_]+$)", "", path.stem.lower())) or "train"
+    captions = defaultdict(list)
+    for one in annotations:
+        captions[one["image_id"]].append(one["caption"])
+    for image in images:
+        yield split, str(image["file_name"]), captions[image["id"]]
+
+
+def of_karpathy(images):
+    """Karpathy: each image has its sentences and its split, and of COCO the folder of its year."""
+    for image in images:
+        said = str(image["split"])
+        split = "train" if said == ALSO_TRAINING else split_named(said)
+        if split is None:
+            raise ValueError(f"split {said!r} is none of train, restval, val and test")
+        name = (Path(image.get("filepath") or "") / image["filename"]).as_posix()
+        yield split, name, [one["raw"] for one in image["sentences"]]
