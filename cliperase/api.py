@@ -10,6 +10,7 @@ from cliperase.errors import CliperaseError
 from cliperase.files import check_writable, only_writer, write_json
 from cliperase.manifest import REPORT, check_output, write_result
 from cliperase.metrics.tasks import task_of
+from cliperase.metrics.templates import read_templates
 from cliperase.models import load_model
 from cliperase.models.base import pick_device
 from cliperase.parallel import is_first, join_processes, wait_for_all
@@ -137,14 +138,19 @@ def compare(before, after, data, rule=None, split="test", queries=(), output=Non
     return found
 
 
-def evaluate(model, data, rule=None, split="test"):
+def evaluate(model, data, rule=None, split="test", templates=None):
     """The metrics of a model on one split of a data set, by the task that its columns say.
 
     Without a `rule`, which shards need, nothing counts as forgotten: how well all rows are retained is measured.
+    `templates`: of data with classes, what they are asked with instead of `a photo of a …`; the embeddings of a class
+    in several templates are averaged. A list, a file or a name, see `cliperase.metrics.templates`.
     """
+    asked = {} if templates is None else {"templates": read_templates(templates)}
     loaded = load_model(model, pick_device())
     pairs, forgotten = load_split(data, split, rule, loaded.framing)
-    return task_of(pairs).measure(loaded, pairs, forgotten)
+    if asked and not pairs.class_names:
+        raise CliperaseError(f"data {str(data)!r} have no classes, so templates have no meaning; leave them out")
+    return task_of(pairs).measure(loaded, pairs, forgotten, **asked)
 
 
 def convert(model, to, output):

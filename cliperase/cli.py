@@ -38,6 +38,7 @@ def parse(arguments):
         commands, "evaluate", run_evaluate, "Measure a model on one split, with or without a forget rule."
     )
     add_options(measure, "model", "data", "forget", "rule", "split")
+    measure.add_argument("--templates", help="prompts of the classes: a file with one a line, or `simple`, or `openai`")
     measure.add_argument("--output", type=Path, help="write the metrics to this file, too")
     convert = add_command(
         commands, "convert", run_convert, "Write a CLIP of open_clip as one of transformers, or back, and compare them."
@@ -218,7 +219,7 @@ def run_evaluate(arguments):
     rule = rule_of(arguments) if asked else None
     if arguments.output:
         check_writable(arguments.output)
-    metrics = evaluate(arguments.model, arguments.data, rule, arguments.split)
+    metrics = evaluate(arguments.model, arguments.data, rule, arguments.split, arguments.templates)
     if arguments.output:
         write_json(arguments.output, metrics)
     print(json.dumps(metrics, indent=2, allow_nan=False))

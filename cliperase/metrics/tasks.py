@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 
 from cliperase.errors import CliperaseError
 from cliperase.metrics.encode import encode_images, encode_texts, number_texts
@@ -67,16 +68,15 @@ def task_of(pairs):
     return RETRIEVAL if several.double().mean() >= 0.5 else MATCHING
 
 
-def zero_shot_metrics(model, pairs, forgotten, watched=None):
+def zero_shot_metrics(model, pairs, forgotten, watched=None, templates=(PROMPT,)):
     """Zero-shot accuracies over all classes, with `forgotten` (N,) bool the forget set.
 
     forget_cosine: mean cosine of the forgotten images to their own prompt. unrelated_cosine: mean cosine of
     the forgotten classes' prompts to the retain images, which should stay where it was. `watched` {name:
-    class names} adds `<name>_accuracy`, the accuracy on images of these classes.
+    class names} adds `<name>_accuracy`, the accuracy on images of these classes. `templates`: see `class_embeddings`.
     """
-    prompts = [PROMPT.format(name) for name in pairs.class_names]
-    check_prompts(model, prompts)
-    class_features, image_features = encode_texts(model, prompts), encode_images(model, pairs.images)
+    class_features = class_embeddings(model, pairs.class_names, templates)
+    image_features = encode_images(model, pairs.images)
 
     def accuracy(rows):
         return zero_shot_accuracy(image_features[rows], class_features, pairs.labels[rows])
@@ -96,6 +96,16 @@ def zero_shot_metrics(model, pairs, forgotten, watched=None):
         if rows.any():
             metrics[f"{name}_accuracy"] = accuracy(rows)
     return metrics
+
+
+def class_embeddings(model, class_names, templates):
+    """(C, D), L2-normalised: of each class the mean of its prompts in all `templates` (Radford et al. 2021)."""
+    embeddings = []
+    for template in templates:
+        prompts = [template.format(name) for name in class_names]
+        check_prompts(model, prompts)
+        embeddings.append(encode_texts(model, prompts))
+    return embeddings[0] if len(embeddings) == 1 else F.normalize(torch.stack(embeddings).mean(dim=0), dim=1)
 
 
 def check_prompts(model, prompts):

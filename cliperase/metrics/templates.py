@@ -1,0 +1,36 @@
+"""Prompt templates: how the name of a class becomes the texts that a model is asked with."""
+
+from pathlib import Path
+
+from cliperase.errors import CliperaseError, reason_of
+
+NAMED = ("simple", "openai")  # in open_clip: the 7 and the 80 templates of CLIP's authors for ImageNet
+
+
+def read_templates(source):
+    """The templates of a `source`: a name in `NAMED`, a file with one a line, or a list of them.
+
+    Each has one place for the class, `{}`, or `{c}` as in CLIP_benchmark.
+    """
+    if source in NAMED:
+        import open_clip  # it takes seconds
+
+        return tuple(write("{}") for write in getattr(open_clip, f"{source.upper()}_IMAGENET_TEMPLATES"))
+    lines = lines_of(Path(source)) if isinstance(source, str | Path) else source
+    templates = tuple(line.strip().replace("{c}", "{}") for line in lines if line.strip())
+    if not templates:
+        raise CliperaseError(f"templates {source}: there is none; write one a line, such as 'a photo of a {{}}'")
+    for template in templates:
+        if template.count("{}") != 1 or template.count("{") + template.count("}") != 2:
+            raise CliperaseError(f"template {template!r} must have one place for the class; write 'a photo of a {{}}'")
+    return templates
+
+
+def lines_of(path):
+    try:
+        return path.read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        known = " or ".join(NAMED)
+        raise CliperaseError(
+            f"templates {path} cannot be read ({reason_of(error)}); name a file with one a line, or {known}"
+        ) from None
