@@ -17,6 +17,11 @@ def main(arguments=None):
 
 
 def parse(arguments):
+    return options().parse_args(arguments)
+
+
+def options():
+    """The parser of the command line; `shtab` makes a shell's completion of it."""
     parser = argparse.ArgumentParser(prog="cliperase", description="Make a CLIP forget, and measure that it did.")
     parser.add_argument("--version", action="version", version=f"cliperase {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -73,7 +78,7 @@ def parse(arguments):
     unpack = add_command(commands, "unpack", run_unpack, "Write a packed model as an open_clip folder.")
     unpack.add_argument("packed", type=Path, help="file that `cliperase pack` wrote")
     add_options(unpack, "output")
-    return parser.parse_args(arguments)
+    return parser
 
 
 def add_command(commands, name, run, description):

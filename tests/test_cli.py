@@ -1,17 +1,21 @@
 """The command line: it works on one's own model, and bad input gives one clear line and exit code 2."""
 
 import json
+import math
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
+import shtab
 import torch
 import yaml
 from conftest import PROFILE, ROWS, make_split, write_profile
 
-from cliperase.cli import main, override, parse
+from cliperase import memory
+from cliperase.cli import main, options, override, parse
 from cliperase.data.pairs import load_pairs, write_split
 from cliperase.models import load_model
 from cliperase.models.compact import COMPACT
@@ -102,7 +106,10 @@ def test_settings_are_yaml_values_and_add_up():
     assert override({"steps": 3, "seed": 1}, given) == {
         "learning_rate": 1e-5, "steps": 7, "captions": "random", "autocast": True, "seed": 1,
     }  # fmt: skip
-    assert override({}, parse(call).set) == {"learning_rate": 1e-5, "steps": 10}  # nothing is left of another call
+    assert override({}, parse(call).set) == {
+        "learning_rate": 1e-5,
+        "steps": 10,
+    }  # nothing is left of another call
     assert override({}, ["name=a=b"]) == {"name": "a=b"}
 
 
@@ -272,3 +279,16 @@ def test_a_missing_extra_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "transformers", None)
     assert pipeline(["pretrain_blip", "--data", "none", "--model", "none", "--output", str(tmp_path / "blip")]) == 2
     assert "package transformers is not installed; run `pip install transformers`" in capsys.readouterr().err
+
+
+def test_a_shell_completes_commands_and_options():
+    script = shtab.complete(options(), "bash")
+    assert all(word in script for word in ("unlearn", "compare", "--dry-run", "--templates"))
+
+
+def test_peak_memory_is_unknown_where_the_system_does_not_tell(monkeypatch):
+    monkeypatch.setattr(memory, "Path", lambda path: Path("/nowhere") / path.strip("/"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert memory.peak_megabytes() > 0  # by `resource`, as on macOS
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert math.isnan(memory.peak_megabytes())
