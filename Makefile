@@ -22,7 +22,7 @@ export ATEN_CPU_CAPABILITY ONEDNN_MAX_CPU_ISA MKL_ENABLE_INSTRUCTIONS
 export MALLOC_TRIM_THRESHOLD_ MALLOC_TOP_PAD_ MALLOC_MMAP_THRESHOLD_
 export PYTHONWARNINGS := ignore::SyntaxWarning
 
-.PHONY: reproduce quick test tune power benchmark setup bench appendix
+.PHONY: reproduce quick test soak tune power benchmark setup bench appendix
 
 # the ledger and the README are made of two profiles: `-s` makes them from what there is of both
 reproduce: setup
@@ -45,6 +45,13 @@ test: setup
 	lint-imports --no-cache
 	pytest $(TOGETHER)
 	CLIPERASE_COMPARE=1 pytest $(TOGETHER) --nbval notebooks -p no:cacheprovider
+
+# the same properties on twenty times as many cases, damaged files by the thousand, and every command killed twenty times
+soak: export OMP_NUM_THREADS := 1
+soak: export OMP_WAIT_POLICY := PASSIVE
+soak: setup
+	CLIPERASE_SOAK=20 pytest $(TOGETHER) tests/test_fuzz.py tests/test_kills.py tests/test_growth.py tests/test_losses.py \
+		tests/test_evaluate.py tests/test_stream.py
 
 tune: setup
 	dvc repro --glob 'search@$(PROFILE)-*' $(TUNE_$(PROFILE))

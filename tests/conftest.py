@@ -3,6 +3,7 @@
 import copy
 import io
 import json
+import os
 import tarfile
 from contextlib import contextmanager
 
@@ -21,8 +22,16 @@ from cliperase.models.framing import Resized
 from cliperase.models.openclip import create_model
 from paper.small_blip import pretrain_blip
 
+SOAK = int(os.environ.get("CLIPERASE_SOAK", 1))  # `make soak` sets it: so many times the cases, kills and steps
 settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
 settings.load_profile("untimed")
+
+
+def cases(count, **more):
+    """A property is tried on so many cases, or in `make soak` on more."""
+    return settings(max_examples=count * SOAK, **more)
+
+
 CLASSES = {"apple": (220, 40, 40), "lemon": (230, 220, 60), "leaf": (40, 160, 60), "plum": (110, 40, 140)}
 TINY_BLIP = {
     "vision_config": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2,

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from conftest import cases
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cliperase.errors import CliperaseError
@@ -12,7 +13,7 @@ from cliperase.metrics.tasks import ZERO_SHOT, zero_shot_metrics
 from cliperase.models.base import ImageTextModel
 
 
-@settings(max_examples=40, deadline=None)
+@cases(40)
 @given(seed=st.integers(0, 10**6), n=st.integers(1, 30), classes=st.integers(2, 9))
 def test_zero_shot_accuracy_is_the_brute_force_count(seed, n, classes):
     generator = torch.Generator().manual_seed(seed)
@@ -102,7 +103,7 @@ def random_pairs(seed, n, texts):
     return unit_vectors(n, generator), unit_vectors(texts, generator)[text_ids], text_ids, queries
 
 
-@settings(max_examples=40, deadline=None)
+@cases(40)
 @given(seed=st.integers(0, 10**6), n=st.integers(2, 25), texts=st.integers(2, 12))
 def test_matching_against_all_is_the_brute_force_count(seed, n, texts):
     images, text_features, text_ids, queries = random_pairs(seed, n, texts)
@@ -116,7 +117,7 @@ def test_matching_against_all_is_the_brute_force_count(seed, n, texts):
     assert matching_accuracy(images, text_features, text_ids, queries) == expected
 
 
-@settings(max_examples=40, deadline=None)
+@cases(40)
 @given(seed=st.integers(0, 10**6), n=st.integers(8, 25), k=st.integers(2, 4))
 def test_k_way_matching_is_the_brute_force_count_over_its_rivals(seed, n, k):
     images, text_features, _, queries = random_pairs(seed, n, 12)
@@ -188,7 +189,7 @@ def found_in_topk(scores, positive, k):
     return (found.sum(dim=1) / positive.sum(dim=1)) > 0
 
 
-@settings(max_examples=40, deadline=None)
+@cases(40)
 @given(seed=st.integers(0, 10**6), n=st.integers(5, 25), captions=st.integers(0, 60))
 def test_retrieval_recall_is_clip_benchmarks(seed, n, captions):
     images, texts, owner, queries = random_captions(seed, n, captions)
@@ -202,7 +203,7 @@ def test_retrieval_recall_is_clip_benchmarks(seed, n, captions):
     assert retrieval_recall(images, texts, owner, queries, ks=(1, 3, 5)) == expected
 
 
-@settings(max_examples=20, deadline=None)
+@cases(20)
 @given(seed=st.integers(0, 10**6))
 def test_retrieval_recall_is_the_brute_force_count(seed):
     images, texts, owner, queries = random_captions(seed, 9, 20)

@@ -4,7 +4,8 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from conftest import cases
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cliperase.errors import CliperaseError
@@ -121,7 +122,7 @@ def test_forgetting_gradient():
     assert torch.autograd.gradcheck(forgetting, (a, b))
 
 
-@settings(max_examples=30, deadline=None)
+@cases(30)
 @given(seed=st.integers(0, 10**6), n=st.integers(2, 6), d=st.integers(2, 6), scale=st.floats(0.5, 20))
 def test_properties_of_the_losses(seed, n, d, scale):
     a, b = random_features(seed, n, d), random_features(seed + 1, n, d)

@@ -9,8 +9,8 @@ import tarfile
 
 import pytest
 import torch
-from conftest import CLASSES, square, write_shard
-from hypothesis import given, settings
+from conftest import CLASSES, cases, square, write_shard
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cliperase.api import evaluate, unlearn
@@ -121,7 +121,7 @@ def test_broken_samples_are_counted_and_left_out(tmp_path, monkeypatch):
         read(stream, 28)
 
 
-@settings(max_examples=20)
+@cases(20)
 @given(cut=st.integers(0, 60))
 def test_a_resumed_stream_has_counted_the_same(cut, tmp_path_factory):
     folder = broken_shards(tmp_path_factory.mktemp("broken"))

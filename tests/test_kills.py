@@ -1,0 +1,120 @@
+"""`kill -9` at random moments: the same command, given again, ends as if nothing had happened.
+
+Here one command is killed once. `make soak` kills every command that writes, as often as it is asked to.
+"""
+
+import io
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from conftest import PROFILE, SOAK, TINY_VIT
+
+from cliperase.models.openclip import create_model
+
+ROOT = Path(__file__).parents[1]
+STEPS = ["--set", "steps=40", "forget_batch=4", "retain_batch=8", "evaluate_every=3", "learning_rate=1e-3"]
+PROFILE = PROFILE | {
+    "pretrain": {"steps": 30, "learning_rate": 1e-3, "retain_batch": 8, "evaluate_every": 3, "seed": 0},
+    "search": {
+        "seed": 100,
+        "drawn": 2,
+        "kept": 1,
+        "experiments": {"main": {"concepts": ["lemon"], "further": ["leaf"]}},
+    },
+    "experiments": {
+        "main": {"concepts": ["apple"], "references": ["original"], "methods": {"CLIPErase": {"learning_rate": 1e-3}}},
+    },
+}
+LIBRARY, PAPER = "cliperase", "paper"
+COMMANDS = {  # name -> arguments; `@data`, `@model`, `@vit` and `@profile` stand for paths
+    "unlearn": [LIBRARY, "unlearn", "--no-audit", "--model", "@model", "--data", "@data", "--forget", "apple", *STEPS],
+    "convert": [LIBRARY, "convert", "--model", "@vit", "--to", "transformers"],
+    "propose": [LIBRARY, "propose", "--model", "@model", "--data", "@data", "--query", "apple"],
+    "compare": [LIBRARY, "compare", "@model", "@model", "--data", "@data", "--forget", "apple"],
+    "audit": [LIBRARY, "audit", "@model", "@model", "--data", "@data", "--forget", "apple", "--probes", "reference-gap",
+              "neighbours", "quantisation"],
+    "pretrain": [PAPER, "pretrain", "--profile", "@profile", "--data", "@data"],
+    "experiment": [PAPER, "experiment", "main", "--profile", "@profile", "--data", "@data", "--model", "@model"],
+    "manifest": [PAPER, "manifest", "--profile", "@profile", "--rules", "concepts", "--data", "@data"],
+}  # fmt: skip
+FILES = {"experiment": "main.csv", "manifest": "manifest.csv"}  # commands whose output is a file
+
+
+@pytest.fixture(scope="module")
+def places(data_folder, model_folder, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("places")
+    create_model(TINY_VIT, seed=0).save(folder / "vit")
+    (folder / "profile.yaml").write_text(yaml.safe_dump(PROFILE))
+    return {"@data": data_folder, "@model": model_folder, "@vit": folder / "vit", "@profile": folder / "profile.yaml"}
+
+
+def start(name, places, folder):
+    """The command in a process of its own, in a folder of its own; its output is `output` in there."""
+    folder.mkdir(exist_ok=True)
+    program, *arguments = COMMANDS[name]
+    output = folder / "output" / FILES.get(name, "")
+    call = [sys.executable, "-m", program, *(str(places.get(one, one)) for one in arguments), "--output", str(output)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(call, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def finish(process):
+    said = process.communicate()[1]
+    assert process.returncode == 0, said.decode()[-2000:]
+
+
+def timeless(value):
+    """JSON without seconds, and without the hashes of the files that hold them."""
+    if isinstance(value, dict):
+        return {key: timeless(one) for key, one in value.items() if key not in ("seconds", "report.json", "time")}
+    return [timeless(one) for one in value] if isinstance(value, list) else value
+
+
+def written(folder):
+    """{path: content} of what a command wrote, without times. Hidden folders, of files that are not whole, and
+    checkpoints are left out."""
+    contents = {}
+    for path in sorted(folder.rglob("*")):
+        place = path.relative_to(folder)
+        if not path.is_file() or any(part.startswith(".") for part in place.parts) or "checkpoint" in path.name:
+            continue
+        content = path.read_bytes()
+        if path.suffix == ".json":
+            content = timeless(json.loads(content))
+        elif path.suffix == ".csv":
+            table = pd.read_csv(io.BytesIO(content))
+            content = table[[name for name in table if name not in ("seconds", "peak_mb")]].to_csv()
+        elif path.suffix in (".md", ".html"):
+            content = re.sub(rb"[\d.]+ s\b|[\da-f]{64}", b"", content)
+        contents[str(place)] = content
+    return contents
+
+
+@pytest.mark.parametrize("name", COMMANDS if SOAK > 1 else ["unlearn"])
+def test_a_killed_command_ends_the_same_when_it_is_given_again(name, places, tmp_path):
+    begun = time.monotonic()
+    finish(start(name, places, tmp_path / "whole"))
+    seconds, whole = time.monotonic() - begun, written(tmp_path / "whole" / "output")
+    assert whole
+    moments = random.Random(name)
+    for number in range(SOAK):
+        folder = tmp_path / f"killed {number}"
+        process = start(name, places, folder)
+        time.sleep(moments.uniform(0.3, 1.0) * seconds)
+        process.kill()
+        process.communicate()
+        left = written(folder / "output")
+        assert left == {path: whole[path] for path in left}, f"half-written: {', '.join(left)}"
+        finish(start(name, places, folder))
+        assert written(folder / "output") == whole
+        names = [{path.name for path in (place / "output").iterdir()} for place in (folder, tmp_path / "whole")]
+        assert names[0] == names[1], "something is left over"
