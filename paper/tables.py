@@ -134,12 +134,18 @@ def costs(results, order):
     alone = experiment_rows(results, "efficiency", split="validation").drop_duplicates("method").set_index("method")
     validation = experiment_rows(results, "main", split="validation")
     changed = validation[validation.metric == "changed_parameters"].groupby("method").value.mean()
-    used = validation[validation.metric == "used_budget"].groupby("method").value
-    ran_out = used.agg(lambda runs: f"{(runs >= WHOLE_BUDGET).sum()} of {len(runs)}").astype(object)
-    columns = [changed.rename("changed parameters, %"), ran_out.rename("budget ran out")]
+    columns = [changed.rename("changed parameters, %"), out_of_budget(validation)]
     table = pd.concat([alone[["seconds", "peak_mb"]], *columns], axis="columns")
     table = table.loc[[method for method in order if method in table.index]].rename_axis("method")
-    return table.fillna({"budget ran out": "–"}) if len(ran_out) else table.drop(columns="budget ran out")
+    return table.fillna({"budget ran out": "–"}) if table["budget ran out"].notna().any() else table.iloc[:, :-1]
+
+
+def out_of_budget(validation):
+    """Of each row that takes steps, in how many runs the last checkpoint was the best: text, by `method`. Empty where
+    the runs are older than this question."""
+    used = validation[validation.metric == "used_budget"].groupby("method").value
+    ran_out = used.agg(lambda runs: f"{(runs >= WHOLE_BUDGET).sum()} of {len(runs)}").astype(object)
+    return ran_out.rename("budget ran out")
 
 
 def show(table):
