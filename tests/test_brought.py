@@ -559,16 +559,16 @@ def test_pictures_of_several_sizes_are_cut_to_the_models(tmp_path):
 
 
 def test_several_sizes_are_decoded_once_for_each_size(tmp_path, monkeypatch):
-    from cliperase.data import pairs
+    from cliperase.data import decoded as module
 
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
-    monkeypatch.setattr(pairs, "WORTH_A_FILE", 1)
+    monkeypatch.setattr(module, "WORTH_A_FILE", 1)
     for split in ("train", "val"):
         write_classes(tmp_path / "set" / split)
         write(tmp_path / "set" / split / "apple" / "wide.png", Image.new("RGB", (9, 7)))
     first = rows_of(tmp_path / "set", size=16).images
-    decoded, read = [], pairs.read_picture
-    monkeypatch.setattr(pairs, "read_picture", lambda one, **of: decoded.append(one) or read(one, **of))
+    decoded, read = [], module.read_picture
+    monkeypatch.setattr(module, "read_picture", lambda one, **of: decoded.append(one) or read(one, **of))
     assert torch.equal(rows_of(tmp_path / "set", size=16).images, first)
     looks, rows = len(decoded), 2 * EACH + 1
     assert looks <= rows  # until the sizes are seen to differ
@@ -581,9 +581,9 @@ def test_large_pictures_of_one_size_are_cut_where_they_would_fill_the_memory(tmp
         for n in range(8):
             write(tmp_path / split / NAMES[n % 2] / f"{n}.png", shade(NAMES[n % 2], n, (64, 48)))
     assert rows_of(tmp_path).images.shape[-2:] == (48, 64)
-    monkeypatch.setattr("cliperase.data.pairs.MOST", 8 * 64 * 48 * 3 - 1)
+    monkeypatch.setattr("cliperase.data.decoded.MOST", 8 * 64 * 48 * 3 - 1)
     assert rows_of(tmp_path).images.shape[-2:] == (8, 8)
-    monkeypatch.setattr("cliperase.data.pairs.MOST", 8 * 64 * 48 * 3)
+    monkeypatch.setattr("cliperase.data.decoded.MOST", 8 * 64 * 48 * 3)
     assert rows_of(tmp_path).images.shape[-2:] == (48, 64)
 
 

@@ -4,7 +4,6 @@ Schema (Hugging Face `datasets` features in parquet, files named `<split>-*.parq
 `image: Image`, `captions: List[str]`, `label: ClassLabel` (where there are classes), `source: str`.
 """
 
-import contextlib
 import hashlib
 import os
 from dataclasses import dataclass, replace
@@ -15,15 +14,14 @@ from pathlib import Path
 import datasets
 import torch
 
-from cliperase.cache import MOST, kept
+from cliperase.data.decoded import decoded_images
 from cliperase.data.limits import BROKEN_PERCENT, leave_out
-from cliperase.data.pictures import PLAIN, VERSION, UnreadablePicture, pixels_of, read_picture
+from cliperase.data.pictures import PLAIN, UnreadablePicture, read_picture
 from cliperase.data.tables import place_of, read_table
 from cliperase.data.words import check_classes
 from cliperase.errors import CliperaseError
 from cliperase.files import hash_of, whole_file
 
-WORTH_A_FILE = 3_000_000  # bytes of decoded pictures
 NO_CAPTION = "it has no caption, or a blank one"
 SHARD_NAME = "{split}-00000-of-00001.parquet"
 
@@ -243,46 +241,3 @@ def sources_of(table):
     """The column `source`, which a row may leave empty: nothing but tables and messages reads it."""
     column = table["source"][:] if "source" in table.column_names else [None] * len(table)
     return ["" if source is None else str(source) for source in column]
-
-
-def decoded_images(encoded, row_hashes, decoding, framing=None):
-    """N picture files -> the M that can be read, (M, 3, H, W) uint8, and which they are, (N,) bool.
-
-    Pictures of several sizes, or that take more memory than is kept, are brought to one by `framing`. Every stage and
-    every worker reads the same ones, so they are kept.
-    """
-    folder = Path(datasets.config.HF_DATASETS_CACHE) / "cliperase-images"
-    kind = f"decoded pictures {VERSION} {decoding}"
-    as_they_are = partial(decode_images, encoded, decoding, most=MOST if framing else None)
-    try:
-        tensors = kept(folder, kind, row_hashes, as_they_are, least=WORTH_A_FILE)
-    except NeedSize:
-        if framing is None:
-            raise
-        framed = partial(decode_images, encoded, decoding, framing)
-        tensors = kept(folder, f"{kind} {framing!r}", row_hashes, framed, least=WORTH_A_FILE)
-    return tensors["images"], tensors["readable"]
-
-
-class NeedSize(CliperaseError):
-    """Pictures that do not fit into one tensor, or into memory, as they are."""
-
-
-def decode_images(encoded, decoding, framing=None, most=None):
-    """Picture files, of one size or brought to it -> {"images": …, "readable": …} of `decoded_images`.
-
-    `most`: bytes of pixels; more are a `NeedSize`, as several sizes are.
-    """
-    decoded, readable = [], torch.zeros(len(encoded), dtype=torch.bool)
-    for row, one in enumerate(encoded):
-        with contextlib.suppress(UnreadablePicture):
-            picture = pixels_of(read_picture(one, decoding=decoding))
-            decoded.append(framing(picture) if framing else picture)
-            readable[row] = True
-            if most and len(encoded) * decoded[-1].nbytes > most:
-                raise NeedSize(f"{len(encoded)} images take more than {most} bytes of memory; make them smaller")
-            if decoded[-1].shape != decoded[0].shape:
-                (_, height, width), (_, high, wide) = decoded[0].shape, decoded[-1].shape
-                raise NeedSize(f"images of 2 sizes, {width} × {height} and {wide} × {high}; make them one size")
-    images = torch.stack(decoded) if decoded else torch.zeros((0, 3, 1, 1), dtype=torch.uint8)
-    return {"images": images.contiguous(), "readable": readable}
