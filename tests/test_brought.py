@@ -15,6 +15,7 @@ from inputs import saved
 from PIL import Image
 
 from cliperase.api import evaluate, unlearn
+from cliperase.audit.auditing import AuditSettings, open_case
 from cliperase.cli import main
 from cliperase.data.brought import bring
 from cliperase.data.pairs import features_schema, row_hash
@@ -556,6 +557,19 @@ def test_pictures_of_several_sizes_are_cut_to_the_models(tmp_path):
     assert blue[2].float().mean() > 240  # the middle
     assert rows_of(tmp_path, size=12).images.shape[-2:] == (12, 12)
     assert rows_of(tmp_path, "validation", size=12).images.shape[-2:] == (8, 8)
+
+
+@pytest.mark.parametrize("where", ["a folder", "memory"])
+def test_an_audit_has_the_training_rows_of_every_layout(where, tmp_path, model_folder):
+    rows = [(shade(name, number), f"a {name}", name) for name in NAMES for number in range(EACH)]
+    data = {"train": rows, "test": rows}
+    if where == "a folder":
+        data = tmp_path / "set"
+        for split in ("train", "test"):
+            write_classes(data / split)
+    case = open_case([model_folder] * 2, data, RULE, "test", None, AuditSettings(), "cpu")
+    assert len(case.test.pairs) == 2 * EACH
+    assert case.needed_training().forgotten.any()
 
 
 def test_several_sizes_are_decoded_once_for_each_size(tmp_path, monkeypatch):

@@ -15,9 +15,9 @@ from cliperase.audit import PROBES, create_probe, probe_class
 from cliperase.audit.base import NotApplicable
 from cliperase.audit.case import Case, Split, Subject
 from cliperase.audit.verdict import finding, verdict_of, vote
+from cliperase.data.limits import BROKEN_PERCENT
 from cliperase.data.rules import Rule, forget_mask
-from cliperase.data.source import is_sharded, load_split
-from cliperase.data.tables import splits_of
+from cliperase.data.source import Shards, open_source
 from cliperase.errors import CliperaseError
 from cliperase.files import hash_of, read_json, write_json
 from cliperase.models import load_model
@@ -56,44 +56,45 @@ def open_case(models, data, rule, split, others, settings, device):
     """The `Case` of `models`, sources in the order original, unlearned, references, on `data`."""
     names = ["original", "unlearned", *(f"reference {i}" for i in range(1, len(models) - 1))]
     subjects = [Subject(load_model(source, device), name) for source, name in zip(models, names, strict=True)]
-    framing = subjects[0].model.framing
+    framing, source = subjects[0].model.framing, open_source(data)
+    test = source.load_split(split, rule, framing, BROKEN_PERCENT)
     case = Case(
-        *subjects[:2], subjects[2:], Rule.of(rule),
-        test=Split.of(*load_split(data, split, rule, framing)).sampled(settings.images, settings.seed),
-        training=training_of(data, rule, framing, settings),
-        others=dict(others_of(data, rule, framing, others, settings)), seed=settings.seed,
+        subjects[0], subjects[1], subjects[2:], Rule.of(rule),
+        test=Split.of(*test).sampled(settings.images, settings.seed),
+        training=training_of(source, rule, framing, settings),
+        others=dict(others_of(source, rule, framing, others, settings)), seed=settings.seed,
     )  # fmt: skip
     case.check()
     return case
 
 
-def training_of(data, rule, framing, settings):
+def training_of(source, rule, framing, settings):
     """The `Split` of training rows, None where they are streamed or not there."""
-    if is_sharded(data) or "train" not in splits_of(data):
+    if isinstance(source, Shards) or "train" not in source.splits():
         return None
-    return Split.of(*rows_of(data, "train", rule, framing)).sampled(settings.training_images, settings.seed)
+    return Split.of(*rows_of(source, "train", rule, framing)).sampled(settings.training_images, settings.seed)
 
 
-def others_of(data, rule, framing, others, settings):
-    """(name, `Split`) of each other source: a split of `data`, or the split "test" of other data.
+def others_of(source, rule, framing, others, settings):
+    """(name, `Split`) of each other source: a split of `source`, or the split "test" of other data.
 
     Unasked, that is the split `heldout` where there is one.
     """
-    known = [] if is_sharded(data) else splits_of(data)
+    known = [] if isinstance(source, Shards) else source.splits()
     labels = [Path(name).name for name in others or []]
     if len(set(labels)) < len(labels):
         raise CliperaseError(f"two other sources have one name among {', '.join(labels)}; rename a folder")
     for name in [HELD_OUT] if others is None and HELD_OUT in known else others or []:
-        source, split = (data, name) if name in known else (name, "test")
-        found = Split.of(*rows_of(source, split, rule, framing))
+        other, split = (source, str(name)) if name in known else (open_source(name), "test")
+        found = Split.of(*rows_of(other, split, rule, framing))
         yield Path(name).name, found.sampled(settings.images, settings.seed)
 
 
 def rows_of(source, split, rule, framing):
     """(`PairSet`, (N,) bool) as of `load_split`; of tables also where the rule matches no row."""
-    if is_sharded(source):
-        return load_split(source, split, rule, framing)
-    pairs, _ = load_split(source, split, None, framing)
+    if isinstance(source, Shards):
+        return source.load_split(split, rule, framing, BROKEN_PERCENT)
+    pairs, _ = source.load_split(split, None, framing, BROKEN_PERCENT)
     return pairs, forget_mask(pairs, rule, required=False)
 
 
