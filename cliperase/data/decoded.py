@@ -1,20 +1,28 @@
 """The pictures of a split as one tensor, decoded once and kept."""
 
 import contextlib
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import datasets
 import torch
+from torch import Tensor
 
 from cliperase.cache import MOST, kept
-from cliperase.data.pictures import VERSION, UnreadablePicture, pixels_of, read_picture
+from cliperase.data.pictures import VERSION, Decoding, UnreadablePicture, pixels_of, read_picture
 from cliperase.errors import CliperaseError
+
+if TYPE_CHECKING:
+    from cliperase.models.framing import Framing
 
 WORTH_A_FILE = 3_000_000  # bytes of decoded pictures
 
 
-def decoded_images(encoded, row_hashes, decoding, framing=None):
+def decoded_images(
+    encoded: Sequence[bytes | Path], row_hashes: list[str], decoding: Decoding, framing: "Framing | None" = None
+) -> tuple[Tensor, Tensor]:
     """N picture files -> the M that can be read, (M, 3, H, W) uint8, and which they are, (N,) bool.
 
     Pictures of several sizes, or that take more memory than is kept, are brought to one by `framing`. Every stage and
@@ -37,7 +45,9 @@ class NeedSize(CliperaseError):
     """Pictures that do not fit into one tensor, or into memory, as they are."""
 
 
-def decode_images(encoded, decoding, framing=None, most=None):
+def decode_images(
+    encoded: Sequence[bytes | Path], decoding: Decoding, framing: "Framing | None" = None, most: int | None = None
+) -> dict[str, Tensor]:
     """Picture files, of one size or brought to it -> {"images": …, "readable": …} of `decoded_images`.
 
     `most`: bytes of pixels; more are a `NeedSize`, as several sizes are.

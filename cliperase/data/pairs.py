@@ -6,36 +6,43 @@ Schema (Hugging Face `datasets` features in parquet, files named `<split>-*.parq
 
 import hashlib
 import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import repeat
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 import datasets
 import torch
+from torch import Tensor
 
 from cliperase.data.decoded import decoded_images
 from cliperase.data.limits import BROKEN_PERCENT, leave_out
-from cliperase.data.pictures import PLAIN, UnreadablePicture, read_picture
+from cliperase.data.pictures import PLAIN, Decoding, UnreadablePicture, read_picture
 from cliperase.data.tables import place_of, read_table
 from cliperase.data.words import check_classes
 from cliperase.errors import CliperaseError
 from cliperase.files import hash_of, whole_file
 
+if TYPE_CHECKING:
+    from cliperase.data.brought import Brought
+    from cliperase.models.framing import Framing
+
 NO_CAPTION = "it has no caption, or a blank one"
 SHARD_NAME = "{split}-00000-of-00001.parquet"
 
 
-def features_schema(class_names=None):
-    """The `datasets.Features` of the schema; without `class_names` there is no label column."""
-    columns = {"image": datasets.Image(), "captions": datasets.List(datasets.Value("string"))}
+def features_schema(class_names: list[str] | None = None) -> datasets.Features:
+    """The columns of the schema; without `class_names` there is no label column."""
+    columns: dict[str, Any] = {"image": datasets.Image(), "captions": datasets.List(datasets.Value("string"))}
     if class_names:
         columns["label"] = datasets.ClassLabel(names=class_names)
     return datasets.Features({**columns, "source": datasets.Value("string")})
 
 
-def write_split(rows, folder, split):
-    """Write a `datasets.Dataset` of the schema as one parquet shard, whole or not at all."""
+def write_split(rows: datasets.Dataset, folder: Path, split: str) -> None:
+    """Write rows of the schema as one parquet shard, whole or not at all."""
     with whole_file(folder / SHARD_NAME.format(split=split)) as path:
         rows.to_parquet(path)
 
@@ -50,17 +57,24 @@ class PairSet:
     """
 
     images: torch.Tensor
-    texts: list
+    texts: list[str]
     text_ids: torch.Tensor
     labels: torch.Tensor | None
-    class_names: list
-    row_hashes: list
-    sources: list
+    class_names: list[str]
+    row_hashes: list[str]
+    sources: list[str]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.images)
 
-    def select(self, mask):
+    @property
+    def class_numbers(self) -> Tensor:
+        """`labels` of data with classes."""
+        if self.labels is None:
+            raise CliperaseError("these rows have no labels; give data with classes")
+        return self.labels
+
+    def select(self, mask: Tensor) -> Self:
         """The rows where `mask` (N,) bool is true."""
         index = torch.as_tensor(mask).nonzero()[:, 0]
         pick = index.tolist()
@@ -73,24 +87,30 @@ class PairSet:
             sources=[self.sources[i] for i in pick],
         )
 
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """Equal for equal pictures, captions and labels, in equal order, whatever files they came from."""
         digest = hashlib.sha256(repr([self.row_hashes, self.texts, self.class_names]).encode())
         for tensor in (self.images, self.text_ids, *([] if self.labels is None else [self.labels])):
-            digest.update(tensor.contiguous().numpy())
+            digest.update(tensor.contiguous().numpy())  # pyrefly: ignore[bad-argument-type] – a buffer from numpy on Python 3.12
         return digest.hexdigest()
 
-    def texts_used(self, column=0):
+    def texts_used(self, column: int = 0) -> list[str]:
         """The distinct captions of one caption column, in the order of `texts`."""
         return [self.texts[i] for i in self.text_ids[:, column].unique().tolist()]
 
-    def with_texts(self, texts, text_ids):
+    def with_texts(self, texts: list[str], text_ids: Tensor) -> Self:
         """A set of M new rows with captions `text_ids` (M,) into `texts`. The caller must replace the images."""
         unknown = [""] * len(text_ids)
         return replace(self, texts=texts, text_ids=text_ids[:, None], labels=None, row_hashes=unknown, sources=unknown)
 
 
-def load_pairs(source, split, decoding=PLAIN, broken_percent=BROKEN_PERCENT, framing=None):
+def load_pairs(
+    source: "str | Path | Brought",
+    split: str,
+    decoding: Decoding = PLAIN,
+    broken_percent: float = BROKEN_PERCENT,
+    framing: "Framing | None" = None,
+) -> PairSet:
     """One split as a `PairSet`. `source` is a local folder or a hub name, of the schema above, or a `brought.Brought`.
 
     `decoding`: how its pictures become RGB. `broken_percent` of the rows may be unreadable; they are left out.
@@ -109,7 +129,7 @@ def load_pairs(source, split, decoding=PLAIN, broken_percent=BROKEN_PERCENT, fra
     return decode_pairs(table, decoding, broken_percent, place, framing, by_path)
 
 
-def check_columns(table, source, split):
+def check_columns(table: datasets.Dataset, source: "str | Path | Brought", split: str) -> None:
     """Columns of the right kind, at least one row, every label that of a class; else what to mend."""
     said, captions = f"data {str(source)!r}", table.features["captions"]
     if not isinstance(captions, datasets.List) or captions.feature.dtype != "string":
@@ -122,7 +142,7 @@ def check_columns(table, source, split):
         raise CliperaseError(f"{said}: the split holds no row")
 
 
-def check_labels(table, source, split):
+def check_labels(table: datasets.Dataset, source: "str | Path | Brought", split: str) -> None:
     """Every row has the number of a class."""
     feature = table.features["label"]
     if not isinstance(feature, datasets.ClassLabel):
@@ -140,9 +160,14 @@ def check_labels(table, source, split):
 
 
 def decode_pairs(
-    table, decoding=PLAIN, broken_percent=BROKEN_PERCENT, place="row {}".format, framing=None, by_path=False
-):
-    """A `datasets.Dataset` of the schema -> `PairSet` of the rows that can be read.
+    table: datasets.Dataset,
+    decoding: Decoding = PLAIN,
+    broken_percent: float = BROKEN_PERCENT,
+    place: Callable[[int], str] = "row {}".format,
+    framing: "Framing | None" = None,
+    by_path: bool = False,
+) -> PairSet:
+    """Those rows of a table of the schema that can be read.
 
     `place`: see `leave_out`; `framing`: see `load_pairs`; `by_path`: a row may name the file of its picture.
     """
@@ -172,12 +197,12 @@ def decode_pairs(
     )
 
 
-def row_hash(encoded):
+def row_hash(encoded: bytes | Path | None) -> str:
     """What a row is known by: a digest of its picture file, bytes or a path."""
     return (hash_of(encoded) if isinstance(encoded, Path) else hashlib.sha256(encoded or b"").hexdigest())[:12]
 
 
-def file_of(picture, by_path):
+def file_of(picture: Mapping[str, Any] | None, by_path: bool) -> bytes | Path:
     """A row's picture file, bytes or, where it is there `by_path`, its path; b"" where there is none."""
     path = by_path and picture and picture["bytes"] is None and picture["path"]
     if path and os.path.isabs(path) and os.path.isfile(path) and os.access(path, os.R_OK):
@@ -185,13 +210,20 @@ def file_of(picture, by_path):
     return (picture or {}).get("bytes") or b""
 
 
-def hashes_of(table, by_path=False):
-    """The row hashes of a `datasets.Dataset` of the schema, a set; nothing is decoded."""
+def hashes_of(table: datasets.Dataset, by_path: bool = False) -> set[str]:
+    """The row hashes of a table of the schema; nothing is decoded."""
     pictures = table.with_format("arrow")[:]["image"].to_pylist()
     return {row_hash(file_of(picture, by_path)) for picture in pictures if picture}
 
 
-def problem_of(picture, captions, readable, encoded, decoding, by_path):
+def problem_of(
+    picture: Mapping[str, Any] | None,
+    captions: list[str] | None,
+    readable: bool,
+    encoded: bytes | Path,
+    decoding: Decoding,
+    by_path: bool,
+) -> str | None:
     """Why a row cannot be used, or None."""
     if not is_captioned(captions):
         return NO_CAPTION
@@ -210,7 +242,7 @@ def problem_of(picture, captions, readable, encoded, decoding, by_path):
     return None
 
 
-def one_row_a_picture(rows, row_hashes, captions):
+def one_row_a_picture(rows: Sequence[int], row_hashes: Sequence[str], captions: list[list[str]]) -> Sequence[int]:
     """The first of the `rows` that show each picture; it gets the captions of the others, in place.
 
     A caption a row, the picture repeated, is a common layout. Rows that have several captions stay as they are.
@@ -224,12 +256,12 @@ def one_row_a_picture(rows, row_hashes, captions):
     return list(first.values())
 
 
-def is_captioned(captions):
+def is_captioned(captions: Sequence[str | None] | None) -> bool:
     """Whether a row has captions, and none of them is missing or blank: every model takes blanks for one text."""
     return bool(captions) and all(caption and caption.strip() for caption in captions)
 
 
-def number_texts(captions):
+def number_texts(captions: Sequence[Sequence[str]]) -> tuple[list[str], Tensor]:
     """The captions of N rows -> the distinct ones, sorted, and (N, K) long, the captions of each row as numbers."""
     texts = sorted({text for row in captions for text in row})
     number, most = {text: i for i, text in enumerate(texts)}, max(map(len, captions))
@@ -237,7 +269,7 @@ def number_texts(captions):
     return texts, torch.tensor([[number[row[k % len(row)]] for k in range(most)] for row in captions])
 
 
-def sources_of(table):
+def sources_of(table: datasets.Dataset) -> list[str]:
     """The column `source`, which a row may leave empty: nothing but tables and messages reads it."""
     column = table["source"][:] if "source" in table.column_names else [None] * len(table)
     return ["" if source is None else str(source) for source in column]
