@@ -43,6 +43,7 @@ test: setup
 	ruff check .
 	ruff format --check .
 	lint-imports --no-cache
+	pyrefly check --python-interpreter-path $(BIN)/python
 	pytest $(TOGETHER)
 	CLIPERASE_COMPARE=1 pytest $(TOGETHER) --nbval notebooks -p no:cacheprovider
 

@@ -1,11 +1,13 @@
 """Unlearn, evaluate and audit, in one call each. The command line is a thin layer over these."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any, Literal
 
 from cliperase.checkpoints import remove_checkpoint
 from cliperase.data.limits import log
-from cliperase.data.source import load_run, load_split
+from cliperase.data.source import Data, load_run, load_split
 from cliperase.errors import CliperaseError
 from cliperase.files import check_writable, only_writer, write_json
 from cliperase.manifest import REPORT, check_output, write_result
@@ -17,7 +19,9 @@ from cliperase.parallel import is_first, join_processes, wait_for_all
 from cliperase.unlearning import Recipe, Run, check_streamable
 
 
-def unlearn(model, data, rule, method="CLIPErase", settings=None, seed=0, output=None):
+def unlearn(model: str | Path, data: Data, rule: Mapping[str, Any], method: str = "CLIPErase",
+            settings: Mapping[str, Any] | None = None, seed: int = 0, output: str | Path | None = None,
+            ) -> dict[str, Any]:  # fmt: skip
     """Make a model forget the rows of `data` that `rule` matches, and keep the rest.
 
     `model`: folder, or open_clip name and weights. `data`: a folder, file or hub name, a data set of torch or
@@ -80,7 +84,14 @@ def unlearn(model, data, rule, method="CLIPErase", settings=None, seed=0, output
     return report
 
 
-def preview(model, data, rule, method="CLIPErase", settings=None, output=None):
+def preview(
+    model: str | Path,
+    data: Data,
+    rule: Mapping[str, Any],
+    method: str = "CLIPErase",
+    settings: Mapping[str, Any] | None = None,
+    output: str | Path | None = None,
+) -> dict[str, Any]:
     """What `unlearn` with these arguments would forget, and what stands near it, as `cliperase.preview` describes it.
 
     Nothing is trained. With `output`, `preview.html` in that folder shows it, with a contact sheet.
@@ -98,7 +109,13 @@ def preview(model, data, rule, method="CLIPErase", settings=None, output=None):
     return found
 
 
-def propose(model, data, query=None, examples=(), output=None):
+def propose(
+    model: str | Path,
+    data: Data,
+    query: str | None = None,
+    examples: Iterable[str | Path] = (),
+    output: str | Path | None = None,
+) -> dict[str, Any]:
     """A forget rule for who has only a sentence, or a few example pictures: see `cliperase.proposal`.
 
     `model` and `data` as in `unlearn`; `examples`: picture files, or folders of them. Written to `output`: `rule.yaml`,
@@ -119,7 +136,15 @@ def propose(model, data, query=None, examples=(), output=None):
             "scores": [scores[row] for row in rows]}  # fmt: skip
 
 
-def compare(before, after, data, rule=None, split="test", queries=(), output=None):
+def compare(
+    before: str | Path,
+    after: str | Path,
+    data: Data,
+    rule: Mapping[str, Any] | None = None,
+    split: str = "test",
+    queries: Iterable[str] = (),
+    output: str | Path | None = None,
+) -> dict[str, Any]:
     """Two models side by side on one split of a data set, as `cliperase.comparison` describes it.
 
     `before`, `after`: sources as in `unlearn`. `rule` marks what is to be forgotten. `queries`: texts to ask beside
@@ -130,7 +155,7 @@ def compare(before, after, data, rule=None, split="test", queries=(), output=Non
     if output:
         check_writable(Path(output) / "comparison.json")
     models = [load_model(source, pick_device()) for source in (before, after)]
-    found, pairs = compare(*models, data, rule, split, queries)
+    found, pairs = compare(models[0], models[1], data, rule, split, queries)
     if output:
         write_json(Path(output) / "comparison.json", found)
         names = {"before": str(before), "after": str(after)}
@@ -138,7 +163,13 @@ def compare(before, after, data, rule=None, split="test", queries=(), output=Non
     return found
 
 
-def evaluate(model, data, rule=None, split="test", templates=None):
+def evaluate(
+    model: str | Path,
+    data: Data,
+    rule: Mapping[str, Any] | None = None,
+    split: str = "test",
+    templates: str | Path | Iterable[str] | None = None,
+) -> dict[str, float]:
     """The metrics of a model on one split of a data set, by the task that its columns say.
 
     Without a `rule`, which shards need, nothing counts as forgotten: how well all rows are retained is measured.
@@ -153,7 +184,9 @@ def evaluate(model, data, rule=None, split="test", templates=None):
     return task_of(pairs).measure(loaded, pairs, forgotten, **asked)
 
 
-def convert(model, to, output):
+def convert(
+    model: str | Path, to: Literal["open_clip", "transformers"], output: str | Path
+) -> dict[str, dict[str, float]]:
     """Write a CLIP of open_clip as a `CLIPModel` of transformers, or back: `to` is the format.
 
     The folder `output` must be new or empty, so that it holds one format only. Returns the lowest cosines of the
@@ -169,8 +202,20 @@ def convert(model, to, output):
     return {"lowest cosines to the original": parity}
 
 
-def audit(before, after, data, rule, references=(), probes=None, thresholds=None, split="test", others=None,
-          settings=None, seed=0, output=None):  # fmt: skip
+def audit(
+    before: str | Path,
+    after: str | Path,
+    data: Data,
+    rule: Mapping[str, Any],
+    references: Sequence[str | Path] = (),
+    probes: Iterable[str] | None = None,
+    thresholds: Mapping[str, Mapping[str, Any]] | None = None,
+    split: str = "test",
+    others: Sequence[str | Path] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    output: str | Path | None = None,
+) -> dict[str, Any]:
     """Is it really gone? Put the probes of `cliperase.audit` to an unlearned model.
 
     `before`: the original; `after`: the unlearned one; `references`: models that were trained without the concept. Each
@@ -188,15 +233,15 @@ def audit(before, after, data, rule, references=(), probes=None, thresholds=None
     from cliperase.audit.report import write_report
     from cliperase.audit.verdict import read_thresholds
 
-    settings, chosen = plan(probes, settings or {}, seed)
-    thresholds, sources = read_thresholds(thresholds or {}), [before, after, *references]
+    own, chosen = plan(probes, settings or {}, seed)
+    limits, sources = read_thresholds(thresholds or {}), [before, after, *references]
     with ExitStack() as stack:
         if output:
             check_writable(Path(output) / "audit.json")
             stack.enter_context(only_writer(output))
-        case = open_case(sources, data, rule, split, others, settings, pick_device())
+        case = open_case(sources, data, rule, split, others, own, pick_device())
         results = carry_out(case, chosen, output)
-        result = result_of(case, sources, data, split, settings, results, thresholds)
+        result = result_of(case, sources, data, split, own, results, limits)
         if output:
             write_report(Path(output), result)
     return result

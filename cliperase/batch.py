@@ -18,16 +18,19 @@ class Pairs:
 class Batch:
     """The student's embeddings of a forget and a retain batch, and the original model's of the same rows.
 
+    Pretraining has no forget set, and neither pretraining nor a method that replaces the data has an original. What
+    there is not is None, whatever the hint says, because no method there asks for it.
+
     `original_logit_scale` is the original's temperature as a multiplier. `logit_bias`: that of the student where it was
     trained with SigLIP's sigmoid loss, else None. `generator` is the loop's seeded
     source of randomness; `step` counts from 0 to `steps` - 1. `forget_share`: the forget rows' share of all training
     rows, in 0…1; None where the rows are streamed and nobody has counted them.
     """
 
-    forget: Pairs | None
-    retain: Pairs | None
-    original_forget: Pairs | None
-    original_retain: Pairs | None
+    forget: Pairs
+    retain: Pairs
+    original_forget: Pairs
+    original_retain: Pairs
     logit_scale: torch.Tensor
     original_logit_scale: torch.Tensor
     step: int

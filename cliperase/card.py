@@ -40,7 +40,7 @@ def write_card(folder):
 def license_of(model):
     """The licence that a folder's own card names, else None: it is that of the original, and not ours to guess."""
     path = Path(model) / CARD
-    return ModelCard.load(path).data.license if path.is_file() else None
+    return ModelCard.load(path).data.get("license") if path.is_file() else None
 
 
 def command_of(report):

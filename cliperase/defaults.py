@@ -1,6 +1,8 @@
 """Settings for who gives none: what a search chose for a method and a model of about the same size."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from cliperase.settings import read_params
 
@@ -8,7 +10,7 @@ INSTEAD = {"epochs": "steps", "evaluations": "evaluate_every"}  # a default -> w
 TABLE = Path(__file__).with_name("defaults.yaml")
 
 
-def completed(method, settings, weights):
+def completed(method: str, settings: Mapping[str, Any], weights: int) -> tuple[dict[str, Any], str | None]:
     """(settings, where the defaults come from or None): with defaults, if the method has some for a model of so many
     `weights` and no learning rate is given. Settings that are given stay."""
     if "learning_rate" in settings:
@@ -18,4 +20,4 @@ def completed(method, settings, weights):
         return dict(settings), None
     usual = {**found["loop"], **found["methods"][method]}
     usual = {name: value for name, value in usual.items() if INSTEAD.get(name) not in settings}
-    return usual | settings, found["source"]
+    return {**usual, **settings}, found["source"]

@@ -9,14 +9,15 @@ from pathlib import Path
 import torch
 from packaging.requirements import Requirement
 
+from cliperase.data.pairs import PairSet
 from cliperase.data.shards import MOST_FORGET, shards_of
-from cliperase.data.source import Shards, load_training, open_source
+from cliperase.data.source import Shards, TrainingRows, load_training, open_source
 from cliperase.errors import CliperaseError
 from cliperase.files import check_writable
 from cliperase.memory import peak_megabytes, reset_peak
 from cliperase.metrics.encode import encode_images
 from cliperase.models import load_model
-from cliperase.models.base import pick_device
+from cliperase.models.base import ImageTextModel, pick_device
 from cliperase.models.framing import Resized
 from cliperase.settings import TrainSettings
 from cliperase.unlearning import Recipe, Run, check_streamable, embed
@@ -89,10 +90,15 @@ def device():
 class Examination:
     """What a run needs, looked at one after the other; what could be loaded is kept for the cost."""
 
+    recipe: Recipe | None = None
+    model: ImageTextModel | None = None
+    validation: PairSet | None = None
+    forgotten: torch.Tensor | None = None
+    training: TrainingRows | None = None
+
     def __init__(self, model, data, rule, method, settings, output):
         self.source, self.data, self.rule = model, data, rule
         self.method, self.settings, self.output = method, settings, output
-        self.recipe = self.model = self.validation = self.forgotten = self.training = None
 
     def look_at_method(self):
         self.recipe, _, _ = Recipe.completed(self.method, self.settings)
@@ -105,12 +111,12 @@ class Examination:
         return f"{self.output} can be written"
 
     def look_at_model(self):
-        self.model = load_model(self.source, pick_device())
-        millions = sum(p.numel() for p in self.model.parameters()) / 1e6
-        height, width = self.model.framing.size
+        model = self.model = load_model(self.source, pick_device())
+        millions = sum(p.numel() for p in model.parameters()) / 1e6
+        height, width = model.framing.size
         said = f"{self.source}, {millions:.1f} million weights, images of {height} × {width} pixels"
         if self.recipe:
-            self.recipe, _, defaults = Recipe.completed(self.method, self.settings, model=self.model)
+            self.recipe, _, defaults = Recipe.completed(self.method, self.settings, model=model)
             said += f"; the settings are defaults, {defaults}" if defaults else ""
         return said
 
@@ -121,18 +127,19 @@ class Examination:
         if isinstance(source, Shards):
             found = f"{len(shards_of(self.data, 'train'))} training shards; to forget"
         else:
-            self.training = source.load_training(self.rule, framing, settings, None)
-            found = f"to forget {self.training.mask.sum()} of {len(self.training.mask)} training rows and"
-        split = source.load_split("validation", self.rule, framing, settings.broken_percent)
-        self.validation, self.forgotten = split
-        return f"{self.data}: {found} {self.forgotten.sum()} of {len(self.validation)} validation rows"
+            training = self.training = source.load_training(self.rule, framing, settings, None)
+            # pyrefly: ignore[bad-argument-type] – of tables all rows are in memory
+            found = f"to forget {len(training.forget)} of {len(training.pairs)} training rows and"
+        validation, forgotten = source.load_split("validation", self.rule, framing, settings.broken_percent)
+        self.validation, self.forgotten = validation, forgotten
+        return f"{self.data}: {found} {forgotten.sum()} of {len(validation)} validation rows"
 
-    def first_rows(self):
+    def first_rows(self, model, recipe):
         """(forget, retain): rows enough for the steps that are measured."""
-        settings, training = self.recipe.training, self.training
+        settings, training = recipe.training, self.training
         most = MEASURED * settings.forget_batch
         if training is None:
-            training = load_training(self.data, self.rule, self.model.framing, settings, most)
+            training = load_training(self.data, self.rule, model.framing, settings, most)
             return training.forget, training.retain
         return first_rows(training.forget, most), first_rows(training.retain, MEASURED * settings.retain_batch)
 
@@ -154,7 +161,7 @@ def cost(examination, runs=1):
     model, recipe, validation = examination.model, examination.recipe, examination.validation
     streamed = examination.training is None
     settings = recipe.training.counted(MOST_FORGET if streamed else len(examination.training.forget))
-    forget, retain = examination.first_rows()
+    forget, retain = examination.first_rows(model, recipe)
     check_streamable(recipe, retain)
     reset_peak()
     encode_images(model, forget.images[:8])  # warm-up

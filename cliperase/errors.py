@@ -1,6 +1,7 @@
 """The one exception of the package, and how a program shows it."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -8,12 +9,12 @@ class CliperaseError(Exception):
     """Bad input. The message names what was wrong, the value, and the remedy; the CLI prints it and exits 2."""
 
 
-def reason_of(error):
+def reason_of(error: BaseException) -> str:
     """The first line of an exception's message, or the exception's name if the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
-def end_in_one_line(run):
+def end_in_one_line(run: Callable[[], object]) -> None:
     """Run a script's `run()`. As in the command line, bad input prints one line on standard error and exits with 2."""
     try:
         run()

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from torch.optim.lr_scheduler import ConstantLR, OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
@@ -28,7 +29,7 @@ class Training(ABC):
         self.generator = torch.Generator().manual_seed(settings.seed)  # its state goes into checkpoints
 
     @abstractmethod
-    def backward(self, step):
+    def backward(self, step: int) -> dict[str, Tensor]:
         """The gradients of one step, into the model's parameters. Returns {loss term: detached scalar tensor}."""
 
     def after_step(self):  # noqa: B027 – most have nothing to do
@@ -137,6 +138,7 @@ class Loop:
         self.log.append({"step": self.done, **means, "validation": metrics})
         if validate and (self.best is None or metrics["score"] > self.best["score"]):
             weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
+            # pyrefly: ignore[bad-assignment] – None up to here
             self.best = {"step": self.done, "score": metrics["score"], "weights": weights}
         self.terms, self.clock = {}, time.perf_counter()
         return means | metrics

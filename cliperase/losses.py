@@ -7,6 +7,7 @@ multiplier itself (already exponentiated). Every loss is a scalar, a mean over s
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from cliperase.errors import CliperaseError
 
@@ -14,7 +15,7 @@ RETENTION_TARGETS = ("identical-texts", "diagonal")
 CONSISTENCY_READINGS = ("similarity", "embedding")
 
 
-def forgetting(image_features, text_features):
+def forgetting(image_features: Tensor, text_features: Tensor) -> Tensor:
     """L_FM, CLIPErase's forgetting module: the mean dot product of the true pairs of the forget set.
 
     Minimising it drives the pairs apart, to -1 at the least: it has no stop at zero.
@@ -22,7 +23,7 @@ def forgetting(image_features, text_features):
     return (image_features * text_features).sum(dim=1).mean()
 
 
-def positive_pairs(text_ids, ids, targets):
+def positive_pairs(text_ids: Tensor, ids: Tensor, targets: str) -> Tensor:
     """(N, M) bool: whether row i, with the text `text_ids` (N,), and column j, with `ids` (M,), belong together."""
     if targets not in RETENTION_TARGETS:
         raise CliperaseError(f"retention targets {targets!r} unknown; choose one of {RETENTION_TARGETS}")
@@ -31,7 +32,14 @@ def positive_pairs(text_ids, ids, targets):
     return text_ids[:, None] == ids[None, :]
 
 
-def info_nce(image_features, text_features, logit_scale, text_ids, targets="identical-texts", negatives=None):
+def info_nce(
+    image_features: Tensor,
+    text_features: Tensor,
+    logit_scale: Tensor | float,
+    text_ids: Tensor,
+    targets: str = "identical-texts",
+    negatives: tuple[Tensor, Tensor, Tensor] | None = None,
+) -> Tensor:
     """Symmetric InfoNCE as in CLIP (Radford et al. 2021), in nats, over the N pairs given.
 
     Each image is classified among the batch's texts and each text among its images. `diagonal` is the
@@ -49,7 +57,14 @@ def info_nce(image_features, text_features, logit_scale, text_ids, targets="iden
     return (image_to_text + text_to_image) / 2
 
 
-def sigmoid_loss(image_features, text_features, logit_scale, logit_bias, text_ids, targets="identical-texts"):
+def sigmoid_loss(
+    image_features: Tensor,
+    text_features: Tensor,
+    logit_scale: Tensor | float,
+    logit_bias: Tensor | float,
+    text_ids: Tensor,
+    targets: str = "identical-texts",
+) -> Tensor:
     """The pairwise sigmoid loss of SigLIP (Zhai et al. 2023, equation 1), in nats, over the N pairs given.
 
     Each of the N × N pairs of an image and a text is told apart on its own: -log sigmoid(±(logit_scale · cos +
@@ -61,7 +76,14 @@ def sigmoid_loss(image_features, text_features, logit_scale, logit_bias, text_id
     return -F.logsigmoid(torch.where(positives, logits, -logits)).sum(dim=1).mean()
 
 
-def retention(image_features, text_features, logit_scale, text_ids, targets="identical-texts", logit_bias=None):
+def retention(
+    image_features: Tensor,
+    text_features: Tensor,
+    logit_scale: Tensor | float,
+    text_ids: Tensor,
+    targets: str = "identical-texts",
+    logit_bias: Tensor | float | None = None,
+) -> Tensor:
     """L_RM, CLIPErase's retention module: the loss that the model was trained with, on the retain set.
 
     That is InfoNCE (the paper prefers it to an MSE), and where there is a `logit_bias` SigLIP's `sigmoid_loss`.
@@ -71,7 +93,7 @@ def retention(image_features, text_features, logit_scale, text_ids, targets="ide
     return info_nce(image_features, text_features, logit_scale, text_ids, targets)
 
 
-def kl_divergence(original_logits, logits):
+def kl_divergence(original_logits: Tensor, logits: Tensor) -> Tensor:
     """KL(softmax(original) ‖ softmax(student)) over the last dimension, mean over rows, in nats."""
     return F.kl_div(
         logits.log_softmax(dim=-1),
@@ -81,7 +103,12 @@ def kl_divergence(original_logits, logits):
     )
 
 
-def consistency(original, student, logit_scale, reading="similarity"):
+def consistency(
+    original: tuple[Tensor, Tensor],
+    student: tuple[Tensor, Tensor],
+    logit_scale: Tensor | float,
+    reading: str = "similarity",
+) -> Tensor:
     """L_CM, CLIPErase's consistency module: KL(p_o^img ‖ p_u^img) + KL(p_o^txt ‖ p_u^txt) on the retain set.
 
     `original` and `student` are (image_features, text_features). The paper leaves open what the
@@ -90,7 +117,8 @@ def consistency(original, student, logit_scale, reading="similarity"):
     `logit_scale` is the original model's in both terms, so that the student cannot pay with temperature.
     """
     if reading == "embedding":
-        return sum(kl_divergence(o, s) for o, s in zip(original, student, strict=True))
+        image, text = (kl_divergence(o, s) for o, s in zip(original, student, strict=True))
+        return image + text
     if reading == "similarity":
         before, after = (logit_scale * image @ text.T for image, text in (original, student))
         return kl_divergence(before, after) + kl_divergence(before.T, after.T)

@@ -25,6 +25,7 @@ def peak_megabytes():
         return round(torch.cuda.max_memory_allocated() / 2**20)
     with contextlib.suppress(OSError):
         status = Path("/proc/self/status").read_text()
+        # pyrefly: ignore[unsupported-operation] – where there is such a file, it has this line
         return round(int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024)
     try:
         import resource

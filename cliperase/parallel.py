@@ -71,8 +71,8 @@ def sum_gradients(parameters):
             dist.all_reduce(parameter.grad)
 
 
-def gather_objects(mine):
-    """What each process has, in order: a list."""
+def gather_objects(mine) -> list:
+    """What each process has, in order."""
     if processes() == 1:
         return [mine]
     found = [None] * processes()

@@ -26,7 +26,7 @@ def preview(model, data, rule, settings):
     rows = {"train": training.rows, "validation": {"forget": int(split.forgotten.sum()),
                                                    "retain": int((~split.forgotten).sum())}}  # fmt: skip
     pictures = [pages.row_of(training.forget, i) for i in pages.evenly(range(len(training.forget)), SHOWN)]
-    notes = [] if training.streamed else near_misses(training.pairs, rule)
+    notes = [] if training.pairs is None else near_misses(training.pairs, rule)
     return {"rule": str(Rule.of(rule)), "data": str(data), "rows": rows, "notes": notes,
             "pictures": pictures, "at_risk": at_risk(model, split)}  # fmt: skip
 

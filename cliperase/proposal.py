@@ -79,6 +79,7 @@ def proposal_of(model, pairs, features, query=None, examples=None):
     `query`: a text; `examples`: (E, 3, H, W) uint8. One of them must be given.
     """
     scores = sum(map(standardised, cosines(model, pairs, features, query, examples)))
+    # pyrefly: ignore[bad-argument-type] – a sum of arrays, because something is asked for
     return Proposal(pairs, scores, cut_of(scores))
 
 

@@ -4,10 +4,10 @@ Every kind of settings, of a method, of the loop, of a part of the pipeline, is 
 the only place where values from outside become one, and the only place that words what is wrong with them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import ceil
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from ruamel.yaml import YAML
@@ -79,24 +79,25 @@ class TrainSettings(LoopSettings):
 
     @field_validator("retain_batch")
     @classmethod
-    def several(cls, value):
+    def several(cls, value: int) -> int:
         if value == 1:
             raise ValueError("retain_batch is 1; give at least 2, because a single pair has no other to be told from, "
                              "so that the losses that retain are 0")  # fmt: skip
         return value
 
-    def counted(self, forget_rows):
+    def counted(self, forget_rows: int) -> Self:
         """The same settings in steps: `epochs` and `evaluations` mean as much for one class as for thirty."""
         steps = self.steps if self.epochs is None else ceil(self.epochs * forget_rows / self.forget_batch)
         every = self.evaluate_every if self.evaluations is None else ceil(steps / self.evaluations)
         return self.model_copy(update={"steps": steps, "epochs": None, "evaluate_every": every, "evaluations": None})
 
 
+Kind = TypeVar("Kind", bound=Settings)
 MAY_CHANGE = {"broken_percent", "resident"}  # settings that a resumed run may have otherwise
 
 
-def checked(kind, values, where):
-    """`values`, a mapping, as settings of `kind`. `where` names them in an error, such as "training" or "CLIPErase"."""
+def checked(kind: type[Kind], values: Mapping[str, Any], where: str) -> Kind:
+    """`values` as settings of `kind`. `where` names them in an error, such as "training" or "CLIPErase"."""
     if not isinstance(values, Mapping):
         raise CliperaseError(f"{where}: the settings are {values!r}; give a mapping")
     try:
@@ -105,7 +106,7 @@ def checked(kind, values, where):
         raise CliperaseError(worded(error.errors()[0], kind, where)) from None
 
 
-def worded(error, kind, where):
+def worded(error: Mapping[str, Any], kind: type[Settings], where: str) -> str:
     """One pydantic error as a sentence: what is wrong, the value, the remedy."""
     name = printable(".".join(str(part) for part in error["loc"]))
     if error["type"] == "extra_forbidden":
@@ -122,12 +123,12 @@ def worded(error, kind, where):
     return f"{where}: {name} is {error['input']!r}; {remedy}"
 
 
-def printable(text):
+def printable(text: str) -> str:
     """The same text on one line: signs that are not printed are escaped."""
     return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
 
-def parse_yaml(text, where):
+def parse_yaml(text: str, where: str) -> Any:
     """The value that a YAML 1.2 text holds: `1e-5` is a number, `010` is ten, `1:30` is text."""
     try:
         return YAML(typ="safe", pure=True).load(text)
@@ -136,7 +137,7 @@ def parse_yaml(text, where):
         raise CliperaseError(f"{where} is not YAML ({reason}); check its brackets and quotes") from None
 
 
-def read_params(path):
+def read_params(path: str | Path) -> dict[str, Any]:
     """The mapping in a YAML file."""
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -148,7 +149,7 @@ def read_params(path):
     return params
 
 
-def section(params, path, needed=()):
+def section(params: Mapping[str, Any], path: str, needed: Iterable[str] = ()) -> dict[str, Any]:
     """The part of the parameters at `a.b.c`, a mapping that has the `needed` names."""
     found = params
     for key in path.split("."):

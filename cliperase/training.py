@@ -1,6 +1,9 @@
 """Training on image-text pairs: how a step draws rows, encodes them, and lets a method turn embeddings into a loss."""
 
+from typing import Any
+
 import torch
+from torch import Tensor
 
 from cliperase.batch import Batch, Pairs
 from cliperase.data.pairs import PairSet
@@ -75,6 +78,7 @@ class PairTraining(Training):
         column = 0
         if self.settings.captions == "random":
             column = torch.randint(1 << 30, (), generator=self.generator).item()
+        # pyrefly: ignore[bad-argument-type] – `rows` of a source gives the fields in their order
         return [Rows(name, *source.rows(step, column, self.augmented)) for name, source in self.sources.items()]
 
     def augmented(self, images):
@@ -139,7 +143,8 @@ class PairTraining(Training):
     def assemble(self, image_features, text_features, texts, rows, step):
         """Embeddings of the step's images and distinct texts -> `Batch`. Texts that the model reads as one are one."""
         number, same = {text: i for i, text in enumerate(texts)}, number_texts(self.model, texts)
-        pairs, start = {"forget": None, "original_forget": None, "original_retain": None}, 0
+        pairs: dict[str, Any] = {"forget": None, "original_forget": None, "original_retain": None}
+        start = 0
         for r in rows:
             rows_of_texts = torch.tensor([number[text] for text in r.captions])
             own = send(rows_of_texts, text_features.device)
@@ -175,10 +180,10 @@ def in_full(features):
     return features.float() if features.dtype == torch.bfloat16 else features
 
 
-def total(terms):
+def total(terms: dict[str, Tensor]) -> Tensor:
     if not terms:
         raise CliperaseError("every loss term is switched off; give at least one a weight above zero")
-    return sum(terms.values())
+    return sum(terms.values())  # pyrefly: ignore[bad-return] – of one at least, so it is no 0
 
 
 def distinct_texts(rows):

@@ -5,8 +5,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import torch
+from torch import Tensor
 
 from cliperase.data.pairs import PairSet
 from cliperase.defaults import completed
@@ -20,6 +22,9 @@ from cliperase.metrics.tasks import task_of
 from cliperase.models.base import ImageTextModel
 from cliperase.settings import TrainSettings, checked
 from cliperase.training import PairTraining
+
+if TYPE_CHECKING:
+    from cliperase.data.shards import Stream
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,7 @@ class Run:
     model: ImageTextModel
     recipe: Recipe
     forget: PairSet
-    retain: "PairSet | Stream"  # noqa: F821 – imported where there are shards
+    retain: "PairSet | Stream"
     validation: PairSet | None = None
     forgotten: torch.Tensor | None = None
     original: Original | None = None
@@ -83,19 +88,21 @@ class Run:
         settings = self.recipe.training.counted(len(forget))
         if method.replaces_data:
             check_streamable(self.recipe, retain)
+            # pyrefly: ignore[missing-attribute] – only a `LossMethod` replaces data
             forget, retain = method.prepare(self.model, forget, retain, settings.seed)
             original = None  # it holds embeddings of rows that are no longer there
         elif original is None:
             original = embed(self.model, forget, retain, settings.autocast)
         if method.takes_steps and original is not None:
+            # pyrefly: ignore[missing-attribute] – what takes steps is a `LossMethod`
             original = method.targets(self.model, forget, retain, original)
         with narrowed(self.model, retain, forget):
             validate, selected_on = None, None
             if self.validation is not None:
-                task, rows = task_of(self.validation), (self.validation, self.forgotten)
+                task, rows = task_of(self.validation), (self.validation, cast("Tensor", self.forgotten))
                 before = self.before or task.measure(self.model, *rows)
                 validate = partial(task.validate, pairs=rows[0], forgotten=rows[1], before=before)
-                selected_on = selection(self.validation, self.forgotten) if self.checkpoint else None
+                selected_on = selection(*rows) if self.checkpoint else None
             training = PairTraining(self.model, method, settings, retain, forget, original, selected_on)
             if not method.takes_steps:
                 return edit_once(training, validate)

@@ -2,7 +2,8 @@
 
 A stage of dvc.yaml depends on its file in `artifacts/code`, not on a list of modules that somebody has to keep. The
 file has a line for every module that the entry point reaches by imports, at the top or inside of functions. A hash is
-of the syntax tree without docstrings, so that words and layout change nothing.
+of the syntax tree without docstrings and without the hints of functions, which nothing here reads when it runs. So
+words, layout and hints change nothing. Hints of a class's fields stay: pydantic and dataclasses read them.
 
 Registries are tables of strings, "module:name". Their lines are not code: a stage depends on the modules of those
 methods and experiments that it uses, and a new line changes no other stage.
@@ -161,10 +162,16 @@ class Code:
 
 
 class Bare(ast.NodeTransformer):
-    """Takes out what is no code: docstrings, and the tables of registries."""
+    """Takes out what is no code: docstrings, hints of functions and imports for them, the tables of registries."""
 
     def visit(self, node):
+        if isinstance(node, ast.If) and getattr(node.test, "id", None) == "TYPE_CHECKING" and not node.orelse:
+            return None
         node = self.generic_visit(node)
+        if isinstance(node, ast.arg):
+            node.annotation = None
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            node.returns = None
         if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:]
         if isinstance(node, ast.Module):

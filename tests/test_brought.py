@@ -15,6 +15,7 @@ from inputs import saved
 from PIL import Image
 
 from cliperase.api import evaluate, unlearn
+from cliperase.audit.auditing import AuditSettings, open_case
 from cliperase.cli import main
 from cliperase.data.brought import bring
 from cliperase.data.pairs import features_schema, row_hash
@@ -626,17 +627,30 @@ def test_pictures_of_several_sizes_are_cut_to_the_models(tmp_path):
     assert rows_of(tmp_path, "validation", size=12).images.shape[-2:] == (8, 8)
 
 
+@pytest.mark.parametrize("where", ["a folder", "memory"])
+def test_an_audit_has_the_training_rows_of_every_layout(where, tmp_path, model_folder):
+    rows = [(shade(name, number), f"a {name}", name) for name in NAMES for number in range(EACH)]
+    data = {"train": rows, "test": rows}
+    if where == "a folder":
+        data = tmp_path / "set"
+        for split in ("train", "test"):
+            write_classes(data / split)
+    case = open_case([model_folder] * 2, data, RULE, "test", None, AuditSettings(), "cpu")
+    assert len(case.test.pairs) == 2 * EACH
+    assert case.needed_training().forgotten.any()
+
+
 def test_several_sizes_are_decoded_once_for_each_size(tmp_path, monkeypatch):
-    from cliperase.data import pairs
+    from cliperase.data import decoded as module
 
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
-    monkeypatch.setattr(pairs, "WORTH_A_FILE", 1)
+    monkeypatch.setattr(module, "WORTH_A_FILE", 1)
     for split in ("train", "val"):
         write_classes(tmp_path / "set" / split)
         write(tmp_path / "set" / split / "apple" / "wide.png", Image.new("RGB", (9, 7)))
     first = rows_of(tmp_path / "set", size=16).images
-    decoded, read = [], pairs.read_picture
-    monkeypatch.setattr(pairs, "read_picture", lambda one, **of: decoded.append(one) or read(one, **of))
+    decoded, read = [], module.read_picture
+    monkeypatch.setattr(module, "read_picture", lambda one, **of: decoded.append(one) or read(one, **of))
     assert torch.equal(rows_of(tmp_path / "set", size=16).images, first)
     looks, rows = len(decoded), 2 * EACH + 1
     assert looks <= rows  # until the sizes are seen to differ
@@ -649,9 +663,9 @@ def test_large_pictures_of_one_size_are_cut_where_they_would_fill_the_memory(tmp
         for n in range(8):
             write(tmp_path / split / NAMES[n % 2] / f"{n}.png", shade(NAMES[n % 2], n, (64, 48)))
     assert rows_of(tmp_path).images.shape[-2:] == (48, 64)
-    monkeypatch.setattr("cliperase.data.pairs.MOST", 8 * 64 * 48 * 3 - 1)
+    monkeypatch.setattr("cliperase.data.decoded.MOST", 8 * 64 * 48 * 3 - 1)
     assert rows_of(tmp_path).images.shape[-2:] == (8, 8)
-    monkeypatch.setattr("cliperase.data.pairs.MOST", 8 * 64 * 48 * 3)
+    monkeypatch.setattr("cliperase.data.decoded.MOST", 8 * 64 * 48 * 3)
     assert rows_of(tmp_path).images.shape[-2:] == (48, 64)
 
 

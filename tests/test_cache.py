@@ -85,12 +85,12 @@ def test_a_read_tensor_is_mapped_and_may_be_written_without_changing_the_file(tm
 
 
 def test_decoded_pictures_and_features_are_kept(data_folder, model, tmp_path, monkeypatch):
-    monkeypatch.setattr("cliperase.data.pairs.datasets.config.HF_DATASETS_CACHE", tmp_path)
-    monkeypatch.setattr("cliperase.data.pairs.WORTH_A_FILE", 1)
+    monkeypatch.setattr("cliperase.data.decoded.datasets.config.HF_DATASETS_CACHE", tmp_path)
+    monkeypatch.setattr("cliperase.data.decoded.WORTH_A_FILE", 1)
     pairs = load_pairs(data_folder, "train")
     features = Features.kept(model, pairs, tmp_path / "features")
     with monkeypatch.context() as patch:
-        patch.setattr("cliperase.data.pairs.decode_images", never)
+        patch.setattr("cliperase.data.decoded.decode_images", never)
         patch.setattr(Features, "of", never)
         assert torch.equal(load_pairs(data_folder, "train").images, pairs.images)
         again = Features.kept(model, pairs, tmp_path / "features")

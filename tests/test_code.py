@@ -91,6 +91,22 @@ def test_words_layout_and_registered_names_change_nothing(repository):
     assert not changed(repository, "cliperase/methods/__init__.py", "}", line)
 
 
+def test_hints_of_functions_change_nothing_and_those_of_fields_do(repository):
+    path = repository / "cliperase/work.py"
+    path.write_text(
+        "from typing import TYPE_CHECKING\n"
+        "class Fields:\n    size: int = 1\n    def grow(self, by): ...\n"
+        "async def work(a, /, b, *more, c=1, **named):\n    return b\n"
+    )
+    assert not changed(repository, "cliperase/work.py", "(self, by):", "(self, by: int) -> None:")
+    hinted = "(a: int, /, b: list['T'], *more: str, c: int = 1, **named: int) -> list['T']:"
+    assert not changed(repository, "cliperase/work.py", "(a, /, b, *more, c=1, **named):", hinted)
+    only_for_hints = "if TYPE_CHECKING:\n    from cliperase.other import T\nasync def"
+    assert not changed(repository, "cliperase/work.py", "async def", only_for_hints)
+    assert changed(repository, "cliperase/work.py", "c: int = 1", "c: int = 2") == {"cliperase/work.py"}
+    assert changed(repository, "cliperase/work.py", "size: int", "size: float") == {"cliperase/work.py"}
+
+
 def test_a_registry_that_names_no_file_is_told(repository):
     path = repository / "cliperase/methods/__init__.py"
     path.write_text(path.read_text().replace("methods.one:", "methods.gone:"))

@@ -92,7 +92,7 @@ def test_a_file_replaced_under_the_same_time_stamp_gives_the_new_content(same_si
 def test_a_home_of_datasets_that_cannot_be_written_is_none_of_the_datas_business(tmp_path, monkeypatch):
     (tmp_path / "home").write_text("")
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "home" / "datasets")
-    monkeypatch.setattr("cliperase.data.pairs.WORTH_A_FILE", 1)
+    monkeypatch.setattr("cliperase.data.decoded.WORTH_A_FILE", 1)
     assert len(load_pairs(colours(tmp_path / "set", (0, 0)), "train")) == 4
 
 

@@ -4,10 +4,15 @@ A probe is imported when it is asked for, because scikit-learn takes a second. `
 writes what they found.
 """
 
+from collections.abc import Mapping
 from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
 
 from cliperase.errors import CliperaseError
 from cliperase.settings import checked
+
+if TYPE_CHECKING:
+    from cliperase.audit.base import Probe
 
 PROBES = {
     "reference-gap": "cliperase.audit.reference_gap:ReferenceGap",
@@ -25,18 +30,18 @@ PROBES = {
 }
 
 
-def probe_names():
+def probe_names() -> list[str]:
     """The names of all probes, in the order of the report."""
     return list(PROBES)
 
 
-def probe_class(name):
+def probe_class(name: str) -> "type[Probe]":
     """The `Probe` that is called `name`."""
     if name not in PROBES:
         raise CliperaseError(f"probe {name!r} unknown; choose of {', '.join(PROBES)}")
     return resolve_name(PROBES[name])
 
 
-def create_probe(name, settings):
-    """The probe called `name` with its `settings`, a mapping. What is wrong with one is named."""
+def create_probe(name: str, settings: Mapping[str, Any]) -> "Probe":
+    """The probe called `name` with its `settings`. What is wrong with one is named."""
     return checked(probe_class(name), settings, f"probe {name}")

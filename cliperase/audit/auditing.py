@@ -5,22 +5,27 @@ import hashlib
 import json
 import math
 import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import torch
 from pydantic import Field
 from tqdm import tqdm
 
 from cliperase import __version__
 from cliperase.audit import PROBES, create_probe, probe_class
-from cliperase.audit.base import NotApplicable
+from cliperase.audit.base import Measurement, NotApplicable, Probe
 from cliperase.audit.case import Case, Split, Subject
-from cliperase.audit.verdict import finding, verdict_of, vote
+from cliperase.audit.verdict import Threshold, finding, verdict_of, vote
+from cliperase.data.limits import BROKEN_PERCENT
+from cliperase.data.pairs import PairSet
 from cliperase.data.rules import Rule, forget_mask
-from cliperase.data.source import is_sharded, load_split
-from cliperase.data.tables import splits_of
+from cliperase.data.source import Data, Shards, Tables, open_source
 from cliperase.errors import CliperaseError
 from cliperase.files import hash_of, read_json, write_json
 from cliperase.models import load_model
+from cliperase.models.framing import Framing
 from cliperase.settings import Settings, checked
 
 SCHEMA = 1  # of the result
@@ -38,8 +43,8 @@ class AuditSettings(Settings):
     seed: int = Field(default=0, ge=0, lt=2**32)
 
 
-def plan(names, settings, seed):
-    """(`AuditSettings`, {name: `Probe`}) of flat settings such as {"images": 500, "linear-probe.draws": 5}."""
+def plan(names: Iterable[str] | None, settings: Mapping[str, Any], seed: int) -> tuple[AuditSettings, dict[str, Probe]]:
+    """The settings and probes of flat settings such as {"images": 500, "linear-probe.draws": 5}."""
     of_audit, of_probes = {}, {name: {} for name in names or PROBES if probe_class(name)}
     for name, value in settings.items():
         probe, dot, setting = str(name).partition(".")
@@ -52,53 +57,72 @@ def plan(names, settings, seed):
     return checked(AuditSettings, {**of_audit, "seed": seed}, "audit"), probes
 
 
-def open_case(models, data, rule, split, others, settings, device):
-    """The `Case` of `models`, sources in the order original, unlearned, references, on `data`."""
+def open_case(
+    models: Sequence[str | Path],
+    data: Data,
+    rule: Mapping[str, Any],
+    split: str,
+    others: Sequence[str | Path] | None,
+    settings: AuditSettings,
+    device: torch.device,
+) -> Case:
+    """The case of `models`, sources in the order original, unlearned, references, on `data`."""
     names = ["original", "unlearned", *(f"reference {i}" for i in range(1, len(models) - 1))]
     subjects = [Subject(load_model(source, device), name) for source, name in zip(models, names, strict=True)]
-    framing = subjects[0].model.framing
+    framing, source = subjects[0].model.framing, open_source(data)
+    test = source.load_split(split, rule, framing, BROKEN_PERCENT)
     case = Case(
-        *subjects[:2], subjects[2:], Rule.of(rule),
-        test=Split.of(*load_split(data, split, rule, framing)).sampled(settings.images, settings.seed),
-        training=training_of(data, rule, framing, settings),
-        others=dict(others_of(data, rule, framing, others, settings)), seed=settings.seed,
+        subjects[0], subjects[1], subjects[2:], Rule.of(rule),
+        test=Split.of(*test).sampled(settings.images, settings.seed),
+        training=training_of(source, rule, framing, settings),
+        others=dict(others_of(source, rule, framing, others, settings)), seed=settings.seed,
     )  # fmt: skip
     case.check()
     return case
 
 
-def training_of(data, rule, framing, settings):
-    """The `Split` of training rows, None where they are streamed or not there."""
-    if is_sharded(data) or "train" not in splits_of(data):
+def training_of(
+    source: Shards | Tables, rule: Mapping[str, Any], framing: Framing, settings: AuditSettings
+) -> Split | None:
+    """The training rows, None where they are streamed or not there."""
+    if isinstance(source, Shards) or "train" not in source.splits():
         return None
-    return Split.of(*rows_of(data, "train", rule, framing)).sampled(settings.training_images, settings.seed)
+    return Split.of(*rows_of(source, "train", rule, framing)).sampled(settings.training_images, settings.seed)
 
 
-def others_of(data, rule, framing, others, settings):
-    """(name, `Split`) of each other source: a split of `data`, or the split "test" of other data.
+def others_of(
+    source: Shards | Tables,
+    rule: Mapping[str, Any],
+    framing: Framing,
+    others: Sequence[str | Path] | None,
+    settings: AuditSettings,
+) -> Iterator[tuple[str, Split]]:
+    """The name and the rows of each other source: a split of `source`, or the split "test" of other data.
 
     Unasked, that is the split `heldout` where there is one.
     """
-    known = [] if is_sharded(data) else splits_of(data)
+    known = [] if isinstance(source, Shards) else source.splits()
     labels = [Path(name).name for name in others or []]
     if len(set(labels)) < len(labels):
         raise CliperaseError(f"two other sources have one name among {', '.join(labels)}; rename a folder")
     for name in [HELD_OUT] if others is None and HELD_OUT in known else others or []:
-        source, split = (data, name) if name in known else (name, "test")
-        found = Split.of(*rows_of(source, split, rule, framing))
+        other, split = (source, str(name)) if name in known else (open_source(name), "test")
+        found = Split.of(*rows_of(other, split, rule, framing))
         yield Path(name).name, found.sampled(settings.images, settings.seed)
 
 
-def rows_of(source, split, rule, framing):
-    """(`PairSet`, (N,) bool) as of `load_split`; of tables also where the rule matches no row."""
-    if is_sharded(source):
-        return load_split(source, split, rule, framing)
-    pairs, _ = load_split(source, split, None, framing)
+def rows_of(
+    source: Shards | Tables, split: str, rule: Mapping[str, Any], framing: Framing
+) -> tuple[PairSet, torch.Tensor]:
+    """As of `load_split`; of tables also where the rule matches no row."""
+    if isinstance(source, Shards):
+        return source.load_split(split, rule, framing, BROKEN_PERCENT)
+    pairs, _ = source.load_split(split, None, framing, BROKEN_PERCENT)
     return pairs, forget_mask(pairs, rule, required=False)
 
 
-def carry_out(case, probes, output=None):
-    """The results of the probes, a list of mappings as in the JSON. Those in `output` of the same case are taken."""
+def carry_out(case: Case, probes: Mapping[str, Probe], output: str | Path | None = None) -> list[dict[str, Any]]:
+    """The results of the probes, as in the JSON. Those in `output` of the same case are taken."""
     described, results = description(case), []
     bar = tqdm(probes.items(), disable=not case.progress, leave=False)
     for name, probe in bar:
@@ -114,7 +138,7 @@ def carry_out(case, probes, output=None):
     return results
 
 
-def description(case):
+def description(case: Case) -> dict[str, Any]:
     """Everything that figures follow from, as hashes; of the code, that of the audit."""
     return {
         "schema": SCHEMA, "cliperase": __version__, "seed": case.seed, "rule": dataclasses.asdict(case.rule),
@@ -125,15 +149,15 @@ def description(case):
     }  # fmt: skip
 
 
-def split_hash(split):
+def split_hash(split: Split) -> str:
     return hashlib.sha256(split.pairs.fingerprint().encode() + split.forgotten.numpy().tobytes()).hexdigest()
 
 
-def digest_of(plain):
+def digest_of(plain: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True, default=list).encode()).hexdigest()
 
 
-def kept(path, key):
+def kept(path: Path | None, key: str) -> dict[str, Any] | None:
     """A finished probe's result in a file, if it is of the same models, data and settings."""
     if path is None or not path.is_file():
         return None
@@ -144,7 +168,7 @@ def kept(path, key):
     return found if found.get("key") == key else None
 
 
-def measured(case, name, probe):
+def measured(case: Case, name: str, probe: Probe) -> dict[str, Any]:
     """One probe's result: its texts, settings and seconds, and its measures or why there are none."""
     start, reason, measures = time.perf_counter(), None, []
     try:
@@ -158,9 +182,9 @@ def measured(case, name, probe):
     return {"probe": name, **texts, **said}
 
 
-def plain(measure):
-    """A `Measurement` as a mapping of plain values, each of them finite."""
-    found = dataclasses.asdict(measure)
+def plain(measure: Measurement) -> dict[str, Any]:
+    """A measurement as plain values, each of them finite."""
+    found: dict[str, Any] = dataclasses.asdict(measure)
     for name in FIGURES:
         for key, value in (found[name] or {}).items():
             if value is not None and not math.isfinite(value):
@@ -169,7 +193,15 @@ def plain(measure):
     return found
 
 
-def result_of(case, sources, data, split, settings, results, thresholds):
+def result_of(
+    case: Case,
+    sources: Sequence[str | Path],
+    data: Data,
+    split: str,
+    settings: AuditSettings,
+    results: list[dict[str, Any]],
+    thresholds: Mapping[str, Threshold],
+) -> dict[str, Any]:
     """The whole result as plain values: schema, hashes, verdict, every probe with findings and votes."""
     every = {f"{result['probe']}.{one['name']}": one for result in results for one in result["measures"]}
     for name, measure in every.items():
@@ -192,7 +224,7 @@ def result_of(case, sources, data, split, settings, results, thresholds):
     }  # fmt: skip
 
 
-def tidy(result):
+def tidy(result: Mapping[str, Any]) -> Iterator[tuple[str, float, str]]:
     """(name, value, unit) of every figure, <probe>.<measure>.<model>; with _low and _high, of its interval's ends."""
     for probe in result["probes"]:
         for measure in probe["measures"]:

@@ -1,14 +1,20 @@
 """What a probe is: settings that are checked once, texts for the reader, and measurements of the models."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tqdm import tqdm
 
 from cliperase.audit.intervals import Estimate, envelope
 from cliperase.errors import CliperaseError
 from cliperase.settings import Settings
+
+if TYPE_CHECKING:
+    from cliperase.audit.case import Case, Subject
+
+Known = Literal["above", "below", None]
 
 
 class NotApplicable(CliperaseError):
@@ -31,7 +37,7 @@ class Measurement:
     after: Estimate
     reference: Estimate | None = None
     never: Estimate | None = None
-    known: Literal["above", "below", None] = "above"
+    known: Known = "above"
 
 
 class Probe(Settings):
@@ -48,12 +54,20 @@ class Probe(Settings):
     source: ClassVar[str]
 
     @abstractmethod
-    def run(self, case):
-        """The `Measurement`s of a `Case`, a list; `NotApplicable` where there can be none."""
+    def run(self, case: "Case") -> list[Measurement]:
+        """The measurements of a case; `NotApplicable` where there can be none."""
 
 
-def compared(case, name, unit, estimate, known="above", references=True, never=None):
-    """The `Measurement` of what `estimate(subject)` gives for each model of the case, an `Estimate`.
+def compared(
+    case: "Case",
+    name: str,
+    unit: str,
+    estimate: "Callable[[Subject], Estimate]",
+    known: Known = "above",
+    references: bool = True,
+    never: "Callable[[Subject], Estimate] | None" = None,
+) -> Measurement:
+    """What `estimate(subject)` gives for each model of the case.
 
     `references`: whether the figure means anything for a model with a space of its own. `never(subject)`: the figure of
     words that no model was taught. Progress is shown where it takes seconds.
@@ -64,4 +78,4 @@ def compared(case, name, unit, estimate, known="above", references=True, never=N
         if (name, subject.hash) not in case.estimates:
             case.estimates[name, subject.hash] = estimate(subject)
     before, after, *found = [case.estimates[name, subject.hash] for subject in subjects]
-    return Measurement(name, unit, before, after, envelope(found), never and never(case.after), known)
+    return Measurement(name, unit, before, after, envelope(found), never(case.after) if never else None, known)

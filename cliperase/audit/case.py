@@ -3,9 +3,11 @@
 import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, Self
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from cliperase.audit.base import NotApplicable
 from cliperase.data.pairs import PairSet
@@ -18,7 +20,7 @@ from cliperase.models.base import ImageTextModel
 INVENTED = ("dax", "wug", "blicket", "toma", "fep", "zib", "gorp", "tulver")  # words of psycholinguistics, for nothing
 
 
-def invented(number):
+def invented(number: int) -> str:
     """A name that no model was taught, another one for each number."""
     rest, word = divmod(number, len(INVENTED))
     return INVENTED[word] if not rest else f"{invented(rest - 1)} {INVENTED[word]}"
@@ -35,34 +37,36 @@ class Split:
 
     pairs: PairSet
     forgotten: torch.Tensor
-    texts: list
+    texts: list[str]
     own: torch.Tensor
 
     @classmethod
-    def of(cls, pairs, forgotten):
+    def of(cls, pairs: PairSet, forgotten: Tensor) -> Self:
         if pairs.class_names:
-            return cls(pairs, forgotten, [PROMPT.format(name) for name in pairs.class_names], pairs.labels[:, None])
+            return cls(
+                pairs, forgotten, [PROMPT.format(name) for name in pairs.class_names], pairs.class_numbers[:, None]
+            )
         used, own = pairs.text_ids.unique(return_inverse=True)
         if len(used) <= pairs.text_ids.shape[1]:
             raise CliperaseError(f"all {len(pairs)} images have the same captions; give data with different ones")
         return cls(pairs, forgotten, [pairs.texts[i] for i in used.tolist()], own)
 
     @property
-    def has_classes(self):
+    def has_classes(self) -> bool:
         return bool(self.pairs.class_names)
 
     @cached_property
-    def forget_texts(self):
+    def forget_texts(self) -> Tensor:
         """Numbers of the texts that belong to a forgotten image."""
         return self.own[self.forgotten].unique()
 
     @cached_property
-    def retain_texts(self):
+    def retain_texts(self) -> Tensor:
         """Numbers of the texts that belong to none."""
         numbers = torch.arange(len(self.texts))
         return numbers[~torch.isin(numbers, self.forget_texts)]
 
-    def sampled(self, most, seed):
+    def sampled(self, most: int, seed: int) -> "Split":
         """At most `most` rows: half of them forgotten ones where there are as many, the others drawn of the rest."""
         if len(self.pairs) <= most:
             return self
@@ -76,18 +80,18 @@ class Split:
 class Subject:
     """A model with its embeddings, kept because many probes ask for the same."""
 
-    def __init__(self, model: ImageTextModel, name):
+    def __init__(self, model: ImageTextModel, name: str) -> None:
         self.model, self.name = model, name
         self.image_features, self.text_features = {}, {}
 
-    def images(self, split):
-        """(N, D) of the images of a `Split`."""
+    def images(self, split: Split) -> Tensor:
+        """(N, D) of the images of a split."""
         key = id(split.pairs)
         if key not in self.image_features:
             self.image_features[key] = split.pairs, encode_images(self.model, split.pairs.images)
         return self.image_features[key][1]
 
-    def texts(self, texts):
+    def texts(self, texts: list[str]) -> Tensor:
         """(T, D) of T strings."""
         new = list(dict.fromkeys(text for text in texts if text not in self.text_features))
         if new:
@@ -95,7 +99,7 @@ class Subject:
         return torch.stack([self.text_features[text] for text in texts])
 
     @cached_property
-    def hash(self):
+    def hash(self) -> str:
         """Equal for equal weights and preprocessing."""
         digest = hashlib.sha256()
         for name, tensor in sorted((dict(self.model.named_buffers()) | self.model.state_dict()).items()):
@@ -115,20 +119,20 @@ class Case:
 
     before: Subject
     after: Subject
-    references: list
+    references: list[Subject]
     rule: Rule
     test: Split
     training: Split | None = None
-    others: dict = field(default_factory=dict)
+    others: dict[str, Split] = field(default_factory=dict)
     seed: int = 0
     progress: bool = True
-    estimates: dict = field(default_factory=dict)
+    estimates: dict[Any, Any] = field(default_factory=dict)
 
     @property
-    def subjects(self):
+    def subjects(self) -> list[Subject]:
         return [self.before, self.after, *self.references]
 
-    def check(self):
+    def check(self) -> None:
         """The models can be compared, and there is something of both kinds to compare them by."""
         if not self.test.forgotten.any():
             raise CliperaseError("no row of the split is to be forgotten; give another split or another rule")
@@ -136,14 +140,14 @@ class Case:
             if self.test.has_classes:
                 check_prompts(subject.model, self.test.texts)
 
-    def needed_training(self):
+    def needed_training(self) -> Split:
         """The training rows, of both kinds; a probe that learns has none to learn from without."""
         if self.training is None or not self.training.forgotten.any():
             raise NotApplicable("the data have no training rows of the concept in memory")
         return self.training
 
 
-def scores_of(images, texts, own):
+def scores_of(images: Tensor, texts: Tensor, own: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Cosines (N, D) × (T, D) -> (N,) best one to an own text, (N,) best one to another, (N,) rank of the own one.
 
     `own`: (N, K) long. The best rank is 1; a tie counts against the own text.
@@ -158,16 +162,16 @@ def scores_of(images, texts, own):
     )
 
 
-def found_by(subject, split, rows):
+def found_by(subject: Subject, split: Split, rows: Tensor) -> Tensor:
     """(R,) bool: whether a model finds an own text of each of these images, `rows` (N,) bool, the nearest of all."""
     return recognised(subject.images(split)[rows], subject.texts(split.texts), split.own[rows])
 
 
-def recognised(images, texts, own):
+def recognised(images: Tensor, texts: Tensor, own: Tensor) -> Tensor:
     """(N,) bool: whether an own text is the nearest of all."""
     return scores_of(images, texts, own)[2] == 1
 
 
-def comparable(one, other, split):
+def comparable(one: Subject, other: Subject, split: Split) -> bool:
     """Whether two subjects' embeddings have the same size, without which they cannot lie in one space."""
     return one.texts(split.texts[:1]).shape == other.texts(split.texts[:1]).shape

@@ -1,8 +1,10 @@
 """Estimates with 95 % intervals: exact ones of shares (Clopper and Pearson 1934), bootstrap ones of means."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest
 
 RESAMPLES = 1000
@@ -19,20 +21,20 @@ class Estimate:
     count: int
 
 
-def share_of(hits):
+def share_of(hits: ArrayLike) -> Estimate:
     """Percent of `hits` (N,) bool that are true, with the exact interval."""
     hits = np.asarray(hits, dtype=bool)
     interval = binomtest(int(hits.sum()), len(hits)).proportion_ci(method="exact")
     return Estimate(100 * float(hits.mean()), 100 * float(interval.low), 100 * float(interval.high), len(hits))
 
 
-def mean_of(values, seed=0):
+def mean_of(values: ArrayLike, seed: int = 0) -> Estimate:
     """The mean of `values` (N,); the interval is that of a bootstrap over them."""
     values = np.asarray(values, dtype=np.float64)
     return mean_of_table(values[None], seed)
 
 
-def mean_of_table(table, seed=0):
+def mean_of_table(table: ArrayLike, seed: int = 0) -> Estimate:
     """The mean of `table` (R, N); rows and columns are resampled, each for itself.
 
     Rows may be draws of a training set and columns test images. Where cell (i, j) says whether positive i scores above
@@ -48,27 +50,29 @@ def mean_of_table(table, seed=0):
     return Estimate(value, min(float(low), value), max(float(high), value), count)
 
 
-def area_of(positive, negative, seed=0):
+def area_of(positive: ArrayLike, negative: ArrayLike, seed: int = 0) -> Estimate:
     """Area under the ROC curve of two sets of scores (P,) and (N,): how often a positive is above a negative."""
     positive, negative = (np.asarray(scores, dtype=np.float64) for scores in (positive, negative))
     difference = positive[:, None] - negative[None]
     return mean_of_table((difference > 0) + 0.5 * (difference == 0), seed)
 
 
-def bootstrap(statistic, count, seed=0, resamples=100):
-    """What `statistic(rows)` gives for `count` rows, an array of numbers; the interval is that of resampled rows."""
+def bootstrap(
+    statistic: Callable[[NDArray[np.int64]], float], count: int, seed: int = 0, resamples: int = 100
+) -> Estimate:
+    """What `statistic(rows)` gives for the numbers of `count` rows; the interval is that of resampled rows."""
     rng, value = np.random.default_rng(seed), float(statistic(np.arange(count)))
     drawn = [float(statistic(rng.integers(count, size=count))) for _ in range(resamples)]
     low, high = np.percentile(drawn, TAILS)
     return Estimate(value, min(float(low), value), max(float(high), value), count)
 
 
-def exactly(value, count=1):
+def exactly(value: float, count: int = 1) -> Estimate:
     """A figure of the whole model, which no sampling blurs: its interval is the number itself."""
     return Estimate(float(value), float(value), float(value), count)
 
 
-def envelope(estimates):
+def envelope(estimates: Sequence[Estimate]) -> Estimate | None:
     """Several models as one: the mean, and from the lowest to the highest end of their intervals; None of none."""
     if not estimates:
         return None

@@ -142,6 +142,7 @@ class LinearProbe(Probe):
         wanted = examples.wanted.numpy()
         if examples.binary:
             scores = sum(answer.decision_function(asked) for answer in answers)
+            # pyrefly: ignore[unsupported-operation] – a sum of arrays, because there is a draw
             return area_of(scores[wanted == 1], scores[wanted == 0])
         return mean_of_table([100.0 * (answer.predict(asked) == wanted) for answer in answers])
 

@@ -15,7 +15,7 @@ from functools import cache
 import torch
 from pydantic import Field
 
-from cliperase.audit.base import Probe, compared
+from cliperase.audit.base import Known, Probe, compared
 from cliperase.audit.case import Subject, found_by
 from cliperase.audit.intervals import share_of
 
@@ -35,7 +35,10 @@ class Quantisation(Probe):
 
     def run(self, case):
         split, found = case.test, []
-        groups = {"forget": (split.forgotten, "above"), "retain": (~split.forgotten, None)}
+        groups: dict[str, tuple[torch.Tensor, Known]] = {
+            "forget": (split.forgotten, "above"),
+            "retain": (~split.forgotten, None),
+        }
         for bits in self.bits:
             rounded = cache(lambda subject, bits=bits: Subject(quantised(subject.model, bits), subject.name))
 

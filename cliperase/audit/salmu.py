@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from pydantic import PositiveInt
 
-from cliperase.audit.base import Measurement, Probe, compared
-from cliperase.audit.case import INVENTED, found_by
+from cliperase.audit.base import Known, Measurement, Probe, compared
+from cliperase.audit.case import INVENTED, Split, found_by
 from cliperase.audit.intervals import exactly, mean_of, mean_of_table, share_of
 from cliperase.metrics.tasks import PROMPT
 
@@ -46,7 +46,10 @@ class SALMU(Probe):
 
     def run(self, case):
         split, rows = case.test, case.test.forgotten
-        pairs = {"IntraIdSim": (split, rows, "above"), "InterIdSim": (split, ~rows, None)}
+        pairs: dict[str, tuple[Split, torch.Tensor, Known]] = {
+            "IntraIdSim": (split, rows, "above"),
+            "InterIdSim": (split, ~rows, None),
+        }
         if case.training is not None and case.training.forgotten.any():
             pairs = {"AssocStr": (case.training, case.training.forgotten, "above"), **pairs}
         found = [compared(case, "RetFail", "MRR", lambda s: mean_of(self.reciprocal_ranks(case, s)))]

@@ -229,6 +229,7 @@ def each(data):
     """The rows of a data set of torch, which is indexed and need not end when it is iterated, or of an iterable."""
     if isinstance(data, torch.utils.data.Dataset) and not isinstance(data, torch.utils.data.IterableDataset):
         try:
+            # pyrefly: ignore[bad-argument-type] – a data set without a length is told below
             return (data[number] for number in range(len(data)))
         except TypeError:
             raise CliperaseError(f"data set {type(data).__name__} has no length; define __len__") from None

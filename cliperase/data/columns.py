@@ -51,7 +51,7 @@ def caption_columns(names, said):
     if len(found) > 1:
         log.warning("%s: captions are taken from the column %r and not from %r", said, found[0], found[1])
     numbered = [name for name in names if re.fullmatch(NUMBERED, name.strip().lower())]
-    return found[:1] or sorted(numbered, key=lambda name: int(re.search(r"\d+", name)[0]))
+    return found[:1] or sorted(numbered, key=lambda name: int(re.findall(r"\d+", name)[0]))
 
 
 def as_schema(pictures, columns, class_names, sources, said):
@@ -82,14 +82,14 @@ def as_schema(pictures, columns, class_names, sources, said):
     return table.add_column("source", sources, feature=schema["source"])
 
 
-def classes(columns, class_names, said):
-    """(class names, the number of each row's class, None where it has none); ([], None) where there are no classes.
+def classes(columns, class_names, said) -> tuple[list[str], list]:
+    """(class names, the number of each row's class, None where it has none); ([], []) where there are no classes.
 
     Texts are names of classes. Numbers without names are none: a model cannot be asked for them.
     """
     found = usual(columns, LABELS)
     if not found:
-        return [], None
+        return [], []
     values = columns[found[0]]
     if found[0] in class_names:
         return [name.replace("_", " ") for name in class_names[found[0]]], values
@@ -99,7 +99,7 @@ def classes(columns, class_names, said):
         if not caption_columns(list(columns), said):
             raise CliperaseError(f"{said}: {found[0]!r} holds numbers of classes, not their names; write the names")
         log.warning("%s: %r holds numbers without names and is not used", said, found[0])
-        return [], None
+        return [], []
     names = sorted(set(named))
     number = {name: i for i, name in enumerate(names)}
     return names, [number.get(one) for one in texts]

@@ -4,40 +4,45 @@ Schema (Hugging Face `datasets` features in parquet, files named `<split>-*.parq
 `image: Image`, `captions: List[str]`, `label: ClassLabel` (where there are classes), `source: str`.
 """
 
-import contextlib
 import hashlib
 import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import repeat
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 import datasets
 import torch
+from torch import Tensor
 
-from cliperase.cache import MOST, kept
+from cliperase.data.decoded import decoded_images
 from cliperase.data.limits import BROKEN_PERCENT, leave_out
-from cliperase.data.pictures import PLAIN, VERSION, UnreadablePicture, pixels_of, read_picture
+from cliperase.data.pictures import PLAIN, Decoding, UnreadablePicture, read_picture
 from cliperase.data.tables import place_of, read_table
 from cliperase.data.words import check_classes
 from cliperase.errors import CliperaseError
 from cliperase.files import hash_of, whole_file
 
-WORTH_A_FILE = 3_000_000  # bytes of decoded pictures
+if TYPE_CHECKING:
+    from cliperase.data.brought import Brought
+    from cliperase.models.framing import Framing
+
 NO_CAPTION = "it has no caption, or a blank one"
 SHARD_NAME = "{split}-00000-of-00001.parquet"
 
 
-def features_schema(class_names=None):
-    """The `datasets.Features` of the schema; without `class_names` there is no label column."""
-    columns = {"image": datasets.Image(), "captions": datasets.List(datasets.Value("string"))}
+def features_schema(class_names: list[str] | None = None) -> datasets.Features:
+    """The columns of the schema; without `class_names` there is no label column."""
+    columns: dict[str, Any] = {"image": datasets.Image(), "captions": datasets.List(datasets.Value("string"))}
     if class_names:
         columns["label"] = datasets.ClassLabel(names=class_names)
     return datasets.Features({**columns, "source": datasets.Value("string")})
 
 
-def write_split(rows, folder, split):
-    """Write a `datasets.Dataset` of the schema as one parquet shard, whole or not at all."""
+def write_split(rows: datasets.Dataset, folder: Path, split: str) -> None:
+    """Write rows of the schema as one parquet shard, whole or not at all."""
     with whole_file(folder / SHARD_NAME.format(split=split)) as path:
         rows.to_parquet(path)
 
@@ -52,17 +57,24 @@ class PairSet:
     """
 
     images: torch.Tensor
-    texts: list
+    texts: list[str]
     text_ids: torch.Tensor
     labels: torch.Tensor | None
-    class_names: list
-    row_hashes: list
-    sources: list
+    class_names: list[str]
+    row_hashes: list[str]
+    sources: list[str]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.images)
 
-    def select(self, mask):
+    @property
+    def class_numbers(self) -> Tensor:
+        """`labels` of data with classes."""
+        if self.labels is None:
+            raise CliperaseError("these rows have no labels; give data with classes")
+        return self.labels
+
+    def select(self, mask: Tensor) -> Self:
         """The rows where `mask` (N,) bool is true."""
         index = torch.as_tensor(mask).nonzero()[:, 0]
         pick = index.tolist()
@@ -75,24 +87,30 @@ class PairSet:
             sources=[self.sources[i] for i in pick],
         )
 
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """Equal for equal pictures, captions and labels, in equal order, whatever files they came from."""
         digest = hashlib.sha256(repr([self.row_hashes, self.texts, self.class_names]).encode())
         for tensor in (self.images, self.text_ids, *([] if self.labels is None else [self.labels])):
-            digest.update(tensor.contiguous().numpy())
+            digest.update(tensor.contiguous().numpy())  # pyrefly: ignore[bad-argument-type] – a buffer from numpy on Python 3.12
         return digest.hexdigest()
 
-    def texts_used(self, column=0):
+    def texts_used(self, column: int = 0) -> list[str]:
         """The distinct captions of one caption column, in the order of `texts`."""
         return [self.texts[i] for i in self.text_ids[:, column].unique().tolist()]
 
-    def with_texts(self, texts, text_ids):
+    def with_texts(self, texts: list[str], text_ids: Tensor) -> Self:
         """A set of M new rows with captions `text_ids` (M,) into `texts`. The caller must replace the images."""
         unknown = [""] * len(text_ids)
         return replace(self, texts=texts, text_ids=text_ids[:, None], labels=None, row_hashes=unknown, sources=unknown)
 
 
-def load_pairs(source, split, decoding=PLAIN, broken_percent=BROKEN_PERCENT, framing=None):
+def load_pairs(
+    source: "str | Path | Brought",
+    split: str,
+    decoding: Decoding = PLAIN,
+    broken_percent: float = BROKEN_PERCENT,
+    framing: "Framing | None" = None,
+) -> PairSet:
     """One split as a `PairSet`. `source` is a local folder or a hub name, of the schema above, or a `brought.Brought`.
 
     `decoding`: how its pictures become RGB. `broken_percent` of the rows may be unreadable; they are left out.
@@ -111,7 +129,7 @@ def load_pairs(source, split, decoding=PLAIN, broken_percent=BROKEN_PERCENT, fra
     return decode_pairs(table, decoding, broken_percent, place, framing, by_path)
 
 
-def check_columns(table, source, split):
+def check_columns(table: datasets.Dataset, source: "str | Path | Brought", split: str) -> None:
     """Columns of the right kind, at least one row, every label that of a class; else what to mend."""
     said, captions = f"data {str(source)!r}", table.features["captions"]
     if not isinstance(captions, datasets.List) or captions.feature.dtype != "string":
@@ -124,7 +142,7 @@ def check_columns(table, source, split):
         raise CliperaseError(f"{said}: the split holds no row")
 
 
-def check_labels(table, source, split):
+def check_labels(table: datasets.Dataset, source: "str | Path | Brought", split: str) -> None:
     """Every row has the number of a class."""
     feature = table.features["label"]
     if not isinstance(feature, datasets.ClassLabel):
@@ -142,9 +160,14 @@ def check_labels(table, source, split):
 
 
 def decode_pairs(
-    table, decoding=PLAIN, broken_percent=BROKEN_PERCENT, place="row {}".format, framing=None, by_path=False
-):
-    """A `datasets.Dataset` of the schema -> `PairSet` of the rows that can be read.
+    table: datasets.Dataset,
+    decoding: Decoding = PLAIN,
+    broken_percent: float = BROKEN_PERCENT,
+    place: Callable[[int], str] = "row {}".format,
+    framing: "Framing | None" = None,
+    by_path: bool = False,
+) -> PairSet:
+    """Those rows of a table of the schema that can be read.
 
     `place`: see `leave_out`; `framing`: see `load_pairs`; `by_path`: a row may name the file of its picture.
     """
@@ -174,12 +197,12 @@ def decode_pairs(
     )
 
 
-def row_hash(encoded):
+def row_hash(encoded: bytes | Path | None) -> str:
     """What a row is known by: a digest of its picture file, bytes or a path."""
     return (hash_of(encoded) if isinstance(encoded, Path) else hashlib.sha256(encoded or b"").hexdigest())[:12]
 
 
-def file_of(picture, by_path):
+def file_of(picture: Mapping[str, Any] | None, by_path: bool) -> bytes | Path:
     """A row's picture file, bytes or, where it is there `by_path`, its path; b"" where there is none."""
     path = by_path and picture and picture["bytes"] is None and picture["path"]
     if path and os.path.isabs(path) and os.path.isfile(path) and os.access(path, os.R_OK):
@@ -187,13 +210,20 @@ def file_of(picture, by_path):
     return (picture or {}).get("bytes") or b""
 
 
-def hashes_of(table, by_path=False):
-    """The row hashes of a `datasets.Dataset` of the schema, a set; nothing is decoded."""
+def hashes_of(table: datasets.Dataset, by_path: bool = False) -> set[str]:
+    """The row hashes of a table of the schema; nothing is decoded."""
     pictures = table.with_format("arrow")[:]["image"].to_pylist()
     return {row_hash(file_of(picture, by_path)) for picture in pictures if picture}
 
 
-def problem_of(picture, captions, readable, encoded, decoding, by_path):
+def problem_of(
+    picture: Mapping[str, Any] | None,
+    captions: list[str] | None,
+    readable: bool,
+    encoded: bytes | Path,
+    decoding: Decoding,
+    by_path: bool,
+) -> str | None:
     """Why a row cannot be used, or None."""
     if not is_captioned(captions):
         return NO_CAPTION
@@ -212,7 +242,7 @@ def problem_of(picture, captions, readable, encoded, decoding, by_path):
     return None
 
 
-def one_row_a_picture(rows, row_hashes, captions):
+def one_row_a_picture(rows: Sequence[int], row_hashes: Sequence[str], captions: list[list[str]]) -> Sequence[int]:
     """The first of the `rows` that show each picture; it gets the captions of the others, in place.
 
     A caption a row, the picture repeated, is a common layout. Rows that have several captions stay as they are.
@@ -226,12 +256,12 @@ def one_row_a_picture(rows, row_hashes, captions):
     return list(first.values())
 
 
-def is_captioned(captions):
+def is_captioned(captions: Sequence[str | None] | None) -> bool:
     """Whether a row has captions, and none of them is missing or blank: every model takes blanks for one text."""
     return bool(captions) and all(caption and caption.strip() for caption in captions)
 
 
-def number_texts(captions):
+def number_texts(captions: Sequence[Sequence[str]]) -> tuple[list[str], Tensor]:
     """The captions of N rows -> the distinct ones, sorted, and (N, K) long, the captions of each row as numbers."""
     texts = sorted({text for row in captions for text in row})
     number, most = {text: i for i, text in enumerate(texts)}, max(map(len, captions))
@@ -239,50 +269,7 @@ def number_texts(captions):
     return texts, torch.tensor([[number[row[k % len(row)]] for k in range(most)] for row in captions])
 
 
-def sources_of(table):
+def sources_of(table: datasets.Dataset) -> list[str]:
     """The column `source`, which a row may leave empty: nothing but tables and messages reads it."""
     column = table["source"][:] if "source" in table.column_names else [None] * len(table)
     return ["" if source is None else str(source) for source in column]
-
-
-def decoded_images(encoded, row_hashes, decoding, framing=None):
-    """N picture files -> the M that can be read, (M, 3, H, W) uint8, and which they are, (N,) bool.
-
-    Pictures of several sizes, or that take more memory than is kept, are brought to one by `framing`. Every stage and
-    every worker reads the same ones, so they are kept.
-    """
-    folder = Path(datasets.config.HF_DATASETS_CACHE) / "cliperase-images"
-    kind = f"decoded pictures {VERSION} {decoding}"
-    as_they_are = partial(decode_images, encoded, decoding, most=MOST if framing else None)
-    try:
-        tensors = kept(folder, kind, row_hashes, as_they_are, least=WORTH_A_FILE)
-    except NeedSize:
-        if framing is None:
-            raise
-        framed = partial(decode_images, encoded, decoding, framing)
-        tensors = kept(folder, f"{kind} {framing!r}", row_hashes, framed, least=WORTH_A_FILE)
-    return tensors["images"], tensors["readable"]
-
-
-class NeedSize(CliperaseError):
-    """Pictures that do not fit into one tensor, or into memory, as they are."""
-
-
-def decode_images(encoded, decoding, framing=None, most=None):
-    """Picture files, of one size or brought to it -> {"images": …, "readable": …} of `decoded_images`.
-
-    `most`: bytes of pixels; more are a `NeedSize`, as several sizes are.
-    """
-    decoded, readable = [], torch.zeros(len(encoded), dtype=torch.bool)
-    for row, one in enumerate(encoded):
-        with contextlib.suppress(UnreadablePicture):
-            picture = pixels_of(read_picture(one, decoding=decoding))
-            decoded.append(framing(picture) if framing else picture)
-            readable[row] = True
-            if most and len(encoded) * decoded[-1].nbytes > most:
-                raise NeedSize(f"{len(encoded)} images take more than {most} bytes of memory; make them smaller")
-            if decoded[-1].shape != decoded[0].shape:
-                (_, height, width), (_, high, wide) = decoded[0].shape, decoded[-1].shape
-                raise NeedSize(f"images of 2 sizes, {width} × {height} and {wide} × {high}; make them one size")
-    images = torch.stack(decoded) if decoded else torch.zeros((0, 3, 1, 1), dtype=torch.uint8)
-    return {"images": images.contiguous(), "readable": readable}

@@ -65,7 +65,7 @@ def read_picture(file, size=None, decoding=PLAIN):
                 )
             picture.load()
             rgb = upright(on_ground(shallow(picture), decoding.ground), picture)
-        return rgb if size is None else ImageOps.fit(rgb, (size, size), Image.BICUBIC)
+        return rgb if size is None else ImageOps.fit(rgb, (size, size), Image.Resampling.BICUBIC)
     except UnidentifiedImageError:  # its message is a memory address
         reason = "the file is empty" if file == b"" else "no known format of pictures"
         raise UnreadablePicture(reason) from None

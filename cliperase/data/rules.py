@@ -4,11 +4,14 @@ import difflib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
+from torch import Tensor
 
+from cliperase.data.pairs import PairSet
 from cliperase.data.words import find_word, plurals, searchable
 from cliperase.errors import CliperaseError
 
@@ -27,12 +30,12 @@ class Rule:
     """
 
     kind: str
-    values: tuple
+    values: tuple[str, ...]
     plural: bool = False
     case: bool = False
 
     @classmethod
-    def of(cls, rule):
+    def of(cls, rule: Mapping[str, Any]) -> Self:
         """From a mapping such as {"concept": "apple", "plural": True}."""
         kinds = [kind for kind in (*TEXTS, *LISTS) if isinstance(rule, Mapping) and kind in rule]
         if len(kinds) != 1 or set(rule) - {*kinds, *OPTIONS}:
@@ -50,19 +53,18 @@ class Rule:
             raise CliperaseError(f"forget rule {rule!r}: {' and '.join(options)} go with concept or concepts only")
         if not all(isinstance(option, bool) for option in options.values()):
             raise CliperaseError(f"forget rule {rule!r}: give true or false for {' and '.join(options)}")
-        if kind not in LISTS:
-            value = [value]
-        if any(not one.strip() for one in value):
+        values = value if kind in LISTS else [value]
+        if any(not one.strip() for one in values):
             raise CliperaseError(f"forget rule {rule!r} holds a blank text; take it out")
-        return cls(kind, tuple(value), **options)
+        return cls(kind, tuple(values), **options)
 
-    def __str__(self):
+    def __str__(self) -> str:
         values = f"[{said_in_short(map(repr, self.values))}]" if self.kind in LISTS else repr(self.values[0])
         return f"forget rule {self.kind}: {values}"
 
 
-def forget_mask(pairs, rule, required=True):
-    """(N,) bool, true where `rule`, a mapping or a `Rule`, says forget.
+def forget_mask(pairs: PairSet, rule: Rule | Mapping[str, Any], required: bool = True) -> Tensor:
+    """(N,) bool, true where `rule` says forget.
 
     The rule must leave some rows, and if `required` match some.
     """
@@ -83,13 +85,13 @@ def forget_mask(pairs, rule, required=True):
     return mask
 
 
-def split_pairs(pairs, rule):
+def split_pairs(pairs: PairSet, rule: Rule | Mapping[str, Any]) -> tuple[PairSet, PairSet]:
     """(forget set, retain set) of one split."""
     mask = forget_mask(pairs, rule)
     return pairs.select(mask), pairs.select(~mask)
 
 
-def class_mask(pairs, names):
+def class_mask(pairs: PairSet, names: Iterable[str]) -> Tensor:
     """(N,) bool, true for rows of the named classes."""
     if not pairs.class_names:
         raise CliperaseError(f"classes {list(names)}: the data have none; give a concept, a word of the captions")
@@ -100,26 +102,26 @@ def class_mask(pairs, names):
             classes = f"the nearest are {near}" if near else f"classes are {said_in_short(pairs.class_names)}"
             raise CliperaseError(f"concept {name!r} matches no row; {classes}, by exact name")
     wanted = torch.tensor([known[searchable(name, case=True)] for name in names], dtype=torch.long)
-    return torch.isin(pairs.labels, wanted)
+    return torch.isin(pairs.class_numbers, wanted)
 
 
 class Words:
     """Words that are looked for in captions."""
 
-    def __init__(self, rule):
+    def __init__(self, rule: Rule) -> None:
         self.rule = rule
         words = [searchable(word, rule.case) for word in rule.values]
         self.words = [form for word in words for form in (plurals(word) if rule.plural else [word])]
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"{self.rule}{' with plurals' * self.rule.plural}{' in this case' * self.rule.case}"
 
-    def search(self, caption):
+    def search(self, caption: str) -> bool:
         """Whether a caption holds one of them."""
         text = searchable(caption, self.rule.case)
         return any(find_word(text, word)[0] for word in self.words)
 
-    def near(self, caption):
+    def near(self, caption: str) -> set[str]:
         """The words of a caption that hold one of them as a part, or in another case."""
         text = searchable(caption)
         parts = {part for word in self.words for part in find_word(text, searchable(word))[1]}
@@ -130,24 +132,24 @@ class Words:
 class Expression:
     """A regular expression that is searched in captions, whatever their case."""
 
-    def __init__(self, rule):
+    def __init__(self, rule: Rule) -> None:
         try:
             self.compiled = re.compile(unicodedata.normalize("NFC", rule.values[0]), re.IGNORECASE)
         except re.error as error:
             raise CliperaseError(f"caption_pattern {rule.values[0]!r} is no regular expression ({error})") from None
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"forget rule caption_pattern: {self.compiled.pattern!r}"
 
-    def search(self, caption):
+    def search(self, caption: str) -> bool:
         return bool(self.compiled.search(unicodedata.normalize("NFC", caption)))
 
-    def near(self, caption):
+    def near(self, caption: str) -> set[str]:
         return set()
 
 
-def caption_pattern(rule):
-    """What a rule on captions looks for: `Words` or an `Expression`, with `search(caption)` and `near(caption)`."""
+def caption_pattern(rule: Rule | Mapping[str, Any]) -> Words | Expression:
+    """What a rule on captions looks for."""
     rule = rule if isinstance(rule, Rule) else Rule.of(rule)
     if rule.kind == "caption_pattern":
         return Expression(rule)
@@ -156,7 +158,7 @@ def caption_pattern(rule):
     raise CliperaseError(f"{rule}: captions alone take concept, a word, concepts, or caption_pattern")
 
 
-def near_misses(pairs, rule):
+def near_misses(pairs: PairSet, rule: Rule | Mapping[str, Any]) -> list[str]:
     """What a rule nearly matched and did not, as sentences: captions or classes that hold its word as a part, and if it
     matches nothing the nearest words there are."""
     rule = rule if isinstance(rule, Rule) else Rule.of(rule)
@@ -178,12 +180,12 @@ def near_misses(pairs, rule):
     return [f"the nearest words of the captions are {', '.join(near)}"] if any(near) else []
 
 
-def count_near(looked_for, texts):
-    """How many of the texts that do not match hold each word that comes near: a Counter."""
+def count_near(looked_for: Words | Expression, texts: Iterable[str]) -> Counter[str]:
+    """How many of the texts that do not match hold each word that comes near."""
     return Counter(word for text in texts if not looked_for.search(text) for word in looked_for.near(text))
 
 
-def told(counts, total):
+def told(counts: Counter[str], total: int) -> str:
     words = said_in_short([f"{word} ({count})" for word, count in counts.most_common()])
     return (
         f"{counts.total()} of {total} captions hold the word only within another or in another case, and are kept: "
@@ -191,7 +193,7 @@ def told(counts, total):
     )
 
 
-def nearest(word, words):
+def nearest(word: str, words: Sequence[str]) -> str:
     """The words that look most like one, said in short."""
     folded = {searchable(one): one for one in words}
     found = difflib.get_close_matches(searchable(word), list(folded), MOST_SAID)
@@ -199,6 +201,6 @@ def nearest(word, words):
     return said_in_short([repr(folded[one]) for one in dict.fromkeys([*found, *holding])])
 
 
-def said_in_short(words):
+def said_in_short(words: Iterable[str]) -> str:
     words = list(words)
     return ", ".join(map(str, words[:MOST_SAID])) + (", …" if len(words) > MOST_SAID else "")

@@ -5,10 +5,13 @@ Only this module asks. What it gives has the same form for all.
 """
 
 import contextlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeGuard
 
 import torch
+from torch import Tensor
 
 from cliperase.data.limits import BROKEN_PERCENT, log
 from cliperase.data.pairs import PairSet, hashes_of, load_pairs
@@ -16,6 +19,14 @@ from cliperase.data.pictures import PLAIN, Decoding
 from cliperase.data.rules import Rule, forget_mask, near_misses
 from cliperase.data.tables import is_schema, read_table, splits_of
 from cliperase.errors import CliperaseError
+
+if TYPE_CHECKING:
+    from cliperase.data.brought import Brought
+    from cliperase.data.shards import Stream
+    from cliperase.models.framing import Framing
+    from cliperase.settings import TrainSettings
+
+Data = str | Path | Iterable[Any] | torch.utils.data.Dataset[Any]  # docs/data.md has the layouts
 
 
 @dataclass(frozen=True)
@@ -26,29 +37,36 @@ class TrainingRows:
     """
 
     forget: PairSet
-    retain: "PairSet | Stream"  # noqa: F821 – imported where there are shards
+    retain: "PairSet | Stream"
     pairs: PairSet | None = None
     mask: torch.Tensor | None = None
 
     @classmethod
-    def of(cls, pairs, mask):
+    def of(cls, pairs: PairSet, mask: Tensor) -> Self:
         """Those of a set in memory."""
         return cls(pairs.select(mask), pairs.select(~mask), pairs, mask)
 
     @property
-    def streamed(self):
+    def streamed(self) -> bool:
         return self.pairs is None
 
     @property
-    def rows(self):
+    def rows(self) -> dict[str, int | str]:
         """The number of rows of each kind, for the report. All processes must call it together."""
-        if self.streamed:
+        if not isinstance(self.retain, PairSet):
             return {"forget": len(self.forget), "retain": "streamed", "broken": self.retain.broken()}
         return {"forget": len(self.forget), "retain": len(self.retain)}
 
 
-def load_split(source, split, rule, framing, broken_percent=BROKEN_PERCENT, decoding=PLAIN):
-    """(`PairSet`, (N,) bool: the rows that `rule` forgets) of a split that is measured.
+def load_split(
+    source: Data,
+    split: str,
+    rule: Mapping[str, Any] | None,
+    framing: "Framing | None",
+    broken_percent: float = BROKEN_PERCENT,
+    decoding: Decoding = PLAIN,
+) -> tuple[PairSet, Tensor]:
+    """The N pairs, and (N,) bool: the rows that `rule` forgets, of a split that is measured.
 
     `rule`: None forgets nothing; shards need one, because they are held in memory by what it matches. `framing`: that
     of a model (`models.framing`), which brings the pictures of shards, and those of several sizes, to one size.
@@ -57,33 +75,42 @@ def load_split(source, split, rule, framing, broken_percent=BROKEN_PERCENT, deco
     return open_source(source, decoding).load_split(split, rule, framing, broken_percent)
 
 
-def load_run(source, rule, framing, settings):
-    """(validation `PairSet`, (V,) bool: its forget rows, `TrainingRows`) of a source, which is opened once."""
+def load_run(
+    source: Data, rule: Mapping[str, Any], framing: "Framing", settings: "TrainSettings"
+) -> tuple[PairSet, Tensor, TrainingRows]:
+    """The V validation pairs, (V,) bool: their forget rows, and the training rows of a source, which is opened once."""
     opened = open_source(source)
     validation = opened.load_split("validation", rule, framing, settings.broken_percent)
     return *validation, opened.load_training(rule, framing, settings, None)
 
 
-def load_training(source, rule, framing, settings, most_forget=None, decoding=PLAIN):
-    """The `TrainingRows` under `rule`. `settings`: `TrainSettings`. Of shards at most `most_forget` rows are held, by
+def load_training(
+    source: Data,
+    rule: Mapping[str, Any],
+    framing: "Framing",
+    settings: "TrainSettings",
+    most_forget: int | None = None,
+    decoding: Decoding = PLAIN,
+) -> TrainingRows:
+    """The training rows under `rule`. Of shards at most `most_forget` rows are held, by
     default `shards.MOST_FORGET`."""
     return open_source(source, decoding).load_training(rule, framing, settings, most_forget)
 
 
-def is_sharded(source):
+def is_sharded(source: object) -> TypeGuard[str | Path]:
     """Whether `source` is a folder of shards."""
     from cliperase.data.tars import shards_in
 
     return isinstance(source, str | Path) and Path(source).is_dir() and bool(shards_in(source))
 
 
-def measured_split(source):
+def measured_split(source: Data) -> str:
     """The split that a result is measured on: `test`, or `validation` where there is no other."""
     return "test" if "test" in open_source(source).splits() else "validation"
 
 
-def open_source(source, decoding=PLAIN):
-    """The `Shards` or `Tables` of a `source`; of a generator once only."""
+def open_source(source: Data, decoding: Decoding = PLAIN) -> "Shards | Tables":
+    """What can be read of a `source`; of a generator once only."""
     if isinstance(source, str) and not source.strip():  # as a path it would be the working folder
         raise CliperaseError("data has no name; give a folder, a file or a name on the hub")
     if is_schema(source):
@@ -99,59 +126,65 @@ def open_source(source, decoding=PLAIN):
 class Tables:
     """Rows in memory. `source`: a folder of parquet files of the schema, a name on the hub, or a `brought.Brought`."""
 
-    source: "str | Brought"  # noqa: F821 – imported where it is needed
+    source: "str | Path | Brought"
     decoding: Decoding
 
-    def splits(self):
+    def splits(self) -> list[str]:
         return splits_of(self.source)
 
-    def load_split(self, split, rule, framing, broken_percent):
+    def load_split(
+        self, split: str, rule: Mapping[str, Any] | None, framing: "Framing | None", broken_percent: float
+    ) -> tuple[PairSet, Tensor]:
         pairs = load_pairs(self.source, split, self.decoding, broken_percent, framing)
         if rule is None:
             return pairs, torch.zeros(len(pairs), dtype=torch.bool)
-        rule = self.known(rule)
+        known = self.known(rule)
         try:  # the rows of a list may all be training rows; then what is measured here is retention
-            return pairs, forget_mask(pairs, rule, required=rule.kind != "rows")
+            return pairs, forget_mask(pairs, known, required=known.kind != "rows")
         except CliperaseError as error:
             raise CliperaseError(f"split {split!r}: {error}") from None
 
-    def load_training(self, rule, framing, settings, most_forget):
-        rule = self.known(rule)
+    def load_training(
+        self, rule: Mapping[str, Any], framing: "Framing", settings: "TrainSettings", most_forget: int | None
+    ) -> TrainingRows:
+        known = self.known(rule)
         pairs = load_pairs(self.source, "train", self.decoding, settings.broken_percent, framing)
-        mask = forget_mask(pairs, rule)
-        for note in near_misses(pairs, rule):
-            log.warning("%s: %s", rule, note)
+        mask = forget_mask(pairs, known)
+        for note in near_misses(pairs, known):
+            log.warning("%s: %s", known, note)
         return TrainingRows.of(pairs, mask)
 
-    def known(self, rule):
-        """The `Rule`; rows that it lists stand in some split."""
-        rule = Rule.of(rule)
-        unknown = set(rule.values) if rule.kind == "rows" else set()
+    def known(self, rule: Mapping[str, Any]) -> Rule:
+        """The rule; rows that it lists stand in some split."""
+        known = Rule.of(rule)
+        unknown = set(known.values) if known.kind == "rows" else set()
         for split in splits_of(self.source) if unknown else ():
             with contextlib.suppress(CliperaseError):  # a split that the hub has not
                 unknown -= hashes_of(read_table(self.source, split), not isinstance(self.source, str | Path))
         if unknown:
-            first = next(one for one in rule.values if one in unknown)
+            first = next(one for one in known.values if one in unknown)
             raise CliperaseError(
-                f"{len(unknown)} of the {len(set(rule.values))} row hashes of the forget rule are of no row in "
+                f"{len(unknown)} of the {len(set(known.values))} row hashes of the forget rule are of no row in "
                 f"{self.source}, the first is {first!r}; correct them or take them out"
             )
-        return rule
+        return known
 
 
 @dataclass(frozen=True)
 class Shards:
     """Tar files of samples in the folder `source`."""
 
-    source: str
+    source: str | Path
     decoding: Decoding
 
-    def splits(self):
+    def splits(self) -> list[str]:
         from cliperase.data.shards import parts_of
 
         return list(parts_of(self.source))
 
-    def load_split(self, split, rule, framing, broken_percent):
+    def load_split(
+        self, split: str, rule: Mapping[str, Any] | None, framing: "Framing | None", broken_percent: float
+    ) -> tuple[PairSet, Tensor]:
         if rule is None:
             raise CliperaseError(
                 f"shards in {self.source} are measured by a rule; give --forget CONCEPT or --rule '{{…}}'"
@@ -160,7 +193,9 @@ class Shards:
 
         return load_shards(self.source, split, rule, framing, broken_percent, self.decoding)
 
-    def load_training(self, rule, framing, settings, most_forget):
+    def load_training(
+        self, rule: Mapping[str, Any], framing: "Framing", settings: "TrainSettings", most_forget: int | None
+    ) -> TrainingRows:
         from cliperase.data.shards import MOST_FORGET, Stream, load_forget
 
         broken = settings.broken_percent

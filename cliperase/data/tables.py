@@ -7,6 +7,7 @@ and gives the old rows of one that was replaced. A name on the hub goes through 
 import errno
 import re
 from pathlib import Path
+from typing import TypeGuard
 
 import datasets
 import pyarrow.parquet as pq
@@ -74,7 +75,7 @@ def splits_of(source):
     return sorted({re.sub(rf"({NUMBERED})?\.parquet", "", path.name) for path in Path(source).rglob("*.parquet")})
 
 
-def is_schema(source):
+def is_schema(source: object) -> TypeGuard[str | Path]:
     """Whether a source is a name on the hub, or a folder of the schema with a validation split. A damaged one is: who
     reads it says so."""
     if not isinstance(source, str | Path) or not Path(source).is_dir():
@@ -102,7 +103,8 @@ def check_numbers(folder, split, paths):
     if strange := [path.name for path, number in zip(paths, numbers, strict=True) if not number]:
         others = ", ".join(path.name for path in paths if path.name != strange[0])
         raise CliperaseError(f"{said}: {strange[0]} stands beside {others}; take away what is not of this data set")
-    order, most = [int(number[1]) for number in numbers], max(int(number[2]) for number in numbers)
+    counted = [(int(number[1]), int(number[2])) for number in numbers if number]
+    order, most = [one for one, _ in counted], max(of for _, of in counted)
     if order != list(range(most)):
         names = ", ".join(path.name for path in paths[:4])
         raise CliperaseError(f"{said}: {len(paths)} files are to be number 0 to {most - 1}: {names}; mend the folder")
@@ -164,6 +166,7 @@ def place_of(source, split, row):
     for path in files_of(source, split) if Path(source).is_dir() else ():
         count = pq.read_metadata(path).num_rows
         if row < start + count:
+            # pyrefly: ignore[redundant-condition] – the loop adds to `start`
             return f"{said} ({path.name}{f', its row {row - start}' if start else ''})"
         start += count
     return said

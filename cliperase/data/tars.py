@@ -135,10 +135,11 @@ def members_of(shard):
     """
     with opened(shard) as file, tarfile.open(fileobj=file, mode="r:") as tar:
         for member in tar:
-            tar.members = []  # else it keeps all of them
+            tar.members = []  # else it keeps all of them  # pyrefly: ignore[missing-attribute] – Python's hints lack it
             if member.size > MOST_BYTES:
                 raise tarfile.ReadError(f"{member.name} has {member.size} bytes, more than {MOST_BYTES}")
             if is_sample(member):
+                # pyrefly: ignore[missing-attribute] – no sample is a folder, which alone gives None
                 yield member.name, tar.extractfile(member).read()
         file.seek(tar.offset)
         count = 0

@@ -82,6 +82,7 @@ def goes_on_after(after, word):
     if outside in ("+", "#"):
         return not is_letter(after[1:2])  # C in C++ and C#, but salt in salt+pepper
     if script(inside) == script(outside) == "HANGUL":
+        # pyrefly: ignore[unsupported-operation] – `after` begins with a letter
         return re.match(r"\w+", after)[0] not in PARTICLES
     return joined(inside, outside)
 

@@ -1,9 +1,14 @@
 """One short file for each method, and the registry of their names. A file is imported when its method is asked for."""
 
+from collections.abc import Mapping
 from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
 
 from cliperase.errors import CliperaseError
 from cliperase.settings import checked
+
+if TYPE_CHECKING:
+    from cliperase.methods.base import Method
 
 METHODS = {
     "fine-tune": "cliperase.methods.fine_tune:FineTune",
@@ -28,18 +33,18 @@ METHODS = {
 }
 
 
-def method_names():
+def method_names() -> list[str]:
     """The names of all methods, in the order of the results table."""
     return list(METHODS)
 
 
-def method_class(name):
+def method_class(name: str) -> "type[Method]":
     """The `Method` that is called `name`."""
     if name not in METHODS:
         raise CliperaseError(f"method {name!r} unknown; choose one of {', '.join(METHODS)}")
     return resolve_name(METHODS[name])
 
 
-def create_method(name, settings):
-    """The method called `name` with its `settings`, a mapping. What is wrong with one is named."""
+def create_method(name: str, settings: Mapping[str, Any]) -> "Method":
+    """The method called `name` with its `settings`. What is wrong with one is named."""
     return checked(method_class(name), settings, name)

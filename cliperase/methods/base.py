@@ -4,9 +4,22 @@ Methods see embeddings (`Batch`) and weights by name. They know no tower and no 
 """
 
 from abc import abstractmethod
-from typing import ClassVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar
 
+from torch import Tensor
+
+from cliperase.batch import Batch
+from cliperase.data.pairs import PairSet
+from cliperase.features import Original
+from cliperase.models.base import ImageTextModel
 from cliperase.settings import Settings
+
+if TYPE_CHECKING:
+    from cliperase.data.shards import Stream
+
+Batches = Callable[[int], Batch]  # of a step's number
+Validate = Callable[[ImageTextModel], dict[str, float]]
 
 
 class Method(Settings):
@@ -22,21 +35,23 @@ class LossMethod(Method):
     takes_steps = True
 
     @abstractmethod
-    def loss(self, batch):
-        """{name of a term: scalar tensor} of one step's `Batch`."""
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """{name of a term: scalar} of one step."""
 
-    def prepare(self, model, forget, retain, seed):
-        """The `PairSet`s (forget, retain) to draw from. A method that returns other sets must set `replaces_data`."""
+    def prepare(self, model: ImageTextModel, forget: PairSet, retain: PairSet, seed: int) -> tuple[PairSet, PairSet]:
+        """(forget, retain) to draw from. A method that returns other sets must set `replaces_data`."""
         return forget, retain
 
-    def targets(self, model, forget, retain, original):
+    def targets(
+        self, model: ImageTextModel, forget: PairSet, retain: "PairSet | Stream", original: Original
+    ) -> Original:
         """The `Original` whose embeddings `loss` gets as those of the original model; by default they are these.
 
         Called once, before the first step, with the model as it is then.
         """
         return original
 
-    def restrict(self, model, batch):
+    def restrict(self, model: ImageTextModel, batch: Batches) -> dict[str, Tensor]:
         """{parameter name: mask of its weights that may move}; a parameter that is not named moves freely.
 
         Called once, before the first step. `batch(i)` is a `Batch` with gradients.
@@ -50,7 +65,7 @@ class EditMethod(Method):
     takes_steps = False
 
     @abstractmethod
-    def apply(self, model, batch, validate=None):
+    def apply(self, model: ImageTextModel, batch: Batches, validate: Validate | None = None) -> None:
         """Edit `model` in place. `batch(i)` is a `Batch` with gradients.
 
         `validate(model)` returns metrics on validation data, among them `score` (higher is better) and `remaining`

@@ -14,7 +14,9 @@ from its own.
 from typing import Literal
 
 from pydantic import NonNegativeFloat
+from torch import Tensor
 
+from cliperase.batch import Batch
 from cliperase.losses import consistency, forgetting, retention
 from cliperase.methods.base import LossMethod
 
@@ -26,7 +28,7 @@ class CLIPErase(LossMethod):
     consistency_over: Literal["similarity", "embedding"] = "similarity"  # `losses.consistency` says what each means
     retention_targets: Literal["identical-texts", "diagonal"] = "identical-texts"  # `diagonal`: the literal InfoNCE
 
-    def loss(self, batch):
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
         terms, r = {}, batch.retain
         if self.lambda_rm:
             rm = retention(r.image, r.text, batch.logit_scale, r.text_ids, self.retention_targets, batch.logit_bias)

@@ -13,7 +13,9 @@ Known failure: -InfoNCE has no lower bound, as in GA, and rows that share a text
 
 import torch
 from pydantic import NonNegativeFloat
+from torch import Tensor
 
+from cliperase.batch import Batch, Pairs
 from cliperase.losses import info_nce, kl_divergence
 from cliperase.methods.base import LossMethod
 
@@ -23,7 +25,7 @@ class FMUClip(LossMethod):
     lambda_fm: NonNegativeFloat = 3.0
     lambda_cm: NonNegativeFloat = 3.0
 
-    def loss(self, batch):
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
         return {
             "RM": self.lambda_rm * both_directions(batch.retain, batch.forget, batch.logit_scale),
             "FM": -self.lambda_fm * both_directions(batch.forget, batch.retain, batch.logit_scale),
@@ -31,20 +33,21 @@ class FMUClip(LossMethod):
         }
 
 
-def both_directions(pairs, others, scale):
+def both_directions(pairs: Pairs, others: Pairs, scale: Tensor) -> Tensor:
     """InfoNCE of `pairs` among themselves and `others`, image to text plus text to image, scalar, in nats."""
-    others = (others.image, others.text, others.text_ids)
-    return 2 * info_nce(pairs.image, pairs.text, scale, pairs.text_ids, targets="diagonal", negatives=others)
+    negatives = (others.image, others.text, others.text_ids)
+    return 2 * info_nce(pairs.image, pairs.text, scale, pairs.text_ids, targets="diagonal", negatives=negatives)
 
 
-def divergence(batch):
+def divergence(batch: Batch) -> Tensor:
     """KL of the retain rows over the whole batch, image to text plus text to image, scalar, in nats."""
     before = logits(batch.original_forget, batch.original_retain, batch.original_logit_scale)
     after = logits(batch.forget, batch.retain, batch.logit_scale)
-    return sum(kl_divergence(b, a) for b, a in zip(before, after, strict=True))
+    image, text = (kl_divergence(b, a) for b, a in zip(before, after, strict=True))
+    return image + text
 
 
-def logits(forget, retain, scale):
+def logits(forget: Pairs, retain: Pairs, scale: Tensor) -> tuple[Tensor, Tensor]:
     """Of M retain images by all N + M texts, and of M retain texts by all images."""
     images, texts = torch.cat([forget.image, retain.image]), torch.cat([forget.text, retain.text])
     return scale * retain.image @ texts.T, scale * retain.text @ images.T

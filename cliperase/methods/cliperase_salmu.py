@@ -12,7 +12,9 @@ forgotten image ends below what a model that never saw it gives (SALMUBench repo
 """
 
 from pydantic import NonNegativeFloat
+from torch import Tensor
 
+from cliperase.batch import Batch, Pairs
 from cliperase.methods.base import LossMethod
 
 
@@ -21,7 +23,7 @@ class SALMU(LossMethod):
     retention: NonNegativeFloat = 1.0
     consistency: NonNegativeFloat = 1.0
 
-    def loss(self, batch):
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
         before, after = batch.original_retain, batch.retain
         moved = mean_square(after.image - before.image) + mean_square(after.text - before.text)
         return {
@@ -31,10 +33,10 @@ class SALMU(LossMethod):
         }
 
 
-def similarities(pairs):
+def similarities(pairs: Pairs) -> Tensor:
     """(N, N) cosines of all images and all texts."""
     return pairs.image @ pairs.text.T
 
 
-def mean_square(values):
+def mean_square(values: Tensor) -> Tensor:
     return values.square().mean()

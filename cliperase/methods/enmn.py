@@ -16,9 +16,13 @@ from dataclasses import replace
 
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from torch import Tensor
 
+from cliperase.batch import Batch
+from cliperase.data.pairs import PairSet
 from cliperase.losses import info_nce
 from cliperase.methods.base import LossMethod
+from cliperase.models.base import ImageTextModel
 
 
 class ENMN(LossMethod):
@@ -29,14 +33,16 @@ class ENMN(LossMethod):
     noise_learning_rate: PositiveFloat = 0.1
     norm_penalty: NonNegativeFloat = 0.1  # on the mean squared distance from mid-grey
 
-    def prepare(self, model, forget, retain, seed):
+    def prepare(self, model: ImageTextModel, forget: PairSet, retain: PairSet, seed: int) -> tuple[PairSet, PairSet]:
         """The same two sets with learnt noise in place of their images."""
         generator = torch.Generator().manual_seed(seed)
         noise_forget = self.learn_noise(model, forget, retain, maximise=True, generator=generator)
         noise_retain = self.learn_noise(model, retain, forget, maximise=False, generator=generator)
         return noise_forget, noise_retain
 
-    def learn_noise(self, model, pairs, others, maximise, generator):
+    def learn_noise(
+        self, model: ImageTextModel, pairs: PairSet, others: PairSet, maximise: bool, generator: torch.Generator
+    ) -> PairSet:
         texts = pairs.texts_used()
         candidates = texts + [text for text in others.texts_used() if text not in texts]
         with torch.no_grad():
@@ -56,7 +62,7 @@ class ENMN(LossMethod):
         images = (noise.detach().sigmoid() * 255).round().to(torch.uint8).cpu()
         return replace(pairs.with_texts(texts, labels), images=images)
 
-    def loss(self, batch):
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
         f, r = batch.forget, batch.retain
         image, text = torch.cat([f.image, r.image]), torch.cat([f.text, r.text])
         return {"noise": info_nce(image, text, batch.logit_scale, torch.cat([f.text_ids, r.text_ids]))}

@@ -10,11 +10,14 @@ Known failure: it hardly forgets, because nothing pulls the forget pairs apart. 
 it also damages the retain pairs.
 """
 
+from torch import Tensor
+
+from cliperase.batch import Batch
 from cliperase.losses import retention
 from cliperase.methods.base import LossMethod
 
 
 class FineTune(LossMethod):
-    def loss(self, batch):
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
         r = batch.retain
         return {"RM": retention(r.image, r.text, batch.logit_scale, r.text_ids, logit_bias=batch.logit_bias)}

@@ -12,6 +12,9 @@ Known failure: with nothing to hold the rest, retention collapses soon after the
 from dataclasses import replace
 from typing import Literal
 
+from torch import Tensor
+
+from cliperase.batch import Batch, Pairs
 from cliperase.losses import info_nce
 from cliperase.methods.base import LossMethod
 
@@ -19,13 +22,13 @@ from cliperase.methods.base import LossMethod
 class GradientAscent(LossMethod):
     towers: Literal["both", "text"] = "both"  # `text`: only the text tower and the temperature learn
 
-    def loss(self, batch):
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
         if self.towers == "text":
             batch = replace(batch, forget=replace(batch.forget, image=batch.forget.image.detach()))
         return {"GA": ascent(batch)}
 
 
-def ascent(batch):
+def ascent(batch: Batch) -> Tensor:
     """-InfoNCE of the forget pairs, scalar, in nats.
 
     Pairs of one forgotten class all share one text: among themselves there is nothing to tell apart and
@@ -34,7 +37,7 @@ def ascent(batch):
     return -pairs_against(batch, batch.forget, batch.retain)
 
 
-def pairs_against(batch, pairs, others):
+def pairs_against(batch: Batch, pairs: Pairs, others: Pairs) -> Tensor:
     """InfoNCE of `pairs`, scalar, in nats, with the pairs `others` as further negatives, held constant."""
     negatives = (others.image.detach(), others.text.detach(), others.text_ids)
     return info_nce(pairs.image, pairs.text, batch.logit_scale, pairs.text_ids, negatives=negatives)

@@ -7,7 +7,9 @@ Known failure: the ascent term has no lower bound, so in the long run it outweig
 """
 
 from pydantic import NonNegativeFloat
+from torch import Tensor
 
+from cliperase.batch import Batch
 from cliperase.losses import retention
 from cliperase.methods.base import LossMethod
 from cliperase.methods.gradient_ascent import ascent
@@ -17,7 +19,7 @@ class GradientDifference(LossMethod):
     gamma: NonNegativeFloat = 1.0
     alpha: NonNegativeFloat = 1.0
 
-    def loss(self, batch):
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
         r = batch.retain
         return {
             "GA": self.gamma * ascent(batch),

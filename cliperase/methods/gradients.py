@@ -1,9 +1,18 @@
 """Mean gradients over several batches, for methods that choose weights by their importance."""
 
+from collections.abc import Callable
+
 import torch
+from torch import Tensor
+
+from cliperase.batch import Batch
+from cliperase.methods.base import Batches
+from cliperase.models.base import ImageTextModel
 
 
-def mean_over_batches(model, loss, batch, count, power=1):
+def mean_over_batches(
+    model: ImageTextModel, loss: Callable[[Batch], Tensor], batch: Batches, count: int, power: int = 1
+) -> dict[str, Tensor]:
     """{parameter name: mean over `count` batches of the gradient of `loss(batch(i))`, to the `power`}.
 
     Power 2 is the diagonal of the empirical Fisher matrix, estimated on batch means. Parameters that the

@@ -11,7 +11,9 @@ Known failure: like GradDiff it is unbounded below, so in the long run the ascen
 """
 
 from pydantic import NonNegativeFloat
+from torch import Tensor
 
+from cliperase.batch import Batch
 from cliperase.losses import consistency
 from cliperase.methods.base import LossMethod
 from cliperase.methods.gradient_ascent import ascent
@@ -20,7 +22,7 @@ from cliperase.methods.gradient_ascent import ascent
 class KLMinimisation(LossMethod):
     beta: NonNegativeFloat = 1.0
 
-    def loss(self, batch):
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
         original, student = batch.original_retain, batch.retain
         kl = consistency((original.image, original.text), (student.image, student.text), batch.original_logit_scale)
         return {"GA": ascent(batch), "KL": self.beta * kl}

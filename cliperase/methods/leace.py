@@ -16,9 +16,11 @@ probes rather than a way to forget.
 
 import torch
 from pydantic import PositiveInt
+from torch import Tensor
 
 from cliperase.errors import CliperaseError
-from cliperase.methods.base import EditMethod
+from cliperase.methods.base import Batches, EditMethod, Validate
+from cliperase.models.base import ImageTextModel
 
 NOTHING = 1e-8  # of the largest variance or correlation: what is below it is rounding
 
@@ -27,14 +29,14 @@ class LEACE(EditMethod):
     batches: PositiveInt = 20
 
     @torch.no_grad()
-    def apply(self, model, batch, validate=None):
+    def apply(self, model: ImageTextModel, batch: Batches, validate: Validate | None = None) -> None:
         seen = [batch(index) for index in range(self.batches)]
         forget, retain = (torch.cat([getattr(b, name).image for b in seen]) for name in ("forget", "retain"))
         concept = torch.cat([forget.new_ones(len(forget), 1), forget.new_zeros(len(retain), 1)])
         model.multiply_image_head(erasure(torch.cat([forget, retain]), concept).to(forget.dtype))
 
 
-def erasure(features, concept):
+def erasure(features: Tensor, concept: Tensor) -> Tensor:
     """(D, D) matrix M, float64: the covariance of `features` @ M (N, D) with `concept` (N, K) is zero."""
     x, z = (values.double() - values.double().mean(dim=0) for values in (features, concept))
     values, vectors = torch.linalg.eigh(x.T @ x / len(x))

@@ -19,7 +19,9 @@ from typing import Literal
 
 import torch
 from pydantic import NonNegativeFloat
+from torch import Tensor
 
+from cliperase.batch import Batch
 from cliperase.errors import CliperaseError
 from cliperase.methods.base import LossMethod
 
@@ -30,7 +32,7 @@ class MultiDelete(LossMethod):
     unimodal: NonNegativeFloat = 1.0
     decoupling_over: Literal["matrix", "pairs"] = "matrix"
 
-    def loss(self, batch):
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
         before, after = batch.original_retain, batch.retain
         fusion = squared_error(after.image * after.text, before.image * before.text)
         unimodal = squared_error(after.image, before.image) + squared_error(after.text, before.text)
@@ -41,28 +43,28 @@ class MultiDelete(LossMethod):
         }
 
 
-def over_pairs(batch):
+def over_pairs(batch: Batch) -> Tensor:
     """The decoupling loss over the true pairs, scalar."""
     similarity = (batch.forget.image * batch.forget.text).sum(dim=1)
     return (similarity - shuffled_similarity(batch)).square().mean()
 
 
-def over_matrix(batch):
+def over_matrix(batch: Batch) -> Tensor:
     """The decoupling loss over all images and texts of the forget batch, scalar, of both directions."""
     target = batch.original_forget.image @ batch.original_retain.text[other_texts(batch)].T
     return 2 * (batch.forget.image @ batch.forget.text.T - target).square().mean()
 
 
-def squared_error(a, b):
+def squared_error(a: Tensor, b: Tensor) -> Tensor:
     return (a - b).square().sum(dim=1).mean()
 
 
-def shuffled_similarity(batch):
+def shuffled_similarity(batch: Batch) -> Tensor:
     """(N,) the original's similarity of each forget image with a random text that is not its own."""
     return (batch.original_forget.image * batch.original_retain.text[other_texts(batch)]).sum(dim=1)
 
 
-def other_texts(batch):
+def other_texts(batch: Batch) -> Tensor:
     """(N,) for each forget pair a random row of the retain batch whose text is not its own.
 
     Texts come from the retain batch: shuffling within the forget set would leave true pairs, for all

@@ -17,9 +17,11 @@ in them as before.
 import torch
 import torch.nn.functional as F
 from pydantic import NonNegativeFloat, PositiveInt
+from torch import Tensor
 
 from cliperase.errors import CliperaseError
-from cliperase.methods.base import EditMethod
+from cliperase.methods.base import Batches, EditMethod, Validate
+from cliperase.models.base import ImageTextModel
 
 SAME = 1e-3  # of the largest singular value: below it, two texts' embeddings differ by rounding only
 
@@ -30,7 +32,7 @@ class NullSpace(EditMethod):
     rank: PositiveInt | None = None  # directions that are taken out; None: one for each forgotten text
 
     @torch.no_grad()
-    def apply(self, model, batch, validate=None):
+    def apply(self, model: ImageTextModel, batch: Batches, validate: Validate | None = None) -> None:
         seen = [batch(index) for index in range(self.batches)]
         forget, retain = (torch.cat([getattr(b, name).text for b in seen]) for name in ("forget", "retain"))
         removed = projection(forget, retain.mean(dim=0), self.rank)
@@ -38,7 +40,7 @@ class NullSpace(EditMethod):
         model.multiply_text_head(identity - self.strength * removed)
 
 
-def projection(forget, common, rank=None):
+def projection(forget: Tensor, common: Tensor, rank: int | None = None) -> Tensor:
     """(D, D) orthogonal projection on what is distinctive of the texts `forget` (N, D), beside `common` (D,)."""
     first = distinctive(forget.mean(dim=0), common)
     removed = torch.outer(first, first)
@@ -57,7 +59,7 @@ def projection(forget, common, rank=None):
     return removed + others.T @ others
 
 
-def distinctive(forget, retain):
+def distinctive(forget: Tensor, retain: Tensor) -> Tensor:
     """(D,) unit vector: the part of `forget` (D,) that is orthogonal to `retain` (D,)."""
     common = F.normalize(retain, dim=0)
     rest = forget - common * (forget @ common)

@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from pydantic import NonNegativeFloat, PositiveInt
 
-from cliperase.methods.base import EditMethod
+from cliperase.methods.base import Batches, EditMethod, Validate
+from cliperase.models.base import ImageTextModel
 
 
 class QueryArithmetic(EditMethod):
@@ -23,7 +24,7 @@ class QueryArithmetic(EditMethod):
     batches: PositiveInt = 8  # batches whose texts are seen
 
     @torch.no_grad()
-    def apply(self, model, batch, validate=None):
+    def apply(self, model: ImageTextModel, batch: Batches, validate: Validate | None = None) -> None:
         forget = torch.cat([batch(index).forget.text for index in range(self.batches)])
         concept = F.normalize(forget.mean(dim=0), dim=0)
         identity = torch.eye(len(concept), device=concept.device)

@@ -13,7 +13,9 @@ Known failure: the images are pulled to *something*, so forgotten concepts come 
 import torch
 import torch.nn.functional as F
 from pydantic import NonNegativeFloat
+from torch import Tensor
 
+from cliperase.batch import Batch
 from cliperase.losses import retention
 from cliperase.methods.base import LossMethod
 from cliperase.methods.multidelete import other_texts
@@ -22,7 +24,7 @@ from cliperase.methods.multidelete import other_texts
 class RandomLabels(LossMethod):
     gamma: NonNegativeFloat = 1.0  # weight of the wrong captions against retention
 
-    def loss(self, batch):
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
         r = batch.retain
         return {
             "wrong": self.gamma * wrong_captions(batch),
@@ -30,7 +32,7 @@ class RandomLabels(LossMethod):
         }
 
 
-def wrong_captions(batch):
+def wrong_captions(batch: Batch) -> Tensor:
     """Cross-entropy of the forget images with a random retain text as their label, scalar, in nats.
 
     Candidates are the retain texts and the forget texts; all candidates with the drawn text are positives.

@@ -12,18 +12,21 @@ Known failure: what random labels do to the embedding, with a smaller reach.
 
 import torch
 from pydantic import Field, PositiveInt
+from torch import Tensor
 
 from cliperase.errors import CliperaseError
+from cliperase.methods.base import Batches
 from cliperase.methods.gradient_ascent import ascent
 from cliperase.methods.gradients import mean_over_batches
 from cliperase.methods.random_labels import RandomLabels
+from cliperase.models.base import ImageTextModel
 
 
 class SalUn(RandomLabels):
     keep: float = Field(default=0.5, gt=0, le=1)  # share of the weights that may move
     batches: PositiveInt = 8  # forget batches that the saliency is averaged over
 
-    def restrict(self, model, batch):
+    def restrict(self, model: ImageTextModel, batch: Batches) -> dict[str, Tensor]:
         """{parameter name: mask of the weights that may move}; the loop puts all others back."""
         saliency = mean_over_batches(model, ascent, batch, self.batches)
         sizes = torch.cat([gradient.abs().flatten() for gradient in saliency.values()])

@@ -17,7 +17,9 @@ from typing import Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from torch import Tensor
 
+from cliperase.batch import Batch, Pairs
 from cliperase.losses import consistency, kl_divergence, retention
 from cliperase.methods.base import LossMethod
 
@@ -30,7 +32,7 @@ class SCRUB(LossMethod):
     rounds: PositiveInt = 10  # of the alternating form
     forget_share: float = Field(default=0.3, ge=0, le=1)  # of the rounds, or of the steps if joint, from the first
 
-    def loss(self, batch):
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
         if self.form == "joint":
             forgets = batch.step < self.forget_share * batch.steps
             return self.obey(batch) | (self.disobey(batch) if forgets else {})
@@ -38,7 +40,7 @@ class SCRUB(LossMethod):
         maximises = number < self.forget_share * self.rounds and 2 * place < batch.steps
         return self.disobey(batch) if maximises else self.obey(batch)
 
-    def obey(self, batch):
+    def obey(self, batch: Batch) -> dict[str, Tensor]:
         before, after = batch.original_retain, batch.retain
         scale = batch.original_logit_scale / self.temperature
         kl = consistency((before.image, before.text), (after.image, after.text), scale)
@@ -47,11 +49,11 @@ class SCRUB(LossMethod):
             "KL": self.alpha * (self.temperature**2 * kl),
         }
 
-    def disobey(self, batch):
+    def disobey(self, batch: Batch) -> dict[str, Tensor]:
         return {"disobey": -self.mu * (self.temperature**2 * forget_divergence(batch, self.temperature))}
 
 
-def forget_divergence(batch, temperature=1.0):
+def forget_divergence(batch: Batch, temperature: float = 1.0) -> Tensor:
     """KL(p_o ‖ p_u) of the forget images, scalar, in nats, mean over images."""
     before = choices(batch.original_forget, batch.original_retain.text)
     after = choices(batch.forget, batch.retain.text.detach())
@@ -59,7 +61,7 @@ def forget_divergence(batch, temperature=1.0):
     return kl_divergence(scale * before, scale * after)
 
 
-def choices(forget, texts):
+def choices(forget: Pairs, texts: Tensor) -> Tensor:
     """(N, 1 + M) cosines of each image with its own text and with M others."""
     own = (forget.image * forget.text).sum(dim=1, keepdim=True)
     return torch.cat([own, forget.image @ texts.T], dim=1)

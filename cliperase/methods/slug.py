@@ -16,11 +16,14 @@ Known failure: one layer holds more than one concept; neighbours go with it.
 
 import torch
 from pydantic import NonNegativeFloat, PositiveInt
+from torch import Tensor
 
+from cliperase.batch import Batch
 from cliperase.errors import CliperaseError
 from cliperase.losses import forgetting, retention
-from cliperase.methods.base import EditMethod
+from cliperase.methods.base import Batches, EditMethod, Validate
 from cliperase.methods.gradients import mean_over_batches
+from cliperase.models.base import ImageTextModel
 
 NO_LAYERS = ("embedding", "position", "pos_embed")  # parts of a parameter's name; timm has its own for positions
 
@@ -34,7 +37,7 @@ class SLUG(EditMethod):
     embeddings: bool = False  # whether embeddings and positions are among the layers
 
     @torch.no_grad()
-    def apply(self, model, batch, validate=None):
+    def apply(self, model: ImageTextModel, batch: Batches, validate: Validate | None = None) -> None:
         if validate is None:
             raise CliperaseError("SLUG searches its step on validation data with classes or captions; it has none here")
         untouched = validate(model)
@@ -43,13 +46,15 @@ class SLUG(EditMethod):
         with torch.enable_grad():
             g_forget = mean_over_batches(model, forget_loss, batch, self.batches)
             g_retain = mean_over_batches(model, retain_loss, batch, self.batches)
-        best = (untouched["score"], None, None)  # the untouched model may be the best there is
-        for name in pareto_layers(model, g_forget, g_retain, self.embeddings)[: self.layers]:
-            best = max(best, self.search(model, name, g_forget[name], validate), key=lambda found: found[0])
-        if best[1]:
+        layers = pareto_layers(model, g_forget, g_retain, self.embeddings)[: self.layers]
+        found = [self.search(model, name, g_forget[name], validate) for name in layers]
+        best = max(found, key=lambda one: one[0], default=None)
+        if best and best[0] > untouched["score"]:  # the untouched model may be the best there is
             model.get_parameter(best[1]).copy_(best[2])
 
-    def search(self, model, name, gradient, validate):
+    def search(
+        self, model: ImageTextModel, name: str, gradient: Tensor, validate: Validate
+    ) -> tuple[float, str, Tensor]:
         """(score, layer name, its weights) of the best step in one layer; leaves the model as it was."""
         parameter = model.get_parameter(name)
         start, low, high = parameter.clone(), 0.0, self.largest_step
@@ -65,16 +70,18 @@ class SLUG(EditMethod):
         return max(found, key=lambda one: one[0])
 
 
-def forget_loss(batch):
+def forget_loss(batch: Batch) -> Tensor:
     return forgetting(batch.forget.image, batch.forget.text)
 
 
-def retain_loss(batch):
+def retain_loss(batch: Batch) -> Tensor:
     r = batch.retain
     return retention(r.image, r.text, batch.logit_scale, r.text_ids, logit_bias=batch.logit_bias)
 
 
-def pareto_layers(model, g_forget, g_retain, embeddings=False):
+def pareto_layers(
+    model: ImageTextModel, g_forget: dict[str, Tensor], g_retain: dict[str, Tensor], embeddings: bool = False
+) -> list[str]:
     """Names of weight matrices on the Pareto front, the most important first; with `embeddings` also of these."""
     rated = []
     for name, parameter in model.named_parameters():

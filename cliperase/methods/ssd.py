@@ -20,11 +20,14 @@ from typing import Literal
 
 import torch
 from pydantic import NonNegativeFloat, PositiveInt
+from torch import Tensor
 
+from cliperase.batch import Batch
 from cliperase.errors import CliperaseError
-from cliperase.methods.base import EditMethod
+from cliperase.methods.base import Batches, EditMethod, Validate
 from cliperase.methods.gradient_ascent import ascent, pairs_against
 from cliperase.methods.gradients import mean_over_batches
+from cliperase.models.base import ImageTextModel
 
 
 class SSD(EditMethod):
@@ -34,7 +37,7 @@ class SSD(EditMethod):
     importance_of: Literal["all", "retain"] = "all"  # what D is: all training rows, or the retain set
 
     @torch.no_grad()
-    def apply(self, model, batch, validate=None):
+    def apply(self, model: ImageTextModel, batch: Batches, validate: Validate | None = None) -> None:
         with torch.enable_grad():
             forget = mean_over_batches(model, ascent, batch, self.batches, power=2)
             data = mean_over_batches(model, retain_loss, batch, self.batches, power=2)
@@ -49,14 +52,14 @@ class SSD(EditMethod):
             parameter.copy_(torch.where(important, parameter * factor, parameter))
 
 
-def share_of_forget(batch):
+def share_of_forget(batch: Batches) -> float:
     share = batch(0).forget_share
     if share is None:
         raise CliperaseError("SSD: nobody knows how many rows these shards hold; set importance_of=retain")
     return share
 
 
-def retain_loss(batch):
+def retain_loss(batch: Batch) -> Tensor:
     """InfoNCE of as many retain pairs as there are forget pairs, against the rest of the retain batch."""
     size, retain = len(batch.forget.text_ids), batch.retain
     part = [replace(retain, image=retain.image[s], text=retain.text[s], text_ids=retain.text_ids[s])

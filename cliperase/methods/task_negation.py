@@ -15,8 +15,9 @@ What fine-tuning changes beside the concept is turned round too.
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
-from cliperase.methods.base import EditMethod
+from cliperase.methods.base import Batches, EditMethod, Validate
 from cliperase.methods.gradient_ascent import pairs_against
+from cliperase.models.base import ImageTextModel
 
 
 class TaskNegation(EditMethod):
@@ -24,7 +25,7 @@ class TaskNegation(EditMethod):
     fine_tune_steps: PositiveInt = 60
     fine_tune_rate: PositiveFloat = 1e-5
 
-    def apply(self, model, batch, validate=None):
+    def apply(self, model: ImageTextModel, batch: Batches, validate: Validate | None = None) -> None:
         before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
         optimizer = torch.optim.AdamW(model.parameters(), lr=self.fine_tune_rate, weight_decay=0.0)
         for step in range(self.fine_tune_steps):

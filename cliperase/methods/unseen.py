@@ -24,16 +24,24 @@ target lies nearer to the mean of Dr than a retrained model's embedding does. A 
 """
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field, NonNegativeFloat, PositiveInt
+from torch import Tensor
 
+from cliperase.batch import Batch
+from cliperase.data.pairs import PairSet
 from cliperase.errors import CliperaseError
-from cliperase.features import Features
+from cliperase.features import Features, Original
 from cliperase.losses import retention
 from cliperase.methods.base import LossMethod
 from cliperase.methods.multidelete import squared_error
+from cliperase.models.base import ImageTextModel
+
+if TYPE_CHECKING:
+    from cliperase.data.shards import Stream
 
 
 class Unseen(LossMethod):
@@ -47,8 +55,10 @@ class Unseen(LossMethod):
     penalty: float = Field(default=0.01, gt=0)  # of the regression, on standardised features, for each row
     rows: int = Field(default=8000, ge=2)  # of Dr that the regression sees, at most
 
-    def targets(self, model, forget, retain, original):
-        if not isinstance(original.retain, Features):
+    def targets(
+        self, model: ImageTextModel, forget: PairSet, retain: "PairSet | Stream", original: Original
+    ) -> Original:
+        if not (isinstance(retain, PairSet) and isinstance(original.retain, Features)):
             raise CliperaseError("unseen looks at retain rows before the first step, so it needs them in memory")
         drawn = spread(len(retain), self.rows)
         known, wanted = (self.image_features(model, pairs) for pairs in (retain.images[drawn], forget.images))
@@ -64,7 +74,7 @@ class Unseen(LossMethod):
         return replace(original, forget=Features(image, text))
 
     @torch.no_grad()
-    def image_features(self, model, images):
+    def image_features(self, model: ImageTextModel, images: Tensor) -> Tensor:
         """(N, C · grid² · 2): the largest and the mean value of each cell."""
         found = []
         for part in images.split(256):
@@ -73,7 +83,7 @@ class Unseen(LossMethod):
             found.append(torch.cat(list(pools), dim=1).cpu())
         return torch.cat(found)
 
-    def loss(self, batch):
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
         """`batch.original_forget` holds the targets."""
         gone, towards, r, before = batch.forget, batch.original_forget, batch.retain, batch.original_retain
         rm = retention(r.image, r.text, batch.logit_scale, r.text_ids, logit_bias=batch.logit_bias)
@@ -85,12 +95,12 @@ class Unseen(LossMethod):
         }
 
 
-def spread(count, most):
+def spread(count: int, most: int) -> Tensor:
     """Row numbers: all, or `most` of them evenly."""
     return torch.linspace(0, count - 1, min(count, most)).long()
 
 
-def tokens_of(model, known, wanted):
+def tokens_of(model: ImageTextModel, known: list[str], wanted: list[str]) -> list[Tensor]:
     """(K, V) and (W, V) float: which tokens each text has, of those that the `known` texts use."""
     rows = [model.token_rows(texts) for texts in (known, wanted)]
     vocabulary = rows[0].unique()
@@ -102,7 +112,7 @@ def tokens_of(model, known, wanted):
     return found
 
 
-def mean_of_own(images, texts, count):
+def mean_of_own(images: Tensor, texts: Tensor, count: int) -> Tensor:
     """(W, D): the mean of the `images` (N, D) that each of `count` texts belongs to; `texts`: (N, K) their numbers."""
     numbers = texts.flatten()
     sums = images.new_zeros(count, images.shape[1]).index_add(
@@ -111,14 +121,14 @@ def mean_of_own(images, texts, count):
     return sums / torch.bincount(numbers, minlength=count)[:, None]
 
 
-def indifferent(texts, own, others):
+def indifferent(texts: Tensor, own: Tensor, others: Tensor) -> Tensor:
     """`texts` (W, D), normalised, that are as near to the mean `own` (W, D) of their images as to `others` (D,)."""
     apart = own - others
     along = (texts * apart).sum(dim=1, keepdim=True) / apart.square().sum(dim=1, keepdim=True).clamp(min=1e-12)
     return F.normalize(texts - along * apart, dim=1)
 
 
-def regressed(known, embeddings, wanted, penalty):
+def regressed(known: Tensor, embeddings: Tensor, wanted: Tensor, penalty: float) -> Tensor:
     """What ridge regression from `known` (K, V) to `embeddings` (K, D) says of `wanted` (W, V): (W, D), unit."""
     from sklearn.linear_model import Ridge
     from sklearn.preprocessing import StandardScaler

@@ -1,7 +1,10 @@
 """Evaluation: embeddings, zero-shot accuracy, matching and retrieval. `tasks.py` says which is used when."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from cliperase.errors import CliperaseError
 from cliperase.metrics.encode import finite_rows
@@ -9,7 +12,7 @@ from cliperase.metrics.encode import finite_rows
 CHUNK = 500  # queries scored at once against the whole pool
 
 
-def zero_shot_accuracy(image_features, class_features, labels):
+def zero_shot_accuracy(image_features: Tensor, class_features: Tensor, labels: Tensor) -> float:
     """Percent of images that are nearer to their own class prompt than to any other; a tie is a miss.
 
     `image_features` (N, D), `class_features` (C, D), both L2-normalised; `labels` (N,) in 0…C-1.
@@ -22,7 +25,14 @@ def zero_shot_accuracy(image_features, class_features, labels):
     return percent(scores.gather(1, own)[:, 0] > others)
 
 
-def matching_accuracy(image_features, text_features, text_ids, queries, k=None, seed=0):
+def matching_accuracy(
+    image_features: Tensor,
+    text_features: Tensor,
+    text_ids: Tensor,
+    queries: Tensor,
+    k: int | None = None,
+    seed: int = 0,
+) -> dict[str, float]:
     """Percent of queries whose partner wins: `{"image_to_text": %, "text_to_image": %}`.
 
     `image_features`, `text_features` (N, D), L2-normalised, row i of one the partner of row i of the other;
@@ -36,12 +46,12 @@ def matching_accuracy(image_features, text_features, text_ids, queries, k=None, 
         if (text_ids == text_ids[0]).all():
             raise CliperaseError(f"matching: all {len(text_ids)} rows have one text; give a pool with different texts")
 
-        def hits(query_features, features):
+        def hits(query_features: Tensor, features: Tensor) -> Tensor:
             return best_ranks(query_features[rows], text_ids[rows], features, text_ids) == 0
     else:
         rivals = torch.stack([draw_rivals(text_ids, row, k - 1, seed) for row in rows.tolist()])
 
-        def hits(query_features, features):
+        def hits(query_features: Tensor, features: Tensor) -> Tensor:
             return beats_rivals(query_features, features, rows, rivals)
 
     return {
@@ -50,18 +60,18 @@ def matching_accuracy(image_features, text_features, text_ids, queries, k=None, 
     }
 
 
-def query_rows(queries):
+def query_rows(queries: Tensor) -> Tensor:
     """(N,) bool -> (Q,) row numbers, at least one."""
     if not queries.any():
         raise CliperaseError(f"none of {len(queries)} rows is a query; mark at least one to score")
     return queries.nonzero()[:, 0]
 
 
-def percent(hits):
+def percent(hits: Tensor) -> float:
     return 100 * hits.double().mean().item()
 
 
-def draw_rivals(text_ids, row, count, seed):
+def draw_rivals(text_ids: Tensor, row: int, count: int, seed: int) -> Tensor:
     """(count,) rows whose text is not that of `row`. They depend on the row and the seed, not on which rows are
     scored beside it, so that two models or two subsets are measured against the same."""
     others = (text_ids != text_ids[row]).nonzero()[:, 0]
@@ -73,7 +83,7 @@ def draw_rivals(text_ids, row, count, seed):
     return others[np.random.default_rng([seed, row]).choice(len(others), count, replace=False)]
 
 
-def beats_rivals(query_features, features, rows, rivals):
+def beats_rivals(query_features: Tensor, features: Tensor, rows: Tensor, rivals: Tensor) -> Tensor:
     """(Q,) bool: whether the partner of each of `rows` (Q,) scores above all its `rivals` (Q, k - 1)."""
     candidates = torch.cat([rows[:, None], rivals], dim=1)
     hits = []
@@ -83,7 +93,9 @@ def beats_rivals(query_features, features, rows, rivals):
     return torch.cat(hits)
 
 
-def retrieval_recall(image_features, text_features, owner, queries, ks=(1, 5, 10)):
+def retrieval_recall(
+    image_features: Tensor, text_features: Tensor, owner: Tensor, queries: Tensor, ks: Sequence[int] = (1, 5, 10)
+) -> dict[str, float]:
     """Recall at each k, in percent: `{"image_retrieval_r@1": …, "text_retrieval_r@1": …, …}`.
 
     `image_features` (N, D) and `text_features` (M, D), L2-normalised; `owner` (M,) the image row of each
@@ -105,7 +117,7 @@ def retrieval_recall(image_features, text_features, owner, queries, ks=(1, 5, 10
     return recalls | {f"text_retrieval_r@{k}": percent(text_ranks < k) for k in ks}
 
 
-def best_ranks(query_features, query_owners, features, owners):
+def best_ranks(query_features: Tensor, query_owners: Tensor, features: Tensor, owners: Tensor) -> Tensor:
     """(Q,) how many candidates of other owners score at least as high as the best of the query's own.
 
     `query_features` (Q, D), `query_owners` (Q,), `features` (C, D), `owners` (C,).

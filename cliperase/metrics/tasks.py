@@ -5,15 +5,21 @@ several captions by retrieval; `task_of` tells which. Every task gives the same 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from cliperase.errors import CliperaseError
 from cliperase.metrics.encode import encode_images, encode_texts, number_texts
 from cliperase.metrics.scores import matching_accuracy, retrieval_recall, zero_shot_accuracy
+
+if TYPE_CHECKING:
+    from cliperase.data.pairs import PairSet
+    from cliperase.models.base import ImageTextModel
 
 PROMPT = "a photo of a {}"
 WAYS = 16  # candidates of a matching decision: the paper's batch size
@@ -23,11 +29,11 @@ WAYS = 16  # candidates of a matching decision: the paper's batch size
 class Task:
     """`metrics(model, pairs, forgotten) -> {metric: value}`, and which metrics, in percent, must fall and stay."""
 
-    metrics: Callable
+    metrics: Callable[..., dict[str, float]]
     forget: str
     retain: str
 
-    def measure(self, model, pairs, forgotten, **more):
+    def measure(self, model: "ImageTextModel", pairs: "PairSet", forgotten: Tensor, **more: Any) -> dict[str, float]:
         """The metrics, each a finite number, and how many images are behind those of the forget and the retain rows."""
         metrics = self.metrics(model, pairs, forgotten, **more)
         metrics |= {f"{name}_images": int(rows.sum()) for name, rows in groups(forgotten)}
@@ -36,14 +42,16 @@ class Task:
             raise CliperaseError(f"metric {broken[0]} is {metrics[broken[0]]}; are there rows of both kinds?")
         return metrics
 
-    def validate(self, model, pairs, forgotten, before):
+    def validate(
+        self, model: "ImageTextModel", pairs: "PairSet", forgotten: Tensor, before: Mapping[str, float]
+    ) -> dict[str, float]:
         """The metrics with `score`, which selects checkpoints and settings, and `remaining`, what must fall, which is
         not there where nothing is forgotten. `before`: the metrics of the original model."""
         metrics = self.measure(model, pairs, forgotten)
         remaining = {"remaining": metrics[self.forget]} if self.forget in metrics else {}
         return {**metrics, "score": self.score(metrics, before), **remaining}
 
-    def score(self, metrics, before):
+    def score(self, metrics: Mapping[str, float], before: Mapping[str, float]) -> float:
         """100 less the average gap, in points, to the best result there can be: nothing of the forget set is found,
         and of the rest no less than the original finds.
 
@@ -55,12 +63,12 @@ class Task:
         gaps = [lost, *([metrics[self.forget]] if self.forget in metrics else [])]
         return float(100 - sum(gaps) / len(gaps))
 
-    def quality(self, model, pairs):
+    def quality(self, model: "ImageTextModel", pairs: "PairSet") -> float:
         """The retain metric in percent, with no row forgotten."""
         return self.measure(model, pairs, torch.zeros(len(pairs), dtype=torch.bool))[self.retain]
 
 
-def task_of(pairs):
+def task_of(pairs: "PairSet") -> Task:
     """By what a split is judged. A picture counts as one of several captions if most of the split's are."""
     if pairs.class_names:
         return ZERO_SHOT
@@ -68,7 +76,13 @@ def task_of(pairs):
     return RETRIEVAL if several.double().mean() >= 0.5 else MATCHING
 
 
-def zero_shot_metrics(model, pairs, forgotten, watched=None, templates=(PROMPT,)):
+def zero_shot_metrics(
+    model: "ImageTextModel",
+    pairs: "PairSet",
+    forgotten: Tensor,
+    watched: Mapping[str, Iterable[str]] | None = None,
+    templates: Iterable[str] = (PROMPT,),
+) -> dict[str, float]:
     """Zero-shot accuracies over all classes, with `forgotten` (N,) bool the forget set.
 
     forget_cosine: mean cosine of the forgotten images to their own prompt. unrelated_cosine: mean cosine of
@@ -78,13 +92,13 @@ def zero_shot_metrics(model, pairs, forgotten, watched=None, templates=(PROMPT,)
     class_features = class_embeddings(model, pairs.class_names, templates)
     image_features = encode_images(model, pairs.images)
 
-    def accuracy(rows):
-        return zero_shot_accuracy(image_features[rows], class_features, pairs.labels[rows])
+    def accuracy(rows: Tensor) -> float:
+        return zero_shot_accuracy(image_features[rows], class_features, pairs.class_numbers[rows])
 
     metrics = {"retain_accuracy": accuracy(~forgotten)}
     if forgotten.any():  # held-out drawings do not exist for every concept
-        own = class_features[pairs.labels[forgotten]]
-        prompts = class_features[pairs.labels[forgotten].unique()]
+        own = class_features[pairs.class_numbers[forgotten]]
+        prompts = class_features[pairs.class_numbers[forgotten].unique()]
         metrics |= {
             "forget_accuracy": accuracy(forgotten),
             "forget_cosine": (image_features[forgotten] * own).sum(dim=1).mean().item(),
@@ -92,13 +106,13 @@ def zero_shot_metrics(model, pairs, forgotten, watched=None, templates=(PROMPT,)
         }
     for name, classes in (watched or {}).items():
         numbers = torch.tensor([pairs.class_names.index(one) for one in classes])
-        rows = torch.isin(pairs.labels, numbers)
+        rows = torch.isin(pairs.class_numbers, numbers)
         if rows.any():
             metrics[f"{name}_accuracy"] = accuracy(rows)
     return metrics
 
 
-def class_embeddings(model, class_names, templates):
+def class_embeddings(model: "ImageTextModel", class_names: list[str], templates: Iterable[str]) -> Tensor:
     """(C, D), L2-normalised: of each class the mean of its prompts in all `templates` (Radford et al. 2021)."""
     embeddings = []
     for template in templates:
@@ -108,7 +122,7 @@ def class_embeddings(model, class_names, templates):
     return embeddings[0] if len(embeddings) == 1 else F.normalize(torch.stack(embeddings).mean(dim=0), dim=1)
 
 
-def check_prompts(model, prompts):
+def check_prompts(model: "ImageTextModel", prompts: list[str]) -> None:
     """The model can tell the prompts apart."""
     first = {}
     for prompt, number in zip(prompts, number_texts(model, prompts).tolist(), strict=True):
@@ -119,7 +133,7 @@ def check_prompts(model, prompts):
         first[number] = prompt
 
 
-def matching_metrics(model, pairs, forgotten):
+def matching_metrics(model: "ImageTextModel", pairs: "PairSet", forgotten: Tensor) -> dict[str, float]:
     """Matching accuracy of forget and retain rows, 16-way and in the whole split, each direction and their mean."""
     image, text = encode_images(model, pairs.images), encode_texts(model, pairs.texts)
     ids = pairs.text_ids[:, 0]
@@ -133,7 +147,7 @@ def matching_metrics(model, pairs, forgotten):
     return metrics
 
 
-def retrieval_metrics(model, pairs, forgotten):
+def retrieval_metrics(model: "ImageTextModel", pairs: "PairSet", forgotten: Tensor) -> dict[str, float]:
     """R@1, 5 and 10 of forget and retain queries over the whole split, text to image and image to text."""
     image, text = encode_images(model, pairs.images), encode_texts(model, pairs.texts)
     first, picture = distinct_pictures(pairs)
@@ -147,7 +161,7 @@ def retrieval_metrics(model, pairs, forgotten):
     return metrics
 
 
-def distinct_pictures(pairs):
+def distinct_pictures(pairs: "PairSet") -> tuple[Tensor, Tensor]:
     """(P,) the first row of each picture, (N,) the number of each row's picture: one may stand in several rows."""
     first = {}
     for row, row_hash in enumerate(pairs.row_hashes):
@@ -156,12 +170,12 @@ def distinct_pictures(pairs):
     return torch.tensor(list(first.values())), torch.tensor([number[one] for one in pairs.row_hashes])
 
 
-def groups(forgotten):
+def groups(forgotten: Tensor) -> list[tuple[str, Tensor]]:
     """The forget and the retain rows, each where there are any."""
     return [(name, rows) for name, rows in (("forget", forgotten), ("retain", ~forgotten)) if rows.any()]
 
 
-def pair_cosines(image, text, text_ids, forgotten):
+def pair_cosines(image: Tensor, text: Tensor, text_ids: Tensor, forgotten: Tensor) -> dict[str, float]:
     """Cosines as in `zero_shot_metrics`, over all captions of a row; none where nothing is forgotten."""
     if not forgotten.any():
         return {}

@@ -1,5 +1,6 @@
 """Prompt templates: how the name of a class becomes the texts that a model is asked with."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from cliperase.errors import CliperaseError, reason_of
@@ -7,7 +8,7 @@ from cliperase.errors import CliperaseError, reason_of
 NAMED = ("simple", "openai")  # in open_clip: the 7 and the 80 templates of CLIP's authors for ImageNet
 
 
-def read_templates(source):
+def read_templates(source: str | Path | Iterable[str]) -> tuple[str, ...]:
     """The templates of a `source`: a name in `NAMED`, a file with one a line, or a list of them.
 
     Each has one place for the class, `{}`, or `{c}` as in CLIP_benchmark.
@@ -26,7 +27,7 @@ def read_templates(source):
     return templates
 
 
-def lines_of(path):
+def lines_of(path: Path) -> list[str]:
     try:
         return path.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -3,12 +3,19 @@
 Nothing is imported before a model is loaded: open_clip and transformers take seconds.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from pkgutil import resolve_name
+from typing import TYPE_CHECKING
 
 from cliperase.errors import CliperaseError
 from cliperase.finite import check_finite
 from cliperase.manifest import check_result
+
+if TYPE_CHECKING:
+    import torch
+
+    from cliperase.models.base import ImageTextModel
 
 FAMILIES = {  # the adapter of each family; the last line is asked first
     "blip": "cliperase.models.blip:BLIP",
@@ -17,14 +24,14 @@ FAMILIES = {  # the adapter of each family; the last line is asked first
 }
 
 
-def register(name, adapter):
+def register(name: str, adapter: str) -> None:
     """Add the family `name`: `adapter` is "module:class" of an `ImageTextModel`. It is asked before the others."""
     FAMILIES.pop(name, None)
     FAMILIES[name] = adapter
 
 
-def load_model(source, device="cpu"):
-    """The `ImageTextModel` of `source`, in evaluation mode on `device`.
+def load_model(source: str | Path, device: "str | torch.device" = "cpu") -> "ImageTextModel":
+    """The model of `source`, in evaluation mode on `device`.
 
     `source`: a saved model folder, an open_clip name with a weights tag or file such as `ViT-B-32/openai`, `hf-hub:…`,
     `blip:<hub name>`, or what a registered family recognises. CliperaseError where no family does, where the family
@@ -41,6 +48,6 @@ def load_model(source, device="cpu"):
     raise CliperaseError(f"model {str(source)!r} is {kind}; give one of: {known}")
 
 
-def adapters():
+def adapters() -> "Iterator[type[ImageTextModel]]":
     """The adapters in the order in which they are asked, each imported when its turn comes."""
     return (resolve_name(adapter) for adapter in reversed(FAMILIES.values()))

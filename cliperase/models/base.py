@@ -2,9 +2,11 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +14,11 @@ from torch import Tensor, nn
 from cliperase.errors import CliperaseError
 from cliperase.models.framing import Framing
 
+if TYPE_CHECKING:
+    from cliperase.data.pairs import PairSet
+
 REMEMBERED = 100_000  # texts, about 1 kB each
+Layer = TypeVar("Layer")
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,8 @@ class ImageTextModel(nn.Module, ABC):
 
     sources: ClassVar[tuple[str, ...]] = ()
     framing: Framing
+    mean: Tensor  # of each channel, as `set_colours` sets it
+    std: Tensor
 
     @classmethod
     @abstractmethod
@@ -96,10 +104,10 @@ class ImageTextModel(nn.Module, ABC):
         """
         raise CliperaseError("the image tower shows no layer before its last; choose another method")
 
-    def further_metrics(self, pairs, forgotten: Tensor) -> dict[str, float]:
+    def further_metrics(self, pairs: "PairSet", forgotten: Tensor) -> dict[str, float]:
         """What else a model of this family can be measured by on a split: {metric: value}; default: nothing.
 
-        `pairs`: a `PairSet` of N rows; `forgotten`: (N,) bool.
+        `pairs`: N rows; `forgotten`: (N,) bool.
         """
         return {}
 
@@ -152,7 +160,7 @@ class Tokens:
     Captions of a stream rarely come twice, so everything is dropped when there is much of it.
     """
 
-    def __init__(self, tokenizer):
+    def __init__(self, tokenizer: Callable[[list[str]], Tensor]) -> None:
         self.tokenizer, self.rows = tokenizer, {}
 
     def __call__(self, texts: list[str]) -> Tensor:
@@ -164,16 +172,16 @@ class Tokens:
             self.rows.update(zip(new, self.tokenizer(new), strict=True))
         return torch.stack([self.rows[text] for text in texts])
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self  # copies of a model share the cache
 
 
-def layer_at(layers, depth):
+def layer_at(layers: Sequence[Layer], depth: float) -> Layer:
     """The last of the `layers` that lie within a share `depth` of them; at least the first."""
     return layers[max(1, round(depth * len(layers))) - 1]
 
 
-def hidden_map(tower, pixels, depth):
+def hidden_map(tower: nn.Module, pixels: Tensor, depth: float) -> Tensor:
     """`ImageTextModel.image_map` of a vision transformer of transformers; a class token, which comes first, is left
     out."""
     tokens = layer_at(tower(pixel_values=pixels, output_hidden_states=True).hidden_states[1:], depth)
@@ -181,7 +189,7 @@ def hidden_map(tower, pixels, depth):
     return tokens[:, -side * side :].transpose(1, 2).unflatten(2, (side, side))
 
 
-def multiply_head(head, matrix, tower):
+def multiply_head(head: object, matrix: Tensor, tower: str) -> None:
     """Let the linear map `head`, a layer or a parameter that is multiplied from the right, be followed by `matrix`.
 
     `matrix`: (D, D), in place. `tower` names it in the error for what is no linear map.
@@ -196,7 +204,7 @@ def multiply_head(head, matrix, tower):
         raise CliperaseError(f"the {tower} tower has no linear projection to edit; choose a method that trains")
 
 
-def import_transformers():
+def import_transformers() -> ModuleType:
     """transformers, quiet. It takes a second and may be missing, so only the families that need it ask."""
     try:
         import transformers
@@ -206,7 +214,7 @@ def import_transformers():
     return transformers
 
 
-def refuse_code(config, source):
+def refuse_code(config: object, source: str | Path) -> None:
     """Raise CliperaseError if a configuration, at any depth, wants code of the model's own to run."""
     if isinstance(config, dict) and "trust_remote_code" in config:
         raise CliperaseError(

@@ -79,12 +79,14 @@ def as_transformers(model):
         text_config=text.config.to_dict(),
         vision_config={
             "hidden_size": visual.class_embedding.shape[0],
-            "intermediate_size": block.mlp.c_fc.out_features,
+            "intermediate_size": block.mlp.c_fc.out_features,  # pyrefly: ignore[missing-attribute] – as `plain` says
             "num_hidden_layers": len(visual.transformer.resblocks),
-            "num_attention_heads": block.attn.num_heads,
+            "num_attention_heads": block.attn.num_heads,  # pyrefly: ignore[missing-attribute] – likewise
+            # pyrefly: ignore[bad-index] – a pair, though open_clip calls it an iterable
             "image_size": visual.image_size[0] if len(set(visual.image_size)) == 1 else list(visual.image_size),
             "patch_size": visual.conv1.kernel_size[0],
             "layer_norm_eps": visual.ln_post.eps,
+            # pyrefly: ignore[missing-attribute] – as `plain` says
             "hidden_act": "quick_gelu" if isinstance(block.mlp.gelu, QuickGELU) else "gelu",
         },
         projection_dim=visual.proj.shape[1],

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,19 +35,19 @@ class Resized(Framing):
     pads the shorter one with grey of the value `fill`, 0…255, and `squash` gives up the proportions.
     """
 
-    size: tuple[int, int]
+    size: tuple[int, int]  # pyrefly: ignore[bad-override] – nobody assigns it, so that it may be frozen here
     mode: str = "shortest"
     interpolation: str = "bicubic"
     fill: int = 0
 
-    def __call__(self, images):
+    def __call__(self, images: Tensor) -> Tensor:
         keeps_ratio = self.mode == "shortest" and self.size[0] != self.size[1]  # open_clip forgets the setting there
         bilinear = self.interpolation == "bilinear" and not keeps_ratio
         kind = InterpolationMode.BILINEAR if bilinear else InterpolationMode.BICUBIC
         images = resize(images, self.before_cutting(*images.shape[-2:]), kind)
         return centre(images, self.size, self.fill if images.dtype == torch.uint8 else self.fill / 255)
 
-    def before_cutting(self, height, width):
+    def before_cutting(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) to which a picture of these sides is resized; rounded as open_clip does it."""
         if self.mode == "squash":
             return self.size
@@ -58,7 +59,7 @@ class Resized(Framing):
         return max(1, round(height / ratio)), max(1, round(width / ratio))
 
 
-def resize(images, size, interpolation):
+def resize(images: Tensor, size: tuple[int, int], interpolation: InterpolationMode) -> Tensor:
     """(…, 3, H, W) -> (…, 3, *size), smoothed where it shrinks, in the same range.
 
     uint8 stays uint8: on a CPU torch then rounds between the two directions, as Pillow does. Under 2 % of the values
@@ -71,7 +72,7 @@ def resize(images, size, interpolation):
     return images if images.dtype == torch.uint8 else images.clamp(0, 1)  # bicubic goes beyond the range
 
 
-def centre(images, size, fill):
+def centre(images: Tensor, size: tuple[int, int], fill: float) -> Tensor:
     """The middle (…, 3, *size) of pictures; where they are smaller, `fill` is around them."""
     down, right = (max(0, wanted - side) for wanted, side in zip(size, images.shape[-2:], strict=True))
     if down or right:
@@ -85,17 +86,17 @@ class Processed(Framing):
     CliperaseError where its settings do not lead to one size.
     """
 
-    def __init__(self, processor):
+    def __init__(self, processor: Any) -> None:
         self.processor, self.crops = processor, bool(processor.do_center_crop)
         final = processor.crop_size if self.crops else processor.size if processor.do_resize else None
         if final is None or not (final.height and final.width) or processor.do_pad:
             raise CliperaseError("the image processor leads to no fixed height and width; give size or crop_size both")
         self.size = (final.height, final.width)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return self.processor.to_json_string()
 
-    def __call__(self, images):
+    def __call__(self, images: Tensor) -> Tensor:
         processor = self.processor
         if processor.do_resize:
             resized = processor.resize(images, size=processor.size, resample=processor.resample)

@@ -66,6 +66,7 @@ class OpenCLIP(ImageTextModel):
                 with unsaid("No pretrained weights"):
                     towers = {"pretrained_image": False, "pretrained_text": False}  # nor of a part, from the hub
                     model = open_clip.create_model(name, load_weights=False, **towers)
+                # pyrefly: ignore[bad-argument-type] – a folder's model is a CLIP, and `weights` are those in it
                 open_clip.load_checkpoint(model, weights, weights_only=True)
             else:
                 model = open_clip.create_model(name, pretrained=weights, require_pretrained=True, **options)
@@ -76,6 +77,7 @@ class OpenCLIP(ImageTextModel):
             raise CliperaseError(
                 f"model {str(source)!r} cannot be loaded ({reason_of(error)}); is it whole, and of this architecture?"
             ) from None
+        # pyrefly: ignore[bad-argument-type, missing-attribute] – `hasattr` tells the tokenizers apart
         tokens = len(tokenizer.tokenizer) if hasattr(tokenizer, "tokenizer") else tokenizer.vocab_size
         check_vocabulary(tokens, getattr(model, "vocab_size", 0), source)
         config = read_json(Path(source) / CONFIG_NAME) if Path(source).is_dir() else built_in(name, model, quick)
@@ -175,6 +177,7 @@ class OpenCLIP(ImageTextModel):
         plain = all(isinstance(layer, nn.MultiheadAttention) for layer in layers)
         if not layers or not plain or visual.pool_type not in ("tok", "avg"):
             return None
+        # pyrefly: ignore[bad-argument-type] – `plain` says what they are
         return PatchAttention(layers, visual.grid_size, class_token=visual.pool_type == "tok")
 
 
@@ -230,7 +233,7 @@ def unsaid(start):
         logging.getLogger().removeFilter(other)
 
 
-def without_code(name, source):
+def without_code(name, source) -> dict:
     """What `get_tokenizer` is to be told, so that no code of a model's folder or repository runs.
 
     A configuration that asks for it is refused. Where transformers makes a part, it must not ask on the terminal.
@@ -239,11 +242,13 @@ def without_code(name, source):
     config = read_json(folder / CONFIG_NAME) if folder.is_dir() else open_clip.get_model_config(name)
     refuse_code(config, source)
     register_towers(config)
+    # pyrefly: ignore[missing-attribute] – `recognises` knows the name, so there is a configuration
     text = (config.get("model_cfg", config) or {}).get("text_cfg") or {}
     if not text.get("hf_tokenizer_name") and not text.get("hf_model_name"):
         return {}
     from transformers import dynamic_module_utils
 
+    # pyrefly: ignore[bad-assignment] – it is inferred as the one number 15
     dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0  # seconds that it waits for an answer: it refuses at once
     return {"trust_remote_code": False} if text.get("hf_tokenizer_name") else {}
 
@@ -256,11 +261,12 @@ def register_towers(config):
 
 def built_in(name, model, quick_gelu):
     """The configuration that `save` writes of a model that came by its name."""
+    # pyrefly: ignore[unsupported-operation] – a model came by this name, so there is a configuration
     model_config = open_clip.get_model_config(name) | ({"quick_gelu": True} if quick_gelu else {})
     return {"model_cfg": model_config, "preprocess_cfg": open_clip.get_model_preprocess_cfg(model)}
 
 
-def whole_preprocessing(config, size):
+def whole_preprocessing(config, size) -> dict:
     """The `preprocess_cfg` of a configuration, each key that it lacks as open_clip has it; `size` is the image tower's.
 
     `size` is (height, width) then, `mean` and `std` are three numbers. What cannot be meant is a CliperaseError.

@@ -110,6 +110,7 @@ def clip_tokenizer(context_length, pad="<|endoftext|>"):
     renamed = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
     vocabulary = {renamed.get(token, token): number for token, number in source.encoder.items()}
     merges = [pair for pair, _ in sorted(source.bpe_ranks.items(), key=lambda item: item[1])]
+    # pyrefly: ignore[bad-argument-type] – pairs are taken, too
     tokenizer = CLIPTokenizer(vocab=vocabulary, merges=merges, pad_token=pad, model_max_length=context_length)
     return check_tokenizer(tokenizer, "made from open_clip")
 
