@@ -33,7 +33,7 @@ def probe_names():
 def probe_class(name):
     """The `Probe` that is called `name`."""
     if name not in PROBES:
-        raise CliperaseError(f"probe {name!r} unknown; choose of {', '.join(PROBES)}")
+        raise CliperaseError(f"probe {name!r} unknown; choose one of {', '.join(PROBES)}")
     return resolve_name(PROBES[name])
 
 

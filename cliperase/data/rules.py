@@ -134,7 +134,9 @@ class Expression:
         try:
             self.compiled = re.compile(unicodedata.normalize("NFC", rule.values[0]), re.IGNORECASE)
         except re.error as error:
-            raise CliperaseError(f"caption_pattern {rule.values[0]!r} is no regular expression ({error})") from None
+            raise CliperaseError(
+                f"caption_pattern {rule.values[0]!r} is no regular expression ({error}); correct it"
+            ) from None
 
     def __repr__(self):
         return f"forget rule caption_pattern: {self.compiled.pattern!r}"
@@ -153,7 +155,7 @@ def caption_pattern(rule):
         return Expression(rule)
     if rule.kind in ("concept", "concepts"):
         return Words(rule)
-    raise CliperaseError(f"{rule}: captions alone take concept, a word, concepts, or caption_pattern")
+    raise CliperaseError(f"{rule}: shards have captions only; give concept, concepts or caption_pattern")
 
 
 def near_misses(pairs, rule):

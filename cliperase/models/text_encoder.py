@@ -51,7 +51,9 @@ def write_back(names, tower, weights, whose):
     for ours, theirs, part in names:
         place = parameters[ours] if part is None else parameters[ours].chunk(3)[part]
         if theirs not in weights or weights[theirs].shape != place.shape:
-            raise CliperaseError(f"{whose}: {theirs} is not the {tuple(place.shape)} that the CLIP model has")
+            raise CliperaseError(
+                f"{whose}: {theirs} is not of shape {tuple(place.shape)}; give one of the same architecture"
+            )
         place.copy_(weights[theirs])
 
 
@@ -113,7 +115,5 @@ def clip_tokenizer(context_length, pad="<|endoftext|>"):
 def check_tokenizer(tokenizer, said):
     """The same tokenizer, unless it is the empty one that transformers gives silently where files are missing."""
     if len(tokenizer) != VOCABULARY:
-        raise CliperaseError(
-            f"tokenizer {said} has {len(tokenizer)} tokens, not {VOCABULARY}; are its files all there?"
-        )
+        raise CliperaseError(f"tokenizer {said} has {len(tokenizer)} tokens, not {VOCABULARY}; copy all its files")
     return tokenizer
