@@ -27,7 +27,7 @@ def compare(before, after, data, rule=None, split="test", queries=()):
     """
     sides = [Side.of(model, name, data, split, rule) for model, name in ((before, "before"), (after, "after"))]
     if sides[0].split.pairs.row_hashes != sides[1].split.pairs.row_hashes:
-        raise CliperaseError("the models read different rows of the data; leave out pictures that one cannot read")
+        raise CliperaseError("the data had other rows when the second model read them; give data that do not change")
     harm = harmed(*sides) if sides[0].split.has_classes else []
     asked = list(dict.fromkeys([*queries, *chosen(sides[0].split, harm)]))
     return {

@@ -75,7 +75,9 @@ def run_loop(training, validate=None, checkpoint=None, progress=True):
     its last evaluation to the same result.
     """
     if validate and training.settings.averaging:
-        raise CliperaseError("averaging keeps the average of the last weights, not the best ones; set it to 0")
+        raise CliperaseError(
+            "averaging keeps the average of the last weights, and validation the best ones; set averaging to 0"
+        )
     loop = Loop(training)
     if checkpoint:
         loop.restore(load_checkpoint(checkpoint, training.identity()))
@@ -167,7 +169,9 @@ class Loop:
         try:
             self.training.model.load_state_dict(state["model"])
         except RuntimeError as error:
-            raise CliperaseError(f"the checkpoint is of another model ({reason_of(error)}); delete it") from None
+            raise CliperaseError(
+                f"the checkpoint is of another model ({reason_of(error)}); delete it to start anew"
+            ) from None
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         if self.averaged:

@@ -43,7 +43,9 @@ def check_result(folder):
     for name, known in manifest_of(folder).get("files", {}).items():
         path, place = Path(folder) / name, PurePosixPath(name)
         if place.is_absolute() or ".." in place.parts:
-            raise CliperaseError(f"{Path(folder) / MANIFEST} names {name!r}, which is outside; copy the model again")
+            raise CliperaseError(
+                f"{Path(folder) / MANIFEST} names {name!r}, which is outside its folder; copy the model again"
+            )
         if not path.is_file() or hash_of(path) != known:
             raise CliperaseError(
                 f"{path} is not the file of {MANIFEST}: it was damaged, changed, or its run was killed; run it again, "

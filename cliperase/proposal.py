@@ -126,7 +126,7 @@ def cut_of(scores):
     seldom one heap.
     """
     if scores.std() < SAME:
-        raise CliperaseError("the scores of all rows are alike: the model does not know what is looked for")
+        raise CliperaseError("all rows have the same score; give another sentence, or other examples")
     column = scores[:, None]
     fitted = [mixture_of(column, parts) for parts in range(2, MOST_PARTS + 1)]
     best = min(fitted, key=lambda mixture: mixture.bic(column))

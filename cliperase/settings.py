@@ -103,24 +103,24 @@ def checked(kind: type[Kind], values: Mapping[str, Any], where: str) -> Kind:
     try:
         return kind(**{str(name): value for name, value in values.items()})
     except ValidationError as error:
-        raise CliperaseError(worded(error.errors()[0], kind, where)) from None
+        raise worded(error.errors()[0], kind, where) from None
 
 
-def worded(error: Mapping[str, Any], kind: type[Settings], where: str) -> str:
+def worded(error: Mapping[str, Any], kind: type[Settings], where: str) -> CliperaseError:
     """One pydantic error as a sentence: what is wrong, the value, the remedy."""
     name = printable(".".join(str(part) for part in error["loc"]))
     if error["type"] == "extra_forbidden":
         if len(error["loc"]) > 1:
-            return f"{where} has no setting {name!r}; take it out"
-        return f"{where} has no setting {name!r}; it has {', '.join(kind.model_fields) or 'none'}"
+            return CliperaseError(f"{where} has no setting {name!r}; take it out")
+        return CliperaseError(f"{where} has no setting {name!r}; it has {', '.join(kind.model_fields) or 'none'}")
     if error["type"] == "missing":
-        return f"{where} needs a setting {name!r}; add it"
+        return CliperaseError(f"{where} needs a setting {name!r}; add it")
     if error["type"] == "value_error":
-        return f"{where}: {error['ctx']['error']}"
+        return CliperaseError(f"{where}: {error['ctx']['error']}")
     remedy = error["msg"]
     if error["type"] in REMEDIES:
         remedy = REMEDIES[error["type"]].format(**error.get("ctx", {}))
-    return f"{where}: {name} is {error['input']!r}; {remedy}"
+    return CliperaseError(f"{where}: {name} is {error['input']!r}; {remedy}")
 
 
 def printable(text: str) -> str:
@@ -142,10 +142,13 @@ def read_params(path: str | Path) -> dict[str, Any]:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise CliperaseError(f"parameters {path} cannot be read ({error})") from None
+        reason = getattr(error, "strerror", None) or error
+        raise CliperaseError(f"parameters {path} cannot be read ({reason}); give a YAML file in UTF-8") from None
     params = parse_yaml(text, f"parameters {path}")
     if not isinstance(params, dict):
-        raise CliperaseError(f"parameters {path} hold {type(params).__name__}, not a mapping")
+        raise CliperaseError(
+            f"parameters {path} hold {type(params).__name__}, not a mapping; write lines of NAME: VALUE"
+        )
     return params
 
 
@@ -157,7 +160,9 @@ def section(params: Mapping[str, Any], path: str, needed: Iterable[str] = ()) ->
             raise CliperaseError(f"the parameters have no section {path!r} ({key!r} is missing); add it")
         found = found[key]
     if not isinstance(found, dict):
-        raise CliperaseError(f"section {path!r} of the parameters is {found!r}, not a mapping")
+        raise CliperaseError(
+            f"section {path!r} of the parameters is {found!r}, not a mapping; write lines of NAME: VALUE below it"
+        )
     missing = [name for name in needed if name not in found]
     if missing:
         raise CliperaseError(f"section {path!r} of the parameters has no {missing[0]!r}; add it")

@@ -26,7 +26,9 @@ class PairTraining(Training):
     def __init__(self, model, method, settings, retain, forget=None, original=None, selected_on=None):
         super().__init__(model, settings)
         if settings.augment and original:
-            raise CliperaseError("augment: the original's features are those of images as they are; switch it off")
+            raise CliperaseError(
+                "augment changes the images, and the original's features are of unchanged ones; switch it off"
+            )
         if settings.update_norm_statistics and (processes() > 1 or settings.micro_batch):
             raise CliperaseError("update_norm_statistics needs the whole batch; leave out torchrun and micro_batch")
         self.method, self.original, self.selected_on = method, original, selected_on

@@ -39,7 +39,7 @@ class Recipe:
     def of(cls, name, settings, seed=0):
         """The recipe of the method `name` from the `settings` of method and loop, in one flat mapping."""
         if "seed" in settings:
-            raise CliperaseError("the seed is an argument of its own (--seed), not a setting")
+            raise CliperaseError("seed is not a setting; give --seed, in Python the argument seed")
         of_method = {key: settings[key] for key in settings if key not in TrainSettings.model_fields}
         of_loop = {key: settings[key] for key in settings if key not in of_method}
         unknown = set(of_method) - set(method_class(name).model_fields)

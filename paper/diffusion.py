@@ -55,7 +55,7 @@ def load_pipeline(source, device=None):
         )
     except Exception as error:  # diffusers, transformers, the hub and safetensors each raise their own
         raise CliperaseError(
-            f"pipeline {str(source)!r} cannot be loaded ({reason_of(error)}); is the folder whole?"
+            f"pipeline {str(source)!r} cannot be loaded ({reason_of(error)}); give a whole one"
         ) from None
     check_tokenizer(pipeline.tokenizer, f"of pipeline {str(source)!r}")
     pipeline.set_progress_bar_config(disable=True)

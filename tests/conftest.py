@@ -13,6 +13,7 @@ import torch
 import yaml
 from datasets import Dataset
 from hypothesis import settings
+from messages import Recorder
 from PIL import Image
 
 from cliperase.data.pairs import features_schema, load_pairs, write_split
@@ -64,6 +65,11 @@ ROWS = {"train": 8, "validation": 4, "test": 4, "heldout": 2}
 
 def pytest_report_header():
     return "GPU: " + (torch.cuda.get_device_name() if torch.cuda.is_available() else "none; tests of one are skipped")
+
+
+def pytest_configure(config):
+    if os.environ.get("RECORD_ERRORS"):
+        config.pluginmanager.register(Recorder())
 
 
 def pytest_collection_modifyitems(items):

@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import make_split
+from conftest import changed_config, make_split
+from inputs import captioned
 
 from cliperase.audit import PROBES, create_probe, probe_class
-from cliperase.audit.auditing import measured
-from cliperase.audit.base import Probe
+from cliperase.audit.auditing import measured, plain
+from cliperase.audit.base import Measurement, Probe
 from cliperase.audit.case import Case, Split, Subject, invented, scores_of
-from cliperase.audit.intervals import area_of, envelope, mean_of, mean_of_table, share_of
+from cliperase.audit.intervals import Estimate, area_of, envelope, mean_of, mean_of_table, share_of
 from cliperase.audit.membership import rate_at
 from cliperase.audit.neighbours import linear_cka
 from cliperase.audit.other_words import worded
@@ -39,6 +40,7 @@ from cliperase.methods.null_space import projection
 from cliperase.models import load_model
 from cliperase.models.base import ImageTextModel
 from cliperase.models.framing import Resized
+from cliperase.models.openclip import create_model
 from cliperase.settings import TrainSettings
 from cliperase.training import PairTraining
 from cliperase.unlearning import narrowed
@@ -329,6 +331,31 @@ def test_without_training_rows_or_other_sources_a_probe_says_so(knowing, splits)
     assert {one.name.partition("_")[0] for one in probe_of("linear-probe").run(case)} == {"text"}
 
 
+def test_a_probe_says_what_it_has_too_little_of(knowing, splits):
+    def reason(case, name):
+        return measured(case, name, probe_of(name))["reason"]
+
+    few = {name: split.sampled(8, 0) for name, split in splits.items()}  # half of them forgotten
+    case = case_of(few, knowing, knowing)
+    assert reason(case, "membership") == "fewer than 5 images of the concept in training or in the measured split"
+    other = create_model(changed_config(embed_dim=16), seed=0)
+    assert "embeddings have different sizes" in reason(case_of(few, knowing, other), "encoder-swap")
+    case.before.model = copy.deepcopy(knowing)
+    case.before.model.token_rows = lambda texts: torch.arange(16).repeat(len(texts), 1)
+    assert reason(case, "text-attack") == "the tokenizer has no single token for the place of the prefix"
+
+
+def test_captions_that_are_all_the_same_ask_nothing():
+    with pytest.raises(CliperaseError, match="all 3 images have the same captions; give data with different ones"):
+        Split.of(captioned(["a"] * 3), torch.zeros(3, dtype=torch.bool))
+
+
+def test_a_figure_that_is_not_finite_is_refused():
+    known = Estimate(1.0, 0.0, 2.0, 3)
+    with pytest.raises(CliperaseError, match="drift of the model after is nan; look at its weights"):
+        plain(Measurement("drift", "cosine", known, replace(known, value=float("nan"))))
+
+
 # What the figures are
 
 
@@ -592,7 +619,7 @@ def test_an_interrupted_audit_goes_on_to_the_same_result(
 
 
 BAD = {
-    "an unknown probe": (["--probes", "x-ray"], "probe 'x-ray' unknown; choose of reference-gap"),
+    "an unknown probe": (["--probes", "x-ray"], "probe 'x-ray' unknown; choose one of reference-gap"),
     "a setting of a probe": (
         ["--set", "linear-probe.draws=0"],
         "probe linear-probe: draws is 0; give a number above 0",
@@ -603,6 +630,7 @@ BAD = {
         "'salmu.rivals' is of a probe that does not run",
     ),
     "a split that is not there": (["--split", "dev"], "split 'dev' cannot be read"),
+    "a seed among the settings": (["--set", "seed=1"], "seed is not a setting; give --seed"),
     "too few images": (["--set", "images=5"], "audit: images is 5; give at least 10"),
     "another source that is not there": (["--other", "nowhere"], "cannot be read"),
     "two other sources of one name": (["--other", "a/x", "b/x"], "two other sources have one name among x, x"),

@@ -1,6 +1,7 @@
 """Data as people bring them: each layout gives the same rows, odd inputs give one clear line, nothing is written."""
 
 import csv
+import errno
 import io
 import json
 import os
@@ -184,6 +185,19 @@ def test_folders_of_classes_that_are_unclear_are_one_line(spoil, message, photos
     refused(photos, message)
 
 
+def test_a_folder_that_must_not_be_read_is_one_line(photos, monkeypatch):
+    """Root may read everything, so the system's answer is put in its place."""
+    scan = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("lamp"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    refused(photos, r"test/lamp cannot be read \(Permission denied\); mend its rights")
+
+
 def test_a_folder_without_anything_is_one_line(tmp_path):
     refused(tmp_path, "holds no pictures, tables, parquet files or shards; it holds nothing")
     write_text(tmp_path / "readme.md", "")
@@ -306,6 +320,11 @@ SPOILT = {
     "quotes in the middle": ("a.tsv", 'image\tcaption\nimages/apple0.png\t"big" one\n', "line 2: .* expected after"),
     "two columns of one name": ("a.csv", "image,caption,caption\nimages/apple0.png,a,b\n", "two columns of one name"),
     "another split": ("a.csv", "image,caption,split\nimages/apple0.png,a,dogs\n", "line 2: its split is none of train"),
+    "a picture in no split": (
+        "a.csv",
+        "image,caption\ntrain/1.png,a\nimages/apple0.png,a\n",
+        "the picture of line 2 is in a folder of a split and that of line 3 in none; add a column split",
+    ),
     "a broken line": ("a.jsonl", '{"image": "images/apple0.png", "caption": "a"}\n{"image": \n', "line 2 is not JSON"),
     "a list": ("a.jsonl", '["images/apple0.png", "a"]\n', r"line 1 is not an object \{…\}"),
     "a number for a caption": (
@@ -557,7 +576,9 @@ def test_parquet_files_that_are_unclear_are_one_line(tmp_path):
         written("a/one.parquet", nameless), "has neither captions nor classes; it has y, z, so name a column caption"
     )
     folder = written("b/part1.parquet", table)
-    refused(written("b/part2.parquet", table), "cannot be read|are not named by splits", split="validation")
+    refused(
+        written("b/part2.parquet", table), r"part1\.parquet, part2\.parquet are not named by one split each; name them"
+    )
     written("c/dogs/train.parquet", table)
     refused(written("c/cats/train.parquet", table).parent, "holds several data sets: cats/train.parquet and dogs/train")
     write_text(folder / "captions.csv", "image,caption\n")
@@ -733,6 +754,11 @@ def test_labels_and_splits_in_python():
     )
 
 
+def cut_off():
+    """A PIL image whose file ends too early, which shows when its pixels are read."""
+    return Image.open(io.BytesIO(saved(shade("lamp", 1), "BMP")[:-9]))
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -744,6 +770,8 @@ def test_labels_and_splits_in_python():
         ([{"caption": "a"}], "row 0 has the columns caption; name that of the pictures image"),
         ([{"image": b"", "caption": "a"}, {"image": b"", "text": "a"}], "row 1 has other names than row 0"),
         ({"train": [], "training": []}, "hold no row"),
+        ({"train": [(b"", "a")], "training": [(b"", "a")]}, "the split 'training' is train, which is there already"),
+        ([(cut_off(), "a")], r"row 0: its picture cannot be read \(.+\); leave it out"),
         (
             [(shade("lamp", n), " ") for n in range(9)],
             "no validation split, and its 0 pictures with captions are too few",

@@ -10,12 +10,14 @@ from conftest import TINY_VIT, changed_config
 from hypothesis import given
 from hypothesis import strategies as st
 from test_preprocessing import picture, tensor
+from test_transformers import create_clip, create_siglip, written
 from transformers import CLIPImageProcessor, CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from cliperase.cli import main
 from cliperase.errors import CliperaseError
 from cliperase.models import load_model
 from cliperase.models.compact import COMPACT
+from cliperase.models.conversion import convert
 from cliperase.models.openclip import create_model
 from cliperase.models.text_encoder import check_tokenizer, clip_tokenizer, from_transformers, to_transformers
 
@@ -47,7 +49,7 @@ def test_and_back_again(model):
     tokens = model.tokenizer(TEXTS)
     assert torch.equal(hidden_states(model, tokens), hidden_states(other, tokens))
     narrow = create_model(changed_config(width=64), seed=0)
-    with pytest.raises(CliperaseError, match="is not the"):
+    with pytest.raises(CliperaseError, match=r"is not of shape \(.+\); give one of the same architecture"):
         from_transformers(model, to_transformers(narrow))
 
 
@@ -137,16 +139,27 @@ def test_what_is_not_converted_is_said(model_folder, tmp_path, capsys):
     changed["model_cfg"]["vision_cfg"]["pool_type"] = "avg"
     create_model(changed, seed=3).save(tmp_path / "pooled")
     create_model(vit(resize_mode="longest"), seed=3).save(tmp_path / "padded")
+    changed["model_cfg"]["vision_cfg"] = {**TINY_VIT["model_cfg"]["vision_cfg"], "no_ln_pre": True}
+    create_model(changed, seed=3).save(tmp_path / "bare")
+    siglip, cropped = written(tmp_path / "siglip", create_siglip), written(tmp_path / "cropped", create_clip)
+    mixed = written(tmp_path / "mixed", lambda: create_clip(hidden_act="gelu"))
+    capsys.readouterr()  # what transformers says of writing
     cases = [
         (model_folder, "transformers", tmp_path / "new", "only a CLIP of two transformers"),
         (model_folder, "open_clip", tmp_path / "new", "is not converted to open_clip"),
         (tmp_path / "pooled", "transformers", tmp_path / "new", "the converted model differs"),
         (tmp_path / "padded", "transformers", tmp_path / "new", "cannot resize as Resized"),
         (tmp_path / "pooled", "transformers", model_folder, "is not empty"),
+        (tmp_path / "bare", "transformers", tmp_path / "new", "the weights are not those of a CLIPModel"),
+        (siglip, "open_clip", tmp_path / "new", "only a CLIPModel with CLIP's own tokens"),
+        (mixed, "open_clip", tmp_path / "new", "no CLIP with the activations gelu, quick_gelu"),
+        (cropped, "open_clip", tmp_path / "new", "open_clip cannot prepare pictures as this image processor does"),
     ]
     for source, to, output, said in cases:
         assert main(["convert", "--model", str(source), "--to", to, "--output", str(output)]) == 2
         error = capsys.readouterr().err
         assert said in error
         assert error.count("\n") == 1
+    with pytest.raises(CliperaseError, match="format 'onnx' unknown; choose one of open_clip, transformers"):
+        convert(None, "onnx")
     assert not (tmp_path / "new").exists() or not list((tmp_path / "new").iterdir())

@@ -58,6 +58,8 @@ def test_rows_rule_and_word_rule_without_classes(training):
     assert forget_mask(unlabelled, {"concept": "Apple"}).sum() == ROWS["train"]
     with pytest.raises(CliperaseError, match="matches no row"):
         forget_mask(unlabelled, {"concept": "app"})  # whole words only
+    with pytest.raises(CliperaseError, match=r"classes \['apple'\]: the data have none; give a concept"):
+        forget_mask(unlabelled, {"classes": ["apple"]})
 
 
 @pytest.mark.parametrize(
@@ -65,7 +67,7 @@ def test_rows_rule_and_word_rule_without_classes(training):
     [
         ({"concept": "pear"}, "'pear' matches no row"),
         ({"classes": list(CLASSES)}, "matches all 32 rows"),
-        ({"caption_pattern": "("}, "no regular expression"),
+        ({"caption_pattern": "("}, r"no regular expression \(.+\); correct it"),
         ({"caption_pattern": "zebra"}, "matches no row of 32"),
         ({"rows": []}, "matches no row"),
         ({"colour": "red"}, "give one of"),
@@ -175,6 +177,12 @@ def test_columns_of_the_wrong_kind_are_named(tmp_path):
         folder.mkdir()
         with pytest.raises(CliperaseError, match=message):
             load_pairs(written(folder, [{**picture, **row}], Features(features)), "train")
+
+
+def test_a_split_without_rows_is_named(tmp_path):
+    write_split(make_split("train").select([]), tmp_path, "train")
+    with pytest.raises(CliperaseError, match="the split 'train' holds no row; add some"):
+        load_pairs(tmp_path, "train")
 
 
 def test_pictures_that_are_none_or_of_several_sizes(tmp_path):

@@ -14,10 +14,11 @@ from torchvision.transforms.functional import to_pil_image
 from cliperase.data.pairs import PairSet
 from cliperase.errors import CliperaseError
 from cliperase.models import load_model
-from cliperase.models.base import ImageTextModel
+from cliperase.models.base import ImageTextModel, import_transformers
 from cliperase.models.compact import COMPACT, TOWERS, CompactConv, model_config
 from cliperase.models.framing import Resized
 from cliperase.models.openclip import CONFIG_NAME, WEIGHTS_NAME, OpenCLIP, create_model
+from cliperase.models.text_encoder import to_transformers
 from cliperase.unlearning import Recipe, Run
 from paper.families import SmallBLIP
 from paper.small_blip import create_blip
@@ -209,6 +210,10 @@ def test_a_text_tower_apart_from_the_model_is_found_too():
     model.model.visual = torch.nn.Linear(2, 2)
     with pytest.raises(CliperaseError, match="the image tower has no linear projection to edit"):
         model.multiply_image_head(torch.eye(32))
+    with pytest.raises(CliperaseError, match="the image tower shows no layer before its last; choose another method"):
+        model.image_map(PIXELS, 0.5)
+    with pytest.raises(CliperaseError, match="OpenCLIP has no CLIP text tower to convert; give an open_clip CLIP"):
+        to_transformers(model)
     assert len(list(model.parameters())) < count
 
 
@@ -219,6 +224,14 @@ def test_an_adapter_defines_what_the_interface_asks():
 
     with pytest.raises(TypeError, match=r"abstract class Half.*encode_text.*load.*logit_scale"):
         Half()
+
+
+def test_what_a_family_or_this_machine_has_not_is_said(model, monkeypatch):
+    with pytest.raises(CliperaseError, match="no linear projection to edit; choose another method"):
+        ImageTextModel.multiply_image_head(model, torch.eye(2))  # of a family that does not define it
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(CliperaseError, match=r"needs transformers \(.+\); pip install"):
+        import_transformers()
 
 
 def python(*lines):
@@ -265,6 +278,9 @@ def test_models_that_cannot_be_loaded(tmp_path, model_folder):
         load_model(folder)
     (folder / WEIGHTS_NAME).write_bytes((model_folder / WEIGHTS_NAME).read_bytes()[:1000])
     with pytest.raises(CliperaseError, match="cannot be loaded"):
+        load_model(folder)
+    (folder / CONFIG_NAME).unlink()
+    with pytest.raises(CliperaseError, match=f"half holds no {CONFIG_NAME}; train or copy the model again"):
         load_model(folder)
 
 

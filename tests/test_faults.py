@@ -301,7 +301,7 @@ def test_broken_weights_are_not_saved_though_the_loss_is_finite(
 
 
 def test_a_metric_of_no_rows_is_no_metric(training, base_model):
-    with pytest.raises(CliperaseError, match=r"metric unrelated_cosine is nan|no images"):
+    with pytest.raises(CliperaseError, match="metric unrelated_cosine is nan; give a split with rows to forget"):
         MATCHING.measure(base_model, training, torch.ones(len(training), dtype=torch.bool))
 
 
@@ -342,7 +342,7 @@ def test_a_flipped_bit_of_a_result_is_one_line(name, place, result, data_folder,
 def test_a_manifest_does_not_lead_out_of_its_folder(name, result, tmp_path):
     shutil.copytree(result, tmp_path / "copy")
     (tmp_path / "copy" / "manifest.json").write_text(json.dumps({"cliperase": "1", "files": {name: "0"}}))
-    with pytest.raises(CliperaseError, match="which is outside"):
+    with pytest.raises(CliperaseError, match="which is outside its folder; copy the model again"):
         load_model(tmp_path / "copy")
     (tmp_path / "copy" / "manifest.json").write_text(json.dumps({"name": "of an application of the web"}))
     load_model(tmp_path / "copy")

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from cliperase.errors import CliperaseError
-from cliperase.files import check_writable, whole_file
+from cliperase.files import check_writable, read_json, whole_file
 
 
 def test_a_file_appears_only_when_all_went_well(tmp_path):
@@ -51,3 +51,15 @@ def test_what_cannot_take_a_file_is_said_before_the_work(tmp_path):
     check_writable(tmp_path / "x")
     assert not list((tmp_path / "new").iterdir())
     assert len(list(tmp_path.iterdir())) == 4  # its own probe is gone, the other's is there
+
+
+def test_a_mapping_that_cannot_be_read_is_one_line(tmp_path):
+    path = tmp_path / "config.json"
+    for write, message in ((path.unlink, "No such file"), (lambda: path.write_text("{"), "Expecting property name")):
+        path.touch()
+        write()
+        with pytest.raises(
+            CliperaseError, match=rf"config\.json cannot be read \(.*{message}.*; train or copy"
+        ) as error:
+            read_json(path)
+        assert "\n" not in str(error.value)

@@ -23,6 +23,7 @@ from cliperase.methods.null_space import distinctive, projection
 from cliperase.methods.random_labels import wrong_captions
 from cliperase.methods.slug import pareto_layers
 from cliperase.methods.ssd import share_of_forget
+from cliperase.unlearning import Recipe
 
 
 def features(seed, n, d=4):
@@ -411,7 +412,7 @@ def test_slug_finds_the_step_that_validation_likes():
     assert weights.item() == pytest.approx(1.2, abs=3.0 / 2**7)
     assert score == pytest.approx(0, abs=3.0 / 2**7)
     assert model.a.item() == 3.0  # left as it was
-    with pytest.raises(CliperaseError, match="validation"):
+    with pytest.raises(CliperaseError, match="SLUG searches its step on validation data, and there are none"):
         method.apply(model, None)
 
 
@@ -449,7 +450,7 @@ def test_slug_leaves_embeddings_and_positions_out(model):
 def test_null_space_leaves_what_texts_share():
     common, own = torch.tensor([1.0, 0.0, 0.0]), torch.tensor([0.6, 0.8, 0.0])
     assert distinctive(own, common).tolist() == pytest.approx([0.0, 1.0, 0.0])
-    with pytest.raises(CliperaseError, match="nothing distinctive"):
+    with pytest.raises(CliperaseError, match="nothing to remove; choose another rule"):
         distinctive(common, 2 * common)
 
 
@@ -544,7 +545,7 @@ def test_leace_leaves_no_covariance_and_changes_as_little_as_it_can():
     plain = x - torch.outer(x @ along, along)  # the direction of the covariance, taken out at right angles
     assert covariance(plain, z).abs().max() < 1e-9
     assert moved(changed) < moved(plain) * (1 - 1e-6) or torch.allclose(moved(changed), moved(plain))
-    with pytest.raises(CliperaseError, match="nothing to erase"):
+    with pytest.raises(CliperaseError, match="nothing to erase; choose another rule"):
         erasure(x, torch.ones(400, 1, dtype=torch.float64))
 
 
@@ -580,6 +581,20 @@ def test_every_setting_has_its_bounds(name, key, field):
     assert getattr(create_method(name, {key: field.default}), key) == field.default
     if field.annotation is float:  # `1` is the number 1.0
         assert type(getattr(create_method(name, {key: 1}), key)) is float
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"seed": 1}, "seed is not a setting; give --seed"),
+        ({"steps": 1}, "GA needs learning_rate; pass --set learning_rate=…"),
+        ({"learning_rate": 1e-3}, "GA needs either steps or epochs over the forget set; pass --set epochs=…"),
+        ({"learning_rate": 1e-3, "steps": 1, "epochs": 1.0}, "GA needs either steps or epochs"),
+    ],
+)
+def test_a_recipe_says_what_it_lacks(settings, message):
+    with pytest.raises(CliperaseError, match=message):
+        Recipe.of("GA", settings)
 
 
 def test_unknown_method_and_setting():

@@ -35,6 +35,15 @@ def test_shares_are_every_row_once(size, count, monkeypatch):
     assert rows == list(range(count))
 
 
+def test_a_process_without_a_gpu_is_told(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for name, value in {"WORLD_SIZE": "2", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(CliperaseError, match="process 2 of torchrun has no GPU; give --nproc-per-node=1"):
+        parallel.join_processes()
+
+
 def unlearn(processes, model_folder, data_folder, output, *settings, method="CLIPErase"):
     """The command under torchrun; what the first process prints, and the model it wrote."""
     run = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]

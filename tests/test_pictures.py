@@ -112,6 +112,8 @@ def test_too_many_pixels_are_refused_before_they_are_decoded():
         pixels(saved(Image.new("RGB", (4, 4))), most_pixels=15)
     with pytest.raises(CliperaseError, match="'whiet' is no colour"):
         Decoding(ground="whiet")
+    with pytest.raises(CliperaseError, match="most_pixels is 0; give at least 1"):
+        Decoding(most_pixels=0)
 
 
 def test_plain_pictures_are_what_pillow_gives():

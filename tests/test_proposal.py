@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from inputs import colours
 from PIL import Image
 
 from cliperase.api import propose
@@ -74,7 +75,7 @@ def test_the_cut_lies_between_two_groups_of_scores():
     assert cut_of(10 * scores) == pytest.approx(10 * cut, rel=0.05)
     heaps = np.concatenate([rng.normal(0, 1, 700), rng.normal(4, 0.5, 270), rng.normal(9, 0.5, 30)])
     assert (heaps > cut_of(heaps)).sum() == 30  # what does not belong is not one heap
-    with pytest.raises(CliperaseError, match="scores of all rows are alike"):
+    with pytest.raises(CliperaseError, match="all rows have the same score; give another sentence"):
         cut_of(np.zeros(100))
     assert not standardised(torch.full((5,), 0.3)).any()
 
@@ -96,6 +97,18 @@ def test_a_caption_cannot_break_the_rule_file(training):
 def test_what_cannot_be_looked_for_is_said(arguments, message, data_folder, model_folder):
     with pytest.raises(CliperaseError, match=message):
         propose(model_folder, data_folder, **arguments)
+
+
+def test_data_and_examples_that_are_too_few_are_said(data_folder, model_folder, shards, tmp_path):
+    few, empty = colours(tmp_path / "few", (9, 9)), tmp_path / "empty"
+    empty.mkdir()
+    for data, more, message in (
+        (shards, {}, "is a folder of shards, .*; give tables"),
+        (few, {}, r"has \d training rows; a cut-off needs 20"),
+        (data_folder, {"examples": [empty]}, "empty: no picture in this folder; name another"),
+    ):
+        with pytest.raises(CliperaseError, match=message):
+            propose(model_folder, data, "apple", **more)
 
 
 def test_a_rule_may_stand_in_a_file(tmp_path):

@@ -215,5 +215,5 @@ def test_parameters_are_a_mapping_in_a_file(tmp_path):
     path.write_text("a: [")
     with pytest.raises(CliperaseError, match="is not YAML"):
         read_params(path)
-    with pytest.raises(CliperaseError, match="cannot be read"):
+    with pytest.raises(CliperaseError, match=r"cannot be read \(No such file or directory\); give a YAML file"):
         read_params(tmp_path / "none.yaml")

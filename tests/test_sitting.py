@@ -6,8 +6,10 @@ import shlex
 from types import SimpleNamespace
 
 import pytest
+import torch
 from conftest import ROWS
 from huggingface_hub import ModelCard
+from PIL import Image
 
 from cliperase.api import compare, preview, unlearn
 from cliperase.card import command_of, write_card
@@ -150,6 +152,20 @@ def test_a_model_beside_itself_loses_nothing(data_folder, model_folder):
     assert found["metrics"]["before"] == found["metrics"]["after"]
     assert all(query["before"] == query["after"] for query in found["queries"])
     assert found["data"]["forgotten"] == 0
+
+
+def test_data_that_change_between_two_models_are_refused(model_folder):
+    class Noise(torch.utils.data.Dataset):
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, number):
+            return Image.effect_noise((8, 8), 50), f"noise {number}"
+
+    with pytest.raises(
+        CliperaseError, match="other rows when the second model read them; give data that do not change"
+    ):
+        compare(model_folder, model_folder, {"test": Noise()})
 
 
 def test_the_split_that_a_result_is_measured_on(data_folder, monkeypatch):

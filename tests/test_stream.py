@@ -175,7 +175,7 @@ def test_what_cannot_be_streamed_is_said(shards, tmp_path):
     for about, said in (({"lanes": 9}, "8 training shards"), ({"lanes": 3}, "retain_batch of 8")):
         with pytest.raises(CliperaseError, match=said):
             Stream(shards, RULE, square(8), TrainSettings(retain_batch=8, **about))
-    with pytest.raises(CliperaseError, match="captions alone take concept, a word, concepts, or"):
+    with pytest.raises(CliperaseError, match="shards have captions only; give concept, concepts or"):
         Stream(shards, {"classes": ["apple"]}, square(8), TrainSettings(retain_batch=8))
     with pytest.raises(CliperaseError, match="matches none or all"):
         load_forget(shards, {"concept": "zebra"}, square(8))

@@ -10,12 +10,13 @@ from cliperase import checkpoints
 from cliperase.data.sampling import mirror_and_shift
 from cliperase.errors import CliperaseError
 from cliperase.features import Features, Original
-from cliperase.loop import Loop, create_schedule, run_loop
+from cliperase.loop import Loop, Training, create_schedule, run_loop
 from cliperase.methods import create_method
 from cliperase.methods.base import LossMethod
 from cliperase.methods.fine_tune import FineTune
 from cliperase.methods.gradient_ascent import ascent
 from cliperase.methods.gradients import mean_over_batches
+from cliperase.methods.salun import SalUn
 from cliperase.settings import TrainSettings
 from cliperase.training import PairTraining
 from cliperase.unlearning import Recipe, Run, edit_once, narrowed
@@ -140,6 +141,15 @@ def test_salun_moves_only_masked_weights_and_resumes(model, sets):
 
 def fresh_loop(model, sets):
     return PairTraining(model.eval(), create_method("GA", {}), CONFIG, sets[1], sets[0])
+
+
+def test_salun_without_a_gradient_says_so(model, sets):
+    class Constant(SalUn):
+        def restrict(self, model, batch):
+            return super().restrict(torch.nn.Linear(2, 2), batch)  # which no embedding comes from
+
+    with pytest.raises(CliperaseError, match="SalUn: the forget loss has no gradient in any weight; give a trained"):
+        PairTraining(model, Constant(batches=1), CONFIG, sets[1], sets[0])
 
 
 def test_images_that_are_constants_of_the_loss_do_not_move(model, sets):
@@ -372,6 +382,26 @@ def test_a_checkpoint_of_other_weights_or_rows_is_refused(model, sets, tmp_path)
     assert path.read_bytes() == held
 
 
+def test_a_checkpoint_of_another_shape_is_refused(tmp_path):
+    """A training that does not name its model among what must be equal."""
+
+    class Plain(Training):
+        def backward(self, step):
+            loss = self.model(torch.ones(1, 2)).sum()
+            loss.backward()
+            return {"loss": loss.detach()}
+
+    run_loop(Plain(torch.nn.Linear(2, 2), CONFIG), checkpoint=tmp_path / "checkpoint.pt", progress=False)
+    with pytest.raises(CliperaseError, match=r"the checkpoint is of another model \(.+\); delete it"):
+        run_loop(Plain(torch.nn.Linear(2, 3), CONFIG), checkpoint=tmp_path / "checkpoint.pt", progress=False)
+
+
+def test_an_average_cannot_be_the_best(model, sets):
+    config = CONFIG.model_copy(update={"averaging": 0.9})
+    with pytest.raises(CliperaseError, match=r"averaging keeps the average .* set averaging to 0"):
+        weights_after(model, sets, config, validate=lambda _: {"score": 0.0})
+
+
 def test_augmented_images_are_mirrored_or_shifted_and_nothing_else():
     images = torch.arange(2 * 3 * 16 * 8).reshape(2, 3, 16, 8)
     generator = torch.Generator().manual_seed(0)
@@ -401,7 +431,7 @@ def test_augmented_training_repeats_and_is_refused_beside_known_features(model, 
     plain = copy.deepcopy(model)
     train(plain, create_method("fine-tune", {}), sets[1], CONFIG)
     assert not same(runs[0], plain.state_dict())
-    with pytest.raises(CliperaseError, match="augment: the original's features"):
+    with pytest.raises(CliperaseError, match=r"augment changes the images, .*; switch it off"):
         weights_after(model, sets, config)
 
 

@@ -218,12 +218,21 @@ def test_folders_that_are_not_what_they_seem(tmp_path, data_folder, capsys):
         "NaFlex": ("config.json", lambda c: c.update(model_type="siglip2")),
         "sets trust_remote_code": ("config.json", lambda c: c.update(trust_remote_code=True)),
         "has no weight": ("config.json", lambda c: c["text_config"].update(num_hidden_layers=3)),
-        "no fixed height": ("preprocessor_config.json", lambda c: c.update(do_center_crop=False)),
+        "no fixed size; give its size or crop_size a height": (
+            "preprocessor_config.json",
+            lambda c: c.update(do_center_crop=False),
+        ),
         r"pictures of \(24, 24\)": ("preprocessor_config.json", lambda c: c["crop_size"].update(height=24, width=24)),
     }
     for said, (name, change) in cases.items():
         with pytest.raises(CliperaseError, match=said):
             load_model(changed(whole, tmp_path / said[:6], name, change))
+    headless = changed(
+        written(tmp_path / "siglip", create_siglip), tmp_path / "headless", "config.json",
+        lambda c: c["vision_config"].update(vision_use_head=False),
+    )  # fmt: skip
+    with pytest.raises(CliperaseError, match="has no head that pools an image; take another model"):
+        load_model(headless)
     for name, said in (("model.safetensors", "cannot be loaded"), ("preprocessor_config.json", "cannot be loaded"),
                        ("tokenizer.json", "tokenizer of model .* has 2 tokens|cannot be loaded")):  # fmt: skip
         shutil.copytree(whole, tmp_path / f"without {name}")

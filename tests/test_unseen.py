@@ -124,7 +124,7 @@ def test_the_loop_trains_towards_the_targets(model, sets, original):
 
 def test_streamed_rows_are_refused(model, sets, original):
     streamed = Original(original.forget, LiveFeatures(model), 1.0)
-    with pytest.raises(CliperaseError, match="unseen looks at retain rows before the first step"):
+    with pytest.raises(CliperaseError, match="unseen needs all retain rows in memory; give tables"):
         create_method("unseen", {}).targets(model, *sets, streamed)
 
 

@@ -172,7 +172,9 @@ def test_rows_of_training_alone_may_be_forgotten_and_retention_selects(three_spl
     assert "remaining" not in metrics
     report = unlearn(model_folder, three_splits, rule, settings={"steps": 2, "learning_rate": 1e-3, "forget_batch": 2})
     assert report["rows"] == {"forget": 3, "retain": 5}
-    with pytest.raises(CliperaseError, match="SLUG searches its step on validation rows to forget; this rule"):
+    with pytest.raises(
+        CliperaseError, match="SLUG searches its step on validation rows to forget; the rule matches none"
+    ):
         unlearn(model_folder, three_splits, rule, "SLUG", settings={"forget_batch": 2, "retain_batch": 4})
     with pytest.raises(CliperaseError, match="matches no row of 8; nothing to forget"):
         load_training(

@@ -38,7 +38,7 @@ def probe_names() -> list[str]:
 def probe_class(name: str) -> "type[Probe]":
     """The `Probe` that is called `name`."""
     if name not in PROBES:
-        raise CliperaseError(f"probe {name!r} unknown; choose of {', '.join(PROBES)}")
+        raise CliperaseError(f"probe {name!r} unknown; choose one of {', '.join(PROBES)}")
     return resolve_name(PROBES[name])
 
 

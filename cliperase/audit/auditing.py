@@ -52,7 +52,7 @@ def plan(names: Iterable[str] | None, settings: Mapping[str, Any], seed: int) ->
             raise CliperaseError(f"setting {name!r} is of a probe that does not run; name it among the probes")
         (of_probes[probe] if dot else of_audit)[setting or probe] = value
     if "seed" in of_audit:
-        raise CliperaseError("the seed is an argument of its own (--seed), not a setting")
+        raise CliperaseError("seed is not a setting; give --seed, in Python the argument seed")
     probes = {name: create_probe(name, given) for name, given in of_probes.items()}
     return checked(AuditSettings, {**of_audit, "seed": seed}, "audit"), probes
 

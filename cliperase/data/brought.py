@@ -130,10 +130,11 @@ def parquet_splits(folder, files):
         return {split: files_of(folder, name) for name, split in names.items()}
     if len(files) == 1:
         return {"train": [folder / files[0]]}
-    files_of(folder, "train")  # says what is wrong with several folders
+    if len(tops) > 1:
+        files_of(folder, "train")  # says what is wrong with them
     known = ", ".join(file.as_posix() for file in files[:3])
     raise CliperaseError(
-        f"data {str(folder)!r}: {known} are not named by splits; name them train-…, validation-…, test-…"
+        f"data {str(folder)!r}: {known} are not named by one split each; name them train-…, validation-…, test-…"
     )
 
 

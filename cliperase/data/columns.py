@@ -120,7 +120,9 @@ def texts_of(value, place):
         try:
             value = ast.literal_eval(value.strip())
         except (SyntaxError, ValueError):
-            raise CliperaseError(f"{place}: the caption {value[:40]!r} begins like a list and is none") from None
+            raise CliperaseError(
+                f"{place}: the caption {value[:40]!r} begins like a list and is none; correct it"
+            ) from None
     listed = value if isinstance(value, list | tuple) else [value]
     texts = [one.get("raw") if isinstance(one, dict) else one for one in listed]
     strange = next((one for one in texts if not isinstance(one, str | None)), None)

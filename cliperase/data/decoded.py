@@ -59,7 +59,7 @@ def decode_images(
             decoded.append(framing(picture) if framing else picture)
             readable[row] = True
             if most and len(encoded) * decoded[-1].nbytes > most:
-                raise NeedSize(f"{len(encoded)} images take more than {most} bytes of memory; make them smaller")
+                raise NeedSize  # without words, because who gives `most` has a `framing`
             if decoded[-1].shape != decoded[0].shape:
                 (_, height, width), (_, high, wide) = decoded[0].shape, decoded[-1].shape
                 raise NeedSize(f"images of 2 sizes, {width} × {height} and {wide} × {high}; make them one size")

@@ -127,8 +127,10 @@ def class_of(folder, file, inner):
     if len(inner.parts) == 2:
         return inner.parts[0]
     if len(inner.parts) == 1:
-        problem = "has neither a caption nor a class; put it in a folder with the name of its class, or write a"
-        raise CliperaseError(f"data {str(folder)!r}: {file.as_posix()} {problem} {file.stem}.txt beside it")
+        raise CliperaseError(
+            f"data {str(folder)!r}: {file.as_posix()} has neither a caption nor a class; put it in a folder with the "
+            f"name of its class, or write a {file.stem}.txt beside it"
+        )
     raise CliperaseError(
         f"data {str(folder)!r}: {file.as_posix()} lies {len(inner.parts) - 1} folders deep; classes are one folder "
         "deep, so name the folder that holds the classes, or move the pictures up"

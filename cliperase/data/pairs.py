@@ -139,7 +139,7 @@ def check_columns(table: datasets.Dataset, source: "str | Path | Brought", split
     if "label" in table.column_names:
         check_labels(table, source, split)
     if not len(table):
-        raise CliperaseError(f"{said}: the split holds no row")
+        raise CliperaseError(f"{said}: the split {split!r} holds no row; add some")
 
 
 def check_labels(table: datasets.Dataset, source: "str | Path | Brought", split: str) -> None:

@@ -136,7 +136,9 @@ class Expression:
         try:
             self.compiled = re.compile(unicodedata.normalize("NFC", rule.values[0]), re.IGNORECASE)
         except re.error as error:
-            raise CliperaseError(f"caption_pattern {rule.values[0]!r} is no regular expression ({error})") from None
+            raise CliperaseError(
+                f"caption_pattern {rule.values[0]!r} is no regular expression ({error}); correct it"
+            ) from None
 
     def __repr__(self) -> str:
         return f"forget rule caption_pattern: {self.compiled.pattern!r}"
@@ -155,7 +157,7 @@ def caption_pattern(rule: Rule | Mapping[str, Any]) -> Words | Expression:
         return Expression(rule)
     if rule.kind in ("concept", "concepts"):
         return Words(rule)
-    raise CliperaseError(f"{rule}: captions alone take concept, a word, concepts, or caption_pattern")
+    raise CliperaseError(f"{rule}: shards have captions only; give concept, concepts or caption_pattern")
 
 
 def near_misses(pairs: PairSet, rule: Rule | Mapping[str, Any]) -> list[str]:

@@ -151,7 +151,9 @@ def renumbered(part, features, path):
             continue
         if sorted(mine.names) != sorted(feature.names):
             odd = sorted(set(mine.names) ^ set(feature.names))[0]
-            raise CliperaseError(f"{path} has other classes in {name!r} than the files before it, such as {odd!r}")
+            raise CliperaseError(
+                f"{path} has other classes in {name!r} than the files before it, such as {odd!r}; write them anew"
+            )
         number = {i: feature.str2int(one) for i, one in enumerate(mine.names)}
         labels = [number.get(label, label) for label in part[name][:]]  # what is no class is found later
         part = part.remove_columns(name).add_column(name, labels, feature=feature)

@@ -45,6 +45,8 @@ def erasure(features: Tensor, concept: Tensor) -> Tensor:
     correlated, sizes, _ = torch.linalg.svd((vectors / roots).T @ (x.T @ z) / len(x), full_matrices=False)
     correlated = correlated[:, sizes > NOTHING]
     if not correlated.shape[1]:
-        raise CliperaseError("LEACE: forget and retain images have the same mean; there is nothing to erase")
+        raise CliperaseError(
+            "LEACE: forget and retain images have the same mean, so there is nothing to erase; choose another rule"
+        )
     taken = (vectors * roots) @ correlated @ ((vectors / roots) @ correlated).T  # A
     return torch.eye(len(taken), dtype=taken.dtype, device=taken.device) - taken.T

@@ -64,5 +64,7 @@ def distinctive(forget: Tensor, retain: Tensor) -> Tensor:
     common = F.normalize(retain, dim=0)
     rest = forget - common * (forget @ common)
     if rest.norm() < 1e-4 * forget.norm():
-        raise CliperaseError("null space: forget and retain texts point the same way; nothing distinctive to remove")
+        raise CliperaseError(
+            "null space: forget and retain texts point the same way, so there is nothing to remove; choose another rule"
+        )
     return F.normalize(rest, dim=0)

@@ -32,6 +32,6 @@ class SalUn(RandomLabels):
         sizes = torch.cat([gradient.abs().flatten() for gradient in saliency.values()])
         reached = sizes[sizes > 0].sort(descending=True).values
         if not len(reached):
-            raise CliperaseError("SalUn: the forget loss has no gradient in any weight; is the model trained?")
+            raise CliperaseError("SalUn: the forget loss has no gradient in any weight; give a trained model")
         threshold = reached[max(1, round(self.keep * len(reached))) - 1]
         return {name: gradient.abs() >= threshold for name, gradient in saliency.items()}

@@ -39,10 +39,12 @@ class SLUG(EditMethod):
     @torch.no_grad()
     def apply(self, model: ImageTextModel, batch: Batches, validate: Validate | None = None) -> None:
         if validate is None:
-            raise CliperaseError("SLUG searches its step on validation data with classes or captions; it has none here")
+            raise CliperaseError("SLUG searches its step on validation data, and there are none; give some")
         untouched = validate(model)
         if "remaining" not in untouched:
-            raise CliperaseError("SLUG searches its step on validation rows to forget; this rule matches none of them")
+            raise CliperaseError(
+                "SLUG searches its step on validation rows to forget; the rule matches none, so choose another method"
+            )
         with torch.enable_grad():
             g_forget = mean_over_batches(model, forget_loss, batch, self.batches)
             g_retain = mean_over_batches(model, retain_loss, batch, self.batches)

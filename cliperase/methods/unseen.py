@@ -59,7 +59,9 @@ class Unseen(LossMethod):
         self, model: ImageTextModel, forget: PairSet, retain: "PairSet | Stream", original: Original
     ) -> Original:
         if not (isinstance(retain, PairSet) and isinstance(original.retain, Features)):
-            raise CliperaseError("unseen looks at retain rows before the first step, so it needs them in memory")
+            raise CliperaseError(
+                "unseen needs all retain rows in memory; give tables instead of shards, or choose another method"
+            )
         drawn = spread(len(retain), self.rows)
         known, wanted = (self.image_features(model, pairs) for pairs in (retain.images[drawn], forget.images))
         image = regressed(known, original.retain.image[drawn], wanted, self.penalty)

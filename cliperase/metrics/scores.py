@@ -19,7 +19,7 @@ def zero_shot_accuracy(image_features: Tensor, class_features: Tensor, labels: T
     """
     finite_rows(image_features, "image"), finite_rows(class_features, "class prompt")
     if not len(labels):
-        raise CliperaseError("zero-shot accuracy of no images; the split holds none")
+        raise CliperaseError("zero-shot accuracy of no images; give a split that holds some")
     scores, own = image_features @ class_features.T, labels[:, None]
     others = scores.scatter(1, own, -torch.inf).amax(dim=1)
     return percent(scores.gather(1, own)[:, 0] > others)

@@ -39,7 +39,9 @@ class Task:
         metrics |= {f"{name}_images": int(rows.sum()) for name, rows in groups(forgotten)}
         broken = [name for name, value in metrics.items() if not math.isfinite(value)]
         if broken:
-            raise CliperaseError(f"metric {broken[0]} is {metrics[broken[0]]}; are there rows of both kinds?")
+            raise CliperaseError(
+                f"metric {broken[0]} is {metrics[broken[0]]}; give a split with rows to forget and rows to retain"
+            )
         return metrics
 
     def validate(

@@ -52,10 +52,10 @@ class BLIP(ImageTextModel):
             tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
             processor = transformers.BlipImageProcessor.from_pretrained(name)
         except Exception as error:  # transformers, the hub and safetensors each raise their own
-            raise CliperaseError(f"BLIP {name!r} cannot be loaded ({reason_of(error)}); is the folder whole?") from None
+            raise CliperaseError(f"BLIP {name!r} cannot be loaded ({reason_of(error)}); give a whole one") from None
         missing = sorted(report["missing_keys"])
         if missing:  # transformers fills them with random numbers
-            raise CliperaseError(f"BLIP {name!r} has no weight {missing[0]!r}; it is not a {kind.__name__}")
+            raise CliperaseError(f"BLIP {name!r} has no weight {missing[0]!r}; give a {kind.__name__}")
         check_vocabulary(tokenizer, model, name)
         return cls(model, tokenizer, processor).to(device).eval()
 
@@ -148,5 +148,5 @@ def check_vocabulary(tokenizer, model, name):
     wanted = model.config.text_config.vocab_size
     if not 0 <= wanted - len(tokenizer) <= 2:  # [DEC] and [ENC] were added by hand to some published tokenizers
         raise CliperaseError(
-            f"BLIP {name!r}: the tokenizer has {len(tokenizer)} tokens, the model {wanted}; are its files all there?"
+            f"BLIP {name!r}: the tokenizer has {len(tokenizer)} tokens, the model {wanted}; copy all its files"
         )

@@ -171,7 +171,11 @@ def prepared(model):
     edge, squashed = processor.size.shortest_edge, (processor.size.height, processor.size.width) == size
     names = {2: "bilinear", 3: "bicubic"}
     if not processor.do_resize or processor.resample not in names or not (squashed or (edge,) * 2 == size):
-        raise CliperaseError(f"open_clip cannot prepare pictures as this image processor does: {model.framing!r:.300}")
+        said = " ".join(repr(model.framing).split())[:300]
+        raise CliperaseError(
+            f"open_clip cannot prepare pictures as this image processor does ({said}); give one that resizes to the "
+            "model's size, bilinear or bicubic"
+        )
     mean, std = colours_of(processor)
     return {
         "size": list(size), "mean": mean, "std": std,

@@ -90,7 +90,9 @@ class Processed(Framing):
         self.processor, self.crops = processor, bool(processor.do_center_crop)
         final = processor.crop_size if self.crops else processor.size if processor.do_resize else None
         if final is None or not (final.height and final.width) or processor.do_pad:
-            raise CliperaseError("the image processor leads to no fixed height and width; give size or crop_size both")
+            raise CliperaseError(
+                "the image processor leads to no fixed size; give its size or crop_size a height and a width"
+            )
         self.size = (final.height, final.width)
 
     def __repr__(self) -> str:

@@ -75,7 +75,7 @@ class OpenCLIP(ImageTextModel):
             raise
         except Exception as error:  # open_clip, torch and safetensors each raise their own
             raise CliperaseError(
-                f"model {str(source)!r} cannot be loaded ({reason_of(error)}); is it whole, and of this architecture?"
+                f"model {str(source)!r} cannot be loaded ({reason_of(error)}); give a whole one of this architecture"
             ) from None
         # pyrefly: ignore[bad-argument-type, missing-attribute] – `hasattr` tells the tokenizers apart
         tokens = len(tokenizer.tokenizer) if hasattr(tokenizer, "tokenizer") else tokenizer.vocab_size

@@ -22,7 +22,9 @@ def pack(source, texts, path):
     """Pack the small model in the folder `source` into the file `path`. `texts`: all captions of its training data."""
     model = load_model(source)
     if not isinstance(model, OpenCLIP) or not is_small(model.config):
-        raise CliperaseError(f"model {source} is not one of {', '.join(TOWERS)}; others have files of their own")
+        raise CliperaseError(
+            f"model {source} is not one of {', '.join(TOWERS)}, the only ones that are packed; copy its folder instead"
+        )
     weights = dict(model.model.state_dict())
     used = model.tokenizer(texts).unique()
     weights[TABLE] = weights[TABLE][used]
@@ -49,6 +51,6 @@ def unpack(path, folder):
         model.model.load_state_dict({name: tensor.float() for name, tensor in packed.items()} | {TABLE: table})
     except Exception as error:  # safetensors, json and torch each raise their own
         raise CliperaseError(
-            f"packed model {Path(path)} cannot be read ({reason_of(error)}); is the file whole?"
+            f"packed model {Path(path)} cannot be read ({reason_of(error)}); copy the file again"
         ) from None
     model.save(folder)

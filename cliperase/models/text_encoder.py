@@ -51,7 +51,9 @@ def write_back(names, tower, weights, whose):
     for ours, theirs, part in names:
         place = parameters[ours] if part is None else parameters[ours].chunk(3)[part]
         if theirs not in weights or weights[theirs].shape != place.shape:
-            raise CliperaseError(f"{whose}: {theirs} is not the {tuple(place.shape)} that the CLIP model has")
+            raise CliperaseError(
+                f"{whose}: {theirs} is not of shape {tuple(place.shape)}; give one of the same architecture"
+            )
         place.copy_(weights[theirs])
 
 
@@ -75,12 +77,8 @@ def to_transformers(model):
         eos_token_id=vocabulary - 1,  # transformers pools at the first of these; a wrong one is no error there
         pad_token_id=0,
     )
-    found = translated(names_of(config.num_hidden_layers), tower.state_dict())
     encoder = CLIPTextModel(config)
-    encoder.load_state_dict(found, strict=False)
-    absent = [name for name, _ in encoder.named_parameters() if name not in found]
-    if absent:
-        raise CliperaseError(f"transformers' text model has a weight {absent[0]!r} that open_clip's lacks")
+    encoder.load_state_dict(translated(names_of(config.num_hidden_layers), tower.state_dict()))
     return encoder.to(model.device).eval()
 
 
@@ -118,7 +116,5 @@ def clip_tokenizer(context_length, pad="<|endoftext|>"):
 def check_tokenizer(tokenizer, said):
     """The same tokenizer, unless it is the empty one that transformers gives silently where files are missing."""
     if len(tokenizer) != VOCABULARY:
-        raise CliperaseError(
-            f"tokenizer {said} has {len(tokenizer)} tokens, not {VOCABULARY}; are its files all there?"
-        )
+        raise CliperaseError(f"tokenizer {said} has {len(tokenizer)} tokens, not {VOCABULARY}; copy all its files")
     return tokenizer

@@ -60,7 +60,7 @@ class TransformersCLIP(ImageTextModel):
             processor = processor_class.from_pretrained(source, **only_local)
         except Exception as error:  # transformers and safetensors each raise their own
             raise CliperaseError(
-                f"model {str(source)!r} cannot be loaded ({reason_of(error)}); is the folder whole?"
+                f"model {str(source)!r} cannot be loaded ({reason_of(error)}); give a whole one"
             ) from None
         check_whole(model, report, source)
         check_vocabulary(len(tokenizer), model.config.text_config.vocab_size, source)

@@ -55,5 +55,5 @@ def check_vocabulary(tokens, rows, source):
     """
     if tokens < rows / 2:
         raise CliperaseError(
-            f"tokenizer of model {str(source)!r} has {tokens} tokens, the model {rows}; are its files all there?"
+            f"tokenizer of model {str(source)!r} has {tokens} tokens, the model {rows}; copy all its files"
         )
