@@ -13,6 +13,7 @@ from cliperase.manifest import check_result
 FAMILIES = {  # the adapter of each family; the last line is asked first
     "blip": "cliperase.models.blip:BLIP",
     "transformers CLIP": "cliperase.models.transformers_clip:TransformersCLIP",
+    "pipeline": "cliperase.models.pipeline:PipelineCLIP",
     "open_clip": "cliperase.models.openclip:OpenCLIP",
 }
 
@@ -27,8 +28,8 @@ def load_model(source, device="cpu"):
     """The `ImageTextModel` of `source`, in evaluation mode on `device`.
 
     `source`: a saved model folder, an open_clip name with a weights tag or file such as `ViT-B-32/openai`, `hf-hub:…`,
-    `blip:<hub name>`, or what a registered family recognises. CliperaseError where no family does, where the family
-    cannot load it, or where a weight is not finite.
+    `pipeline:<folder>@<CLIP>`, `blip:<hub name>`, or what a registered family recognises. CliperaseError where no
+    family does, where the family cannot load it, or where a weight is not finite.
     """
     for adapter in adapters():
         if adapter.recognises(source):
