@@ -13,6 +13,7 @@ TARGETS = {  # format -> a function that writes a model to a folder: (model, fol
     "open_clip": "cliperase.conversion.clip:write_open_clip",
     "transformers": "cliperase.conversion.clip:write_transformers",
     "pipeline": "cliperase.conversion.pipeline:write_pipeline",
+    "onnx": "cliperase.conversion.onnx:write_onnx",
 }
 INTO = "pipeline"  # the only format that is written into what there is already
 
