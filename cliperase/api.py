@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from cliperase.checkpoints import remove_checkpoint
 from cliperase.data.limits import log
@@ -184,22 +184,23 @@ def evaluate(
     return task_of(pairs).measure(loaded, pairs, forgotten, **asked)
 
 
-def convert(
-    model: str | Path, to: Literal["open_clip", "transformers"], output: str | Path
-) -> dict[str, dict[str, float]]:
-    """Write a CLIP of open_clip as a `CLIPModel` of transformers, or back: `to` is the format.
+def convert(model: str | Path, to: str, output: str | Path, into: str | Path | None = None) -> dict[str, Any]:
+    """Write a model in another format: `to` is one of `cliperase.conversion.TARGETS`.
 
-    The folder `output` must be new or empty, so that it holds one format only. Returns the lowest cosines of the
-    converted model's embeddings to the model's own, which are 1 but for rounding.
+    "open_clip" and "transformers" write a CLIP of the one as a CLIP of the other, "onnx" both encoders of a CLIP or
+    SigLIP, "pipeline" a copy of the diffusers pipeline in the folder `into`, with the text tower in the place of the
+    encoder that fits. The folder `output` must be new or empty, so that it holds one format only. Returns what its
+    `report.json` holds: the lowest cosines to the model's own embeddings, which are 1 but for rounding, and the largest
+    differences.
     """
-    from cliperase.models.conversion import convert as converted  # imports both libraries
+    from cliperase.conversion import check_target
+    from cliperase.conversion import convert as converted
 
+    check_target(to, into)
     if Path(output).is_dir() and any(Path(output).iterdir()):
         raise CliperaseError(f"output {output} is not empty; name a new folder")
     check_writable(Path(output) / REPORT)
-    made, parity = converted(load_model(model, pick_device()), to)
-    made.save(output)
-    return {"lowest cosines to the original": parity}
+    return converted(load_model(model, pick_device()), model, to, Path(output), into)
 
 
 def audit(

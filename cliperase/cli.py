@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from cliperase import __version__
+from cliperase.conversion import TARGETS
 from cliperase.errors import CliperaseError
 from cliperase.program import carry_out
 from cliperase.settings import parse_yaml, read_params, section
@@ -45,11 +46,10 @@ def options():
     add_options(measure, "model", "data", "forget", "rule", "split")
     measure.add_argument("--templates", help="prompts of the classes: a file with one a line, or `simple`, or `openai`")
     measure.add_argument("--output", type=Path, help="write the metrics to this file, too")
-    convert = add_command(
-        commands, "convert", run_convert, "Write a CLIP of open_clip as one of transformers, or back, and compare them."
-    )
+    convert = add_command(commands, "convert", run_convert, "Write a model in another format, and compare the two.")
     add_options(convert, "model", "output")
-    convert.add_argument("--to", required=True, choices=["open_clip", "transformers"])
+    convert.add_argument("--to", required=True, choices=TARGETS)
+    convert.add_argument("--into", type=Path, help="the pipeline whose copy gets the text tower, with --to pipeline")
     audit = add_command(commands, "audit", run_audit, "Is it really gone? Probe an unlearned model; writes a page.")
     audit.add_argument("before", help="the original model, as --model of the other commands")
     audit.add_argument("after", help="the unlearned model")
@@ -95,7 +95,7 @@ def add_options(sub, *names, options=None):
 OPTIONS = {
     "model": {
         "required": True,
-        "help": "folder of open_clip or transformers, a name such as ViT-B-32/openai, hf-hub:… or blip:…",
+        "help": "folder of open_clip or transformers, a name such as ViT-B-32/openai, hf-hub:…, blip:… or pipeline:…",
     },
     "data": {
         "required": True,
@@ -233,7 +233,7 @@ def run_evaluate(arguments):
 def run_convert(arguments):
     from cliperase.api import convert
 
-    print(json.dumps(convert(arguments.model, arguments.to, arguments.output), indent=2))
+    print(json.dumps(convert(arguments.model, arguments.to, arguments.output, arguments.into), indent=2))
 
 
 def run_audit(arguments):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 FAMILIES = {  # the adapter of each family; the last line is asked first
     "blip": "cliperase.models.blip:BLIP",
     "transformers CLIP": "cliperase.models.transformers_clip:TransformersCLIP",
+    "pipeline": "cliperase.models.pipeline:PipelineCLIP",
     "open_clip": "cliperase.models.openclip:OpenCLIP",
 }
 
@@ -34,8 +35,8 @@ def load_model(source: str | Path, device: "str | torch.device" = "cpu") -> "Ima
     """The model of `source`, in evaluation mode on `device`.
 
     `source`: a saved model folder, an open_clip name with a weights tag or file such as `ViT-B-32/openai`, `hf-hub:…`,
-    `blip:<hub name>`, or what a registered family recognises. CliperaseError where no family does, where the family
-    cannot load it, or where a weight is not finite.
+    `pipeline:<folder>@<CLIP>`, `blip:<hub name>`, or what a registered family recognises. CliperaseError where no
+    family does, where the family cannot load it, or where a weight is not finite.
     """
     for adapter in adapters():
         if adapter.recognises(source):

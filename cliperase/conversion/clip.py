@@ -3,6 +3,7 @@
 import torch
 from open_clip.transformer import QuickGELU, VisionTransformer
 
+from cliperase.conversion.parity import embeddings_of, parity
 from cliperase.errors import CliperaseError
 from cliperase.models.base import import_transformers
 from cliperase.models.openclip import OpenCLIP, create_model, whole_preprocessing
@@ -17,39 +18,26 @@ from cliperase.models.text_encoder import (
 )
 from cliperase.models.transformers_clip import TransformersCLIP, colours_of
 
-FORMATS = ("open_clip", "transformers")
-SAMPLE = ("a photo of an apple", "two dogs, one cat", "Über 50 % off")  # whose embeddings must be the same
-CLOSE = 1e-5  # of cosines; beyond it the two are not one model
+
+def write_transformers(model, folder, into=None):
+    """The `OpenCLIP` as a folder of transformers; returns the parity of its embeddings."""
+    return save(model, folder, OpenCLIP, as_transformers)
 
 
-def convert(model, to):
-    """(`model` in the format `to`, the lowest cosine of its embeddings to the model's own: of images, of texts).
+def write_open_clip(model, folder, into=None):
+    """The `TransformersCLIP` as a folder of open_clip; returns the parity of its embeddings."""
+    return save(model, folder, TransformersCLIP, as_open_clip)
 
-    CliperaseError where the model is of another architecture, or where the embeddings are not the same.
-    """
-    makers = {"transformers": (OpenCLIP, as_transformers), "open_clip": (TransformersCLIP, as_open_clip)}
-    if to not in makers:
-        raise CliperaseError(f"format {to!r} unknown; choose one of {', '.join(FORMATS)}")
-    kind, make = makers[to]
+
+def save(model, folder, kind, make):
+    """Write `make(model)` to the folder. CliperaseError where the model is none of `kind`, or where the two differ."""
     if not isinstance(model, kind):
+        to = make.__name__.removeprefix("as_")
         raise CliperaseError(f"a model of type {type(model).__name__} is not converted to {to}; give a {kind.__name__}")
     made = make(model).to(model.device).eval()
-    parity = lowest_cosines(model, made)
-    if min(parity.values()) < 1 - CLOSE:
-        raise CliperaseError(f"the converted model differs (lowest cosines {parity}); its architecture is another one")
-    return made, parity
-
-
-@torch.no_grad()
-def lowest_cosines(one, other):
-    """{"image": …, "text": …}: the lowest cosine of two models' embeddings of noise and of `SAMPLE`."""
-    noise = torch.randint(0, 256, (4, 3, *one.framing.size), generator=torch.Generator().manual_seed(0))
-    images, texts = noise.to(torch.uint8), list(SAMPLE)
-    found = {
-        "image": (one.encode_image(images) * other.encode_image(images)).sum(dim=1),
-        "text": (one.encode_text(texts) * other.encode_text(texts)).sum(dim=1),
-    }
-    return {name: round(cosines.min().item(), 7) for name, cosines in found.items()}
+    found = parity(embeddings_of(model), embeddings_of(made))
+    made.save(folder)
+    return found
 
 
 def image_names(layers):
