@@ -35,8 +35,9 @@ def test_the_text_tower_is_converted_exactly(config):
     model = create_model(config, seed=3).eval()
     tokens = model.tokenizer(TEXTS)
     with torch.no_grad():
-        found = to_transformers(model)(tokens)
-    assert torch.allclose(found.last_hidden_state, hidden_states(model, tokens), atol=1e-5)
+        found, (states, ends) = to_transformers(model)(tokens), model.token_states(TEXTS)
+    assert torch.allclose(found.last_hidden_state, states, atol=1e-5)
+    assert torch.equal(ends, tokens.argmax(dim=1))
     pooled = torch.nn.functional.normalize(found.pooler_output @ model.model.text_projection, dim=1)
     assert torch.allclose(pooled, model.encode_text(TEXTS), atol=1e-5)
 
