@@ -164,15 +164,15 @@ def convert(model, to, output):
 
 
 def audit(before, after, data, rule, references=(), probes=None, thresholds=None, split="test", others=None,
-          settings=None, seed=0, output=None):  # fmt: skip
+          settings=None, seed=0, output=None, shadows=()):  # fmt: skip
     """Is it really gone? Put the probes of `cliperase.audit` to an unlearned model.
 
-    `before`: the original; `after`: the unlearned one; `references`: models that were trained without the concept. Each
-    is a source as in `unlearn`, as are `data` and `rule`. `probes`: their names, by default all. `thresholds`:
-    {"probe.measure": {"threshold", "auc", "source"}}, measured on models that saw a concept and on models that did not;
-    a figure without one has no vote. `others`: other splits of `data`, or other data whose split "test" is taken; by
-    default the split `heldout` where there is one. `settings`: of the audit (`auditing.AuditSettings`) and, as
-    "probe.setting", of probes.
+    `before`: the original; `after`: the unlearned one; `references`: models that were trained without the concept;
+    `shadows`: others that were trained with it, as the original was, from other seeds. Each is a source as in
+    `unlearn`, as are `data` and `rule`. `probes`: their names, by default all. `thresholds`: {"probe.measure":
+    {"threshold", "auc", "source"}}, measured on models that saw a concept and on models that did not; a figure without
+    one has no vote. `others`: other splits of `data`, or other data whose split "test" is taken; by default the split
+    `heldout` where there is one. `settings`: of the audit (`auditing.AuditSettings`) and of probes, as "probe.setting".
 
     Written to `output`: `audit.json`, `page.html`, `rows.csv` (name, value, unit), and each finished probe, so that an
     audit that was killed goes on. Returns what `audit.json` holds: docs/audit.md explains it. Raises `CliperaseError`
@@ -188,9 +188,9 @@ def audit(before, after, data, rule, references=(), probes=None, thresholds=None
         if output:
             check_writable(Path(output) / "audit.json")
             stack.enter_context(only_writer(output))
-        case = open_case(sources, data, rule, split, others, settings, pick_device())
+        case = open_case(sources, data, rule, split, others, settings, pick_device(), shadows)
         results = carry_out(case, chosen, output)
-        result = result_of(case, sources, data, split, settings, results, thresholds)
+        result = result_of(case, [*sources, *shadows], data, split, settings, results, thresholds)
         if output:
             write_report(Path(output), result)
     return result

@@ -18,6 +18,7 @@ PROBES = {
     "other-words": "cliperase.audit.other_words:OtherWords",
     "relearning": "cliperase.audit.relearning:Relearning",
     "membership": "cliperase.audit.membership:Membership",
+    "lira": "cliperase.audit.lira:LiRA",
     "image-attack": "cliperase.audit.image_attack:ImageAttack",
     "text-attack": "cliperase.audit.text_attack:TextAttack",
     "quantisation": "cliperase.audit.quantisation:Quantisation",

@@ -52,8 +52,11 @@ def plan(names, settings, seed):
     return checked(AuditSettings, {**of_audit, "seed": seed}, "audit"), probes
 
 
-def open_case(models, data, rule, split, others, settings, device):
-    """The `Case` of `models`, sources in the order original, unlearned, references, on `data`."""
+def open_case(models, data, rule, split, others, settings, device, shadows=()):
+    """The `Case` of `models`, sources in the order original, unlearned, references, on `data`.
+
+    `shadows`: sources of models that saw the concept; the references are those that never did.
+    """
     names = ["original", "unlearned", *(f"reference {i}" for i in range(1, len(models) - 1))]
     subjects = [Subject(load_model(source, device), name) for source, name in zip(models, names, strict=True)]
     framing = subjects[0].model.framing
@@ -62,6 +65,8 @@ def open_case(models, data, rule, split, others, settings, device):
         test=Split.of(*load_split(data, split, rule, framing)).sampled(settings.images, settings.seed),
         training=training_of(data, rule, framing, settings),
         others=dict(others_of(data, rule, framing, others, settings)), seed=settings.seed,
+        saw=[Subject(load_model(source, device), f"shadow {i}") for i, source in enumerate(shadows, 1)],
+        never=subjects[2:],
     )  # fmt: skip
     case.check()
     return case
@@ -120,6 +125,7 @@ def description(case):
         "schema": SCHEMA, "cliperase": __version__, "seed": case.seed, "rule": dataclasses.asdict(case.rule),
         "code": [hash_of(path) for path in sorted(Path(__file__).parent.glob("*.py")) if path.name not in OF_WORDS],
         "before": case.before.hash, "after": case.after.hash, "references": [one.hash for one in case.references],
+        "shadows": [[one.hash for one in models] for models in (case.saw, case.never)],
         "test": split_hash(case.test), "training": case.training and split_hash(case.training),
         "others": {name: split_hash(split) for name, split in case.others.items()},
     }  # fmt: skip
@@ -170,7 +176,10 @@ def plain(measure):
 
 
 def result_of(case, sources, data, split, settings, results, thresholds):
-    """The whole result as plain values: schema, hashes, verdict, every probe with findings and votes."""
+    """The whole result as plain values: schema, hashes, verdict, every probe with findings and votes.
+
+    `sources`: of the models of the case, then of its shadow models that saw the concept.
+    """
     every = {f"{result['probe']}.{one['name']}": one for result in results for one in result["measures"]}
     for name, measure in every.items():
         threshold = thresholds.get(name)
@@ -178,7 +187,7 @@ def result_of(case, sources, data, split, settings, results, thresholds):
         measure["threshold"] = threshold and measure["known"] and threshold.told(measure)
     models = [
         {"is": s.name, "source": str(source), "sha256": s.hash}
-        for s, source in zip(case.subjects, sources, strict=True)
+        for s, source in zip([*case.subjects, *case.saw], sources, strict=True)
     ]
     rows = {"forget": int(case.test.forgotten.sum()), "retain": int((~case.test.forgotten).sum())}
     return {
