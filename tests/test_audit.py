@@ -106,8 +106,8 @@ def probe_of(name):
 
 
 def figures(case, name):
-    """{measure: Measurement} of one probe."""
-    return {one.name: one for one in probe_of(name).run(case)}
+    """{measure: Measurement} of one probe, measured anew."""
+    return {one.name: one for one in probe_of(name).run(replace(case, estimates={}))}
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +168,10 @@ def test_a_projected_text_head_is_caught_by_probe_and_swap(knowing, text_head_pr
     swapped = figures(case, "encoder-swap")
     assert swapped["forget_accuracy_image_tower"].after.value > 90
     assert swapped["forget_accuracy_text_tower"].after.value < 10
+    for name, left in figures(case, "token-states").items():
+        if name.endswith("direction_left"):
+            assert left.after.value == left.before.value == pytest.approx(100)
+            assert left.never.high < 90
 
 
 def test_a_disturbed_tower_is_told_from_the_other(knowing, splits):
@@ -193,6 +197,8 @@ def test_a_zeroed_word_is_caught(knowing, splits):
     assert figures(case, "encoder-swap")["forget_accuracy_image_tower"].after.value > 90
     assert figures(case, "linear-probe")["image_recall_4_shots"].after.value > 90
     assert figures(case, "neighbours")["forget_image_drift"].after.value == pytest.approx(0, abs=1e-6)
+    left = figures(case, "token-states")["word_direction_left"]
+    assert left.after.value < left.never.low
 
 
 def test_what_rounding_undoes_is_caught(knowing, splits):
@@ -326,14 +332,14 @@ def test_shadow_models_tell_who_saw_the_concept(knowing, never_knew, splits, sha
     assert found["online_mean"].before.low > 0 > found["online_mean"].after.high
     assert found["offline_mean"].before.low > 3 > abs(found["offline_mean"].after.value)
     assert finding(plain(found["offline_mean"])) == "not told apart from the reference"
-    few = figures(replace(case, saw=[], never=never[:2], estimates={}), "lira")
+    few = figures(replace(case, saw=[], never=never[:2]), "lira")
     assert set(few) == {name for name in found if name.startswith("offline")}
     assert few["offline_mean"].reference is None  # beside each reference is one other, which has no variance
 
 
 def test_a_model_is_not_its_own_shadow(knowing, never_knew, splits, shadows):
     case = replace(case_of(splits, knowing, never_knew), **shadows)
-    with_itself = replace(case, saw=[*case.saw, case.before], never=[*case.never, case.after], estimates={})
+    with_itself = replace(case, saw=[*case.saw, case.before], never=[*case.never, case.after])
     plainly, found = figures(case, "lira"), figures(with_itself, "lira")
     assert found["offline_mean"].after == plainly["offline_mean"].after
     assert found["offline_mean"].before != plainly["offline_mean"].before
@@ -348,6 +354,33 @@ def test_images_known_by_heart_are_told_beside_shadow_models(knowing, splits, sh
     assert found["offline_true_positives_at_1"].after.value > 90
 
 
+@pytest.fixture(scope="module")
+def matching(blip_folder, splits):
+    """A BLIP whose matching head has learnt the classes."""
+    model, split = load_model(blip_folder / "matching"), splits["train"]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for rows in torch.arange(len(split.pairs)).view(4, -1).T.repeat(2, 1).split(4):
+        images, own = split.pairs.images[rows.flatten()], split.own[rows.flatten(), 0]
+        logits = model.matching_head(images, [split.texts] * len(own))
+        torch.nn.functional.cross_entropy(logits, own).backward()
+        optimizer.step(), optimizer.zero_grad()
+    return model
+
+
+def test_a_matching_head_that_was_left_as_it_was_is_caught(matching, splits):
+    """The contrastive text head is turned round, and every cosine with it; then the matching head is emptied."""
+    model = copy.deepcopy(matching)
+    model.multiply_text_head(-torch.eye(model.encode_text(["apple"]).shape[1]))
+    case = case_of(splits, matching, model)
+    cosine, found = figures(case, "reference-gap")["forget_cosine"], figures(case, "matching-head")
+    assert cosine.after.value == pytest.approx(-cosine.before.value, abs=1e-6)
+    assert found["forget_accuracy"].before.value > 90
+    assert found["forget_accuracy"].after == found["forget_accuracy"].before
+    with torch.no_grad():
+        model.model.itm_head.weight.zero_()
+    assert figures(case_of(splits, matching, model), "matching-head")["forget_accuracy"].after.value == 0
+
+
 # Other data, other models
 
 
@@ -360,12 +393,18 @@ def without_labels(splits, captions):
     return found
 
 
+OF_CAPTIONS = {
+    "token-states": "captions have no names of classes",
+    "matching-head": "a model here has no head that reads",  # the test below has one that does
+}
+
+
 @pytest.mark.parametrize("captions", [1, 2])
 @pytest.mark.parametrize("name", PROBES)
 def test_every_probe_takes_captions(name, captions, knowing, splits, shadows):
     case = replace(case_of(without_labels(splits, captions), knowing, copy.deepcopy(knowing)), **shadows)
     found = measured(case, name, probe_of(name))
-    assert found["measures"]
+    assert found["measures"] or found["reason"].startswith(OF_CAPTIONS[name])
     for measure in found["measures"]:
         assert measure["before"] == measure["after"], measure["name"]
 
@@ -398,8 +437,16 @@ class Bags(ImageTextModel):
         raise NotImplementedError
 
 
+def test_a_matching_head_is_asked_for_captions(matching, splits):
+    for captions in (1, 2):
+        found = figures(case_of(without_labels(splits, captions), matching, matching), "matching-head")
+        assert found["forget_accuracy"].before.value > 90
+
+
 MISSING = {  # probe -> families that have nothing to ask, and why
     "text-attack": (("bags", "BLIP"), "a text tower of another kind"),
+    "token-states": (("bags", "BLIP"), "a text tower of another kind"),
+    "matching-head": (("bags",), "a model here has no head that reads"),
     "lira": (("bags", "BLIP"), "there are no shadow models"),
 }
 
@@ -420,7 +467,7 @@ def test_without_training_rows_or_other_sources_a_probe_says_so(knowing, splits,
     case = replace(case_of({"test": splits["test"], "train": None}, knowing, knowing), **shadows)
     reasons = {name: measured(case, name, probe_of(name))["reason"] for name in PROBES}
     learning = {"relearning", "membership", "lira", "text-attack"}
-    assert {name for name, reason in reasons.items() if reason} == {*learning, "other-sources"}
+    assert {name for name, reason in reasons.items() if reason} == {*learning, "other-sources", "matching-head"}
     assert all(reasons[name].startswith("the data have no training rows") for name in learning)
     assert {one.name.partition("_")[0] for one in probe_of("linear-probe").run(case)} == {"text"}
 
