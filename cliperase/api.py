@@ -216,15 +216,16 @@ def audit(
     settings: Mapping[str, Any] | None = None,
     seed: int = 0,
     output: str | Path | None = None,
+    shadows: Sequence[str | Path] = (),
 ) -> dict[str, Any]:
     """Is it really gone? Put the probes of `cliperase.audit` to an unlearned model.
 
-    `before`: the original; `after`: the unlearned one; `references`: models that were trained without the concept. Each
-    is a source as in `unlearn`, as are `data` and `rule`. `probes`: their names, by default all. `thresholds`:
-    {"probe.measure": {"threshold", "auc", "source"}}, measured on models that saw a concept and on models that did not;
-    a figure without one has no vote. `others`: other splits of `data`, or other data whose split "test" is taken; by
-    default the split `heldout` where there is one. `settings`: of the audit (`auditing.AuditSettings`) and, as
-    "probe.setting", of probes.
+    `before`: the original; `after`: the unlearned one; `references`: models that were trained without the concept;
+    `shadows`: others that were trained with it, as the original was, from other seeds. Each is a source as in
+    `unlearn`, as are `data` and `rule`. `probes`: their names, by default all. `thresholds`: {"probe.measure":
+    {"threshold", "auc", "source"}}, measured on models that saw a concept and on models that did not; a figure without
+    one has no vote. `others`: other splits of `data`, or other data whose split "test" is taken; by default the split
+    `heldout` where there is one. `settings`: of the audit (`auditing.AuditSettings`) and of probes, as "probe.setting".
 
     Written to `output`: `audit.json`, `page.html`, `rows.csv` (name, value, unit), and each finished probe, so that an
     audit that was killed goes on. Returns what `audit.json` holds: docs/audit.md explains it. Raises `CliperaseError`
@@ -240,9 +241,9 @@ def audit(
         if output:
             check_writable(Path(output) / "audit.json")
             stack.enter_context(only_writer(output))
-        case = open_case(sources, data, rule, split, others, own, pick_device())
+        case = open_case(sources, data, rule, split, others, own, pick_device(), shadows)
         results = carry_out(case, chosen, output)
-        result = result_of(case, sources, data, split, own, results, limits)
+        result = result_of(case, [*sources, *shadows], data, split, own, results, limits)
         if output:
             write_report(Path(output), result)
     return result

@@ -55,6 +55,9 @@ def options():
     audit.add_argument("after", help="the unlearned model")
     add_options(audit, "data", "forget", "rule", "split", "set", "seed", "output")
     audit.add_argument("--reference", nargs="+", default=[], metavar="MODEL", help="models trained without the concept")
+    audit.add_argument(
+        "--shadow", nargs="+", default=[], metavar="MODEL", help="models trained with the concept, from other seeds"
+    )
     audit.add_argument("--probes", nargs="+", metavar="PROBE", help="some of the probes; all of them if left out")
     audit.add_argument(
         "--other", nargs="+", metavar="DATA", help="other splits of the data, or other data; heldout if left out"
@@ -242,7 +245,7 @@ def run_audit(arguments):
     result = audit(
         arguments.before, arguments.after, arguments.data, rule_of(arguments), arguments.reference, arguments.probes,
         read_params(arguments.thresholds) if arguments.thresholds else None, arguments.split, arguments.other,
-        override({}, arguments.set), arguments.seed, arguments.output,
+        override({}, arguments.set), arguments.seed, arguments.output, arguments.shadow,
     )  # fmt: skip
     print("\n".join([result["verdict"], *result["reasons"], f"Read {arguments.output / 'page.html'}"]))
 

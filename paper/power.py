@@ -1,9 +1,10 @@
 """Measured power: which figures of the audit can tell a model that saw a concept from one that never did?
 
 For each concept and seed there is a pair of models, the original and the one that was trained without the concept from
-the same seed. One audit of a pair, the second in the place of the unlearned model, gives every figure of both. Then for
-each figure: the area under the ROC curve, the threshold at 5 % false alarms, the smallest effect beyond it, and what it
-costs. Beside them stand planted failures: originals that were edited so that the concept seems gone and is not.
+the same seed. One audit of a pair, the second in the place of the unlearned model, gives every figure of both; the
+pairs of other seeds are its shadow models. Then for each figure: the area under the ROC curve, the threshold at 5 %
+false alarms, the smallest effect beyond it, and what it costs. Beside them stand planted failures: originals that were
+edited so that the concept seems gone and is not.
 """
 
 import os
@@ -61,16 +62,21 @@ def measure_power(study, data, models, output):
     """
     pairs = list(study.pairs(models))
     workers = 1 if torch.cuda.is_available() else min(len(pairs), os.cpu_count())
-    found = Parallel(workers)(delayed(pair_lines)(study, data, output, *pair) for pair in pairs)
+    found = Parallel(workers)(delayed(pair_lines)(study, data, output, pairs, *pair) for pair in pairs)
     return pd.DataFrame([line for lines in found for line in lines])[COLUMNS]
 
 
-def pair_lines(study, data, output, concept, seed, original, retrained):
-    """The lines of one pair of models, and where its original is the first, of the planted failures."""
+def pair_lines(study, data, output, pairs, concept, seed, original, retrained):
+    """The lines of one pair of models, and where its original is the first, of the planted failures.
+
+    The pairs of the same concept and other seeds are the shadow models.
+    """
     torch.set_num_threads(1)
     audit, chosen = plan(study.probes, study.settings, seed)
     case = open_case([original, retrained], data, {"concept": concept}, "test", None, audit, pick_device())
-    case = replace(case, progress=False)
+    others = [folders for one, other, *folders in pairs if one == concept and other != seed]
+    saw, never = ([Subject(load_model(pair[i], pick_device()), "shadow") for pair in others] for i in (0, 1))
+    case = replace(case, progress=False, saw=saw, never=never)
     about = {"concept": concept, "seed": seed}
     lines = lines_of(carry_out(case, chosen, output / f"{concept}-{seed}"), about, {SAW: "before", NEVER: "after"})
     for name, edit in FAILURES.items() if seed == study.seeds[0] else ():  # one original shows what is caught

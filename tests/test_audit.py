@@ -18,9 +18,10 @@ from inputs import captioned
 
 from cliperase.audit import PROBES, create_probe, probe_class
 from cliperase.audit.auditing import measured, plain
-from cliperase.audit.base import Measurement, Probe
+from cliperase.audit.base import Measurement, NotApplicable, Probe
 from cliperase.audit.case import Case, Split, Subject, invented, scores_of
 from cliperase.audit.intervals import Estimate, area_of, envelope, mean_of, mean_of_table, share_of
+from cliperase.audit.lira import distances, log_ratios
 from cliperase.audit.membership import rate_at
 from cliperase.audit.neighbours import linear_cka
 from cliperase.audit.other_words import worded
@@ -107,8 +108,8 @@ def probe_of(name):
 
 
 def figures(case, name):
-    """{measure: Measurement} of one probe."""
-    return {one.name: one for one in probe_of(name).run(case)}
+    """{measure: Measurement} of one probe, measured anew."""
+    return {one.name: one for one in probe_of(name).run(replace(case, estimates={}))}
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +117,25 @@ def never_knew(base_model, data):
     """The same without the concept."""
     pairs = load_pairs(data, "train")
     return taught(base_model, pairs.select(~forget_mask(pairs, APPLE)))
+
+
+def noisy(model, seed):
+    """A copy whose weights are a little off, in the place of one that was trained from another seed."""
+    model, generator = copy.deepcopy(model), torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() > 1:
+                weight.add_(0.1 * weight.std() * torch.randn(weight.shape, generator=generator))
+    return model
+
+
+@pytest.fixture(scope="module")
+def shadows(knowing, never_knew):
+    """Three models that saw the concept and three that never did, as fields of a `Case`."""
+    return {
+        name: [Subject(noisy(model, seed), f"{name} {seed}") for seed in range(3)]
+        for name, model in (("saw", knowing), ("never", never_knew))
+    }
 
 
 @pytest.fixture(scope="module")
@@ -132,8 +152,9 @@ def text_head_projected(knowing, splits):
 
 
 @pytest.mark.parametrize("name", PROBES)
-def test_a_model_against_itself_shows_nothing(name, knowing, splits):
-    found = measured(case_of(splits, knowing, copy.deepcopy(knowing), copy.deepcopy(knowing)), name, probe_of(name))
+def test_a_model_against_itself_shows_nothing(name, knowing, splits, shadows):
+    case = replace(case_of(splits, knowing, copy.deepcopy(knowing), copy.deepcopy(knowing)), **shadows)
+    found = measured(case, name, probe_of(name))
     assert found["measures"] or found["reason"]
     for measure in found["measures"]:
         assert measure["before"] == measure["after"], measure["name"]
@@ -149,6 +170,10 @@ def test_a_projected_text_head_is_caught_by_probe_and_swap(knowing, text_head_pr
     swapped = figures(case, "encoder-swap")
     assert swapped["forget_accuracy_image_tower"].after.value > 90
     assert swapped["forget_accuracy_text_tower"].after.value < 10
+    for name, left in figures(case, "token-states").items():
+        if name.endswith("direction_left"):
+            assert left.after.value == left.before.value == pytest.approx(100)
+            assert left.never.high < 90
 
 
 def test_a_disturbed_tower_is_told_from_the_other(knowing, splits):
@@ -174,6 +199,8 @@ def test_a_zeroed_word_is_caught(knowing, splits):
     assert figures(case, "encoder-swap")["forget_accuracy_image_tower"].after.value > 90
     assert figures(case, "linear-probe")["image_recall_4_shots"].after.value > 90
     assert figures(case, "neighbours")["forget_image_drift"].after.value == pytest.approx(0, abs=1e-6)
+    left = figures(case, "token-states")["word_direction_left"]
+    assert left.after.value < left.never.low
 
 
 def test_what_rounding_undoes_is_caught(knowing, splits):
@@ -241,8 +268,8 @@ class ByHeart(Subject):
     trained = None
 
     def images(self, split):
-        known = super().images(split)
-        return self.texts(split.texts)[split.own[:, 0]] if split is self.trained else known
+        learnt = split.pairs.row_hashes[0] in self.trained.pairs.row_hashes
+        return self.texts(split.texts)[split.own[:, 0]] if learnt else super().images(split)
 
 
 def test_members_are_told_by_what_a_model_knows_by_heart(knowing, splits):
@@ -261,6 +288,101 @@ def test_the_rate_at_few_false_positives():
     assert rate_at(half[:10], half[:10]).value == 0.0  # of ten, no false positive is allowed
 
 
+def answers_of(rng, means, count):
+    """(count, R) of models whose answers lie about the `means` (R,) with deviation 1."""
+    return means + rng.standard_normal((count, len(means)))
+
+
+def test_the_likelihood_ratio_tells_members_by_answers_of_shadow_models():
+    """Images differ more than membership makes of one of them, so the answers alone tell little."""
+    rng = np.random.default_rng(0)
+    means = 10 * rng.standard_normal(400)
+    never, saw = answers_of(rng, means, 8), answers_of(rng, means + 3, 8)
+    members, others = answers_of(rng, means + 3, 1)[0], answers_of(rng, means, 1)[0]
+    assert area_of(members, others).value < 0.6
+    ratios = log_ratios(members, never, saw)
+    assert area_of(ratios, log_ratios(others, never, saw)).value > 0.95
+    assert area_of(distances(members, never), distances(others, never)).value > 0.95
+    assert abs(distances(others, never).std() - 1) < 0.1
+    assert np.allclose(ratios, log_ratios(members, never[::-1], rng.permutation(saw)))
+
+
+def test_the_likelihood_ratio_by_hand():
+    never, saw = [[-3.0], [-1.0]], [[1.0], [3.0]]  # about -2 and 2, with variance 2 and half of it for the mean
+    assert log_ratios([0.0], never, saw)[0] == pytest.approx(0)
+    assert log_ratios([1.0], never, saw)[0] == pytest.approx((3**2 - 1**2) / (2 * 3))
+    assert distances([1.0], never)[0] == pytest.approx(3 / 3**0.5)
+
+
+def test_many_shadow_models_give_each_image_a_variance_and_one_gives_none():
+    spread = np.array([1.0, 5.0])
+    answers = spread * np.random.default_rng(0).standard_normal((64, 2))
+    few, many = (1 / np.diff([distances(asked, found) for asked in ([0, 0], [1, 1])], axis=0)[0]
+                 for found in (answers[:63], answers))  # fmt: skip
+    assert few[0] == few[1]
+    assert many == pytest.approx(answers.std(axis=0, ddof=1) * (65 / 64) ** 0.5)
+    with pytest.raises(NotApplicable, match="there is 1 shadow model beside the audited one; give at least 2"):
+        distances([0.0, 0.0], answers[:1])
+    with pytest.raises(NotApplicable, match="equal answers; give models that were trained from different seeds"):
+        distances([0.0, 0.0], np.zeros((3, 2)))
+
+
+def test_shadow_models_tell_who_saw_the_concept(knowing, never_knew, splits, shadows):
+    never = shadows["never"]
+    case = replace(case_of(splits, knowing, never_knew, *(one.model for one in never)), **shadows)
+    found = figures(case, "lira")
+    assert found["online_mean"].before.low > 0 > found["online_mean"].after.high
+    assert found["offline_mean"].before.low > 3 > abs(found["offline_mean"].after.value)
+    assert finding(plain(found["offline_mean"])) == "not told apart from the reference"
+    few = figures(replace(case, saw=[], never=never[:2]), "lira")
+    assert set(few) == {name for name in found if name.startswith("offline")}
+    assert few["offline_mean"].reference is None  # beside each reference is one other, which has no variance
+
+
+def test_a_model_is_not_its_own_shadow(knowing, never_knew, splits, shadows):
+    case = replace(case_of(splits, knowing, never_knew), **shadows)
+    with_itself = replace(case, saw=[*case.saw, case.before], never=[*case.never, case.after])
+    plainly, found = figures(case, "lira"), figures(with_itself, "lira")
+    assert found["offline_mean"].after == plainly["offline_mean"].after
+    assert found["offline_mean"].before != plainly["offline_mean"].before
+
+
+def test_images_known_by_heart_are_told_beside_shadow_models(knowing, splits, shadows):
+    case = replace(case_of(splits, knowing, knowing), **shadows, after=ByHeart(knowing, "by heart"))
+    case.after.trained = splits["train"]
+    found = figures(case, "lira")
+    assert found["offline_area"].after.value > 0.95
+    assert found["offline_area"].before.value < 0.8
+    assert found["offline_true_positives_at_1"].after.value > 90
+
+
+@pytest.fixture(scope="module")
+def matching(blip_folder, splits):
+    """A BLIP whose matching head has learnt the classes."""
+    model, split = load_model(blip_folder / "matching"), splits["train"]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for rows in torch.arange(len(split.pairs)).view(4, -1).T.repeat(2, 1).split(4):
+        images, own = split.pairs.images[rows.flatten()], split.own[rows.flatten(), 0]
+        logits = model.matching_head(images, [split.texts] * len(own))
+        torch.nn.functional.cross_entropy(logits, own).backward()
+        optimizer.step(), optimizer.zero_grad()
+    return model
+
+
+def test_a_matching_head_that_was_left_as_it_was_is_caught(matching, splits):
+    """The contrastive text head is turned round, and every cosine with it; then the matching head is emptied."""
+    model = copy.deepcopy(matching)
+    model.multiply_text_head(-torch.eye(model.encode_text(["apple"]).shape[1]))
+    case = case_of(splits, matching, model)
+    cosine, found = figures(case, "reference-gap")["forget_cosine"], figures(case, "matching-head")
+    assert cosine.after.value == pytest.approx(-cosine.before.value, abs=1e-6)
+    assert found["forget_accuracy"].before.value > 90
+    assert found["forget_accuracy"].after == found["forget_accuracy"].before
+    with torch.no_grad():
+        model.model.itm_head.weight.zero_()
+    assert figures(case_of(splits, matching, model), "matching-head")["forget_accuracy"].after.value == 0
+
+
 # Other data, other models
 
 
@@ -273,12 +395,18 @@ def without_labels(splits, captions):
     return found
 
 
+OF_CAPTIONS = {
+    "token-states": "captions have no names of classes",
+    "matching-head": "a model here has no head that reads",  # the test below has one that does
+}
+
+
 @pytest.mark.parametrize("captions", [1, 2])
 @pytest.mark.parametrize("name", PROBES)
-def test_every_probe_takes_captions(name, captions, knowing, splits):
-    case = case_of(without_labels(splits, captions), knowing, copy.deepcopy(knowing))
+def test_every_probe_takes_captions(name, captions, knowing, splits, shadows):
+    case = replace(case_of(without_labels(splits, captions), knowing, copy.deepcopy(knowing)), **shadows)
     found = measured(case, name, probe_of(name))
-    assert found["measures"]
+    assert found["measures"] or found["reason"].startswith(OF_CAPTIONS[name])
     for measure in found["measures"]:
         assert measure["before"] == measure["after"], measure["name"]
 
@@ -311,22 +439,37 @@ class Bags(ImageTextModel):
         raise NotImplementedError
 
 
+def test_a_matching_head_is_asked_for_captions(matching, splits):
+    for captions in (1, 2):
+        found = figures(case_of(without_labels(splits, captions), matching, matching), "matching-head")
+        assert found["forget_accuracy"].before.value > 90
+
+
+MISSING = {  # probe -> families that have nothing to ask, and why
+    "text-attack": (("bags", "BLIP"), "a text tower of another kind"),
+    "token-states": (("bags", "BLIP"), "a text tower of another kind"),
+    "matching-head": (("bags",), "a model here has no head that reads"),
+    "lira": (("bags", "BLIP"), "there are no shadow models"),
+}
+
+
 @pytest.mark.parametrize("family", ["bags", "BLIP"])
 @pytest.mark.parametrize("name", PROBES)
 def test_every_probe_takes_a_model_of_the_interface_or_says_why_not(name, family, splits, blip_folder):
     models = [Bags() if family == "bags" else load_model(blip_folder / "matching") for _ in range(3)]
     found = measured(case_of(splits, *models), name, probe_of(name))
-    if name == "text-attack":
-        assert found["reason"].startswith("a text tower of another kind")
+    families, reason = MISSING.get(name, ((), ""))
+    if family in families:
+        assert found["reason"].startswith(reason)
     else:
         assert found["measures"]
 
 
-def test_without_training_rows_or_other_sources_a_probe_says_so(knowing, splits):
-    case = case_of({"test": splits["test"], "train": None}, knowing, knowing)
+def test_without_training_rows_or_other_sources_a_probe_says_so(knowing, splits, shadows):
+    case = replace(case_of({"test": splits["test"], "train": None}, knowing, knowing), **shadows)
     reasons = {name: measured(case, name, probe_of(name))["reason"] for name in PROBES}
-    learning = {"relearning", "membership", "text-attack"}
-    assert {name for name, reason in reasons.items() if reason} == {*learning, "other-sources"}
+    learning = {"relearning", "membership", "lira", "text-attack"}
+    assert {name for name, reason in reasons.items() if reason} == {*learning, "other-sources", "matching-head"}
     assert all(reasons[name].startswith("the data have no training rows") for name in learning)
     assert {one.name.partition("_")[0] for one in probe_of("linear-probe").run(case)} == {"text"}
 
@@ -520,6 +663,24 @@ def test_the_result_is_whole(audited):
         row["name"] for row in rows
     }
     assert all(float(row["value"]) == float(row["value"]) for row in rows)
+
+
+def test_shadow_models_are_named_in_the_result(data, knowing_folder, shadows, tmp_path):
+    folders = {one.name: tmp_path / one.name for one in (*shadows["saw"], *shadows["never"])}
+    for one in (*shadows["saw"], *shadows["never"]):
+        one.model.save(folders[one.name])
+    saw, never = ([str(folders[one.name]) for one in shadows[kind]] for kind in ("saw", "never"))
+    more = ["--reference", *never, "--shadow", *saw, "--probes", "lira"]
+    assert run(data, knowing_folder, knowing_folder, tmp_path / "out", *more) == 0
+    result = json.loads((tmp_path / "out" / "audit.json").read_text())
+    named = [one["is"] for one in result["models"]]
+    assert named == ["original", "unlearned", *(f"{kind} {i}" for kind in ("reference", "shadow") for i in (1, 2, 3))]
+    assert [one["sha256"] for one in result["models"]][5:] == [one.hash for one in shadows["saw"]]
+    (probe,) = result["probes"]
+    assert len(probe["measures"]) == 6
+    assert probe["measures"][0]["vote"] == "no vote: power not measured"
+    page = (tmp_path / "out" / "page.html").read_text()
+    assert "models trained without the concept:\n3)" in page
 
 
 class Outline(HTMLParser):

@@ -6,6 +6,7 @@ import string
 
 import pytest
 import torch
+from cliperase.models.conversion import convert
 from conftest import TINY_VIT, changed_config
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +18,6 @@ from cliperase.cli import main
 from cliperase.errors import CliperaseError
 from cliperase.models import load_model
 from cliperase.models.compact import COMPACT
-from cliperase.models.conversion import convert
 from cliperase.models.openclip import create_model
 from cliperase.models.text_encoder import check_tokenizer, clip_tokenizer, from_transformers, to_transformers
 
@@ -37,8 +37,9 @@ def test_the_text_tower_is_converted_exactly(config):
     model = create_model(config, seed=3).eval()
     tokens = model.tokenizer(TEXTS)
     with torch.no_grad():
-        found = to_transformers(model)(tokens)
-    assert torch.allclose(found.last_hidden_state, hidden_states(model, tokens), atol=1e-5)
+        found, (states, ends) = to_transformers(model)(tokens), model.token_states(TEXTS)
+    assert torch.allclose(found.last_hidden_state, states, atol=1e-5)
+    assert torch.equal(ends, tokens.argmax(dim=1))
     pooled = torch.nn.functional.normalize(found.pooler_output @ model.model.text_projection, dim=1)
     assert torch.allclose(pooled, model.encode_text(TEXTS), atol=1e-5)
 

@@ -193,6 +193,7 @@ def test_a_text_tower_apart_from_the_model_is_found_too():
         open_clip.CustomTextCLIP(**TINY_VIT["model_cfg"]), create_model(TINY_VIT).tokenizer.tokenizer, TINY_VIT
     )
     assert model.eval().clip_text_tower is model.model.text
+    assert model.token_states(TEXTS) is None  # open_clip may pool or mask it in another way
     before, count = model.encode_text(TEXTS), len(list(model.parameters()))
     model.narrow_vocabulary(TEXTS)
     assert model.model.text.token_embedding.weight.shape[0] < 10

@@ -1,16 +1,20 @@
 """Measured power: what a figure that tells two kinds of models apart gets, and what one that does not."""
 
+import copy
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from conftest import make_split
 
 from cliperase.audit.verdict import read_thresholds
+from cliperase.data.pairs import write_split
 from cliperase.errors import CliperaseError
 from cliperase.settings import checked
 from paper.planted import FAILURES
-from paper.power import COLUMNS, NEVER, SAW, Study, area, measure_power, powers, thresholds
+from paper.power import COLUMNS, NEVER, SAW, Study, area, measure_power, pair_lines, powers, thresholds
 
 
 def figures(saw, never, known="above", concept="cat", planted=()):
@@ -87,3 +91,21 @@ def test_pairs_of_models_are_audited_once(base_model, data_folder, tmp_path, mon
     assert again.drop(columns="seconds").equals(table.drop(columns="seconds"))
     with pytest.raises(CliperaseError, match=r"models-1/original is missing; pretrain it"):
         list(study.model_copy(update={"seeds": [1]}).pairs(tmp_path / "models"))
+
+
+def test_pairs_of_other_seeds_are_the_shadow_models(base_model, tmp_path):
+    """Of two seeds one pair is left beside the audited one, which is too few."""
+    for split in ("train", "validation", "test"):
+        write_split(make_split(split, 6), tmp_path / "data", split)
+    for seed in range(3):
+        for name in ("original", "retrain-leaf"):
+            model = copy.deepcopy(base_model)
+            head = model.clip_text_tower.text_projection
+            head.data += 0.1 * torch.randn(head.shape, generator=torch.Generator().manual_seed(seed))
+            model.save(tmp_path / (f"models-{seed}" if seed else "models") / name)
+    for seeds, found in (([0, 1], {}), ([0, 1, 2], {SAW: 6, NEVER: 6})):
+        study = checked(Study, {"concepts": ["leaf"], "seeds": seeds, "probes": ["lira"]}, "study")
+        pairs = list(study.pairs(tmp_path / "models"))
+        lines = pair_lines(study, tmp_path / "data", tmp_path / "kept", pairs, *pairs[1])
+        measures = pd.DataFrame(lines, columns=COLUMNS).groupby("model").measure.nunique()
+        assert measures.to_dict() == found

@@ -99,6 +99,19 @@ def test_embeddings_are_those_of_transformers(folder):
 
 
 @torch.no_grad()
+def test_the_states_of_tokens_lead_to_the_embedding(folder):
+    model = load_model(folder)
+    if model.siglip:
+        assert model.token_states(TEXTS) is None
+        return
+    states, ends = model.token_states(TEXTS)
+    assert states.shape == (len(TEXTS), *model.token_rows(TEXTS).shape[1:], 32)
+    assert ends.tolist() == [6, 2, 10]
+    found = model.model.text_projection(states[torch.arange(len(TEXTS)), ends])
+    assert torch.allclose(torch.nn.functional.normalize(found, dim=1), model.encode_text(TEXTS), atol=1e-5)
+
+
+@torch.no_grad()
 def test_a_saved_folder_is_theirs_bit_for_bit(folder, tmp_path):
     ours = load_model(folder)
     for parameter in ours.parameters():

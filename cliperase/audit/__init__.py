@@ -23,8 +23,11 @@ PROBES = {
     "other-words": "cliperase.audit.other_words:OtherWords",
     "relearning": "cliperase.audit.relearning:Relearning",
     "membership": "cliperase.audit.membership:Membership",
+    "lira": "cliperase.audit.lira:LiRA",
     "image-attack": "cliperase.audit.image_attack:ImageAttack",
     "text-attack": "cliperase.audit.text_attack:TextAttack",
+    "token-states": "cliperase.audit.token_states:TokenStates",
+    "matching-head": "cliperase.audit.matching_head:MatchingHead",
     "quantisation": "cliperase.audit.quantisation:Quantisation",
     "salmu": "cliperase.audit.salmu:SALMU",
 }

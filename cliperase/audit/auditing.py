@@ -65,8 +65,12 @@ def open_case(
     others: Sequence[str | Path] | None,
     settings: AuditSettings,
     device: torch.device,
+    shadows: Sequence[str | Path] = (),
 ) -> Case:
-    """The case of `models`, sources in the order original, unlearned, references, on `data`."""
+    """The case of `models`, sources in the order original, unlearned, references, on `data`.
+
+    `shadows`: sources of models that saw the concept; the references are those that never did.
+    """
     names = ["original", "unlearned", *(f"reference {i}" for i in range(1, len(models) - 1))]
     subjects = [Subject(load_model(source, device), name) for source, name in zip(models, names, strict=True)]
     framing, source = subjects[0].model.framing, open_source(data)
@@ -76,6 +80,8 @@ def open_case(
         test=Split.of(*test).sampled(settings.images, settings.seed),
         training=training_of(source, rule, framing, settings),
         others=dict(others_of(source, rule, framing, others, settings)), seed=settings.seed,
+        saw=[Subject(load_model(shadow, device), f"shadow {i}") for i, shadow in enumerate(shadows, 1)],
+        never=subjects[2:],
     )  # fmt: skip
     case.check()
     return case
@@ -144,6 +150,7 @@ def description(case: Case) -> dict[str, Any]:
         "schema": SCHEMA, "cliperase": __version__, "seed": case.seed, "rule": dataclasses.asdict(case.rule),
         "code": [hash_of(path) for path in sorted(Path(__file__).parent.glob("*.py")) if path.name not in OF_WORDS],
         "before": case.before.hash, "after": case.after.hash, "references": [one.hash for one in case.references],
+        "shadows": [[one.hash for one in models] for models in (case.saw, case.never)],
         "test": split_hash(case.test), "training": case.training and split_hash(case.training),
         "others": {name: split_hash(split) for name, split in case.others.items()},
     }  # fmt: skip
@@ -202,7 +209,10 @@ def result_of(
     results: list[dict[str, Any]],
     thresholds: Mapping[str, Threshold],
 ) -> dict[str, Any]:
-    """The whole result as plain values: schema, hashes, verdict, every probe with findings and votes."""
+    """The whole result as plain values: schema, hashes, verdict, every probe with findings and votes.
+
+    `sources`: of the models of the case, then of its shadow models that saw the concept.
+    """
     every = {f"{result['probe']}.{one['name']}": one for result in results for one in result["measures"]}
     for name, measure in every.items():
         threshold = thresholds.get(name)
@@ -210,7 +220,7 @@ def result_of(
         measure["threshold"] = threshold and measure["known"] and threshold.told(measure)
     models = [
         {"is": s.name, "source": str(source), "sha256": s.hash}
-        for s, source in zip(case.subjects, sources, strict=True)
+        for s, source in zip([*case.subjects, *case.saw], sources, strict=True)
     ]
     rows = {"forget": int(case.test.forgotten.sum()), "retain": int((~case.test.forgotten).sum())}
     return {

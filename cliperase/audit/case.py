@@ -111,7 +111,8 @@ class Subject:
 @dataclass
 class Case:
     """What is audited. `test`: images that nothing was trained on; `training`: the rows of training, None where the
-    data have none in memory; `others`: {name: `Split`} of other sources.
+    data have none in memory; `others`: {name: `Split`} of other sources. `saw`, `never`: shadow models, `Subject`s that
+    were trained with the concept and without it, each from another seed.
 
     `estimates`: {probe: {(figure, hash of a model): `Estimate`}}, what was measured already; a probe gets its own part.
     Cases that differ in the unlearned model only may share it.
@@ -126,6 +127,8 @@ class Case:
     others: dict[str, Split] = field(default_factory=dict)
     seed: int = 0
     progress: bool = True
+    saw: list[Subject] = field(default_factory=list)
+    never: list[Subject] = field(default_factory=list)
     estimates: dict[Any, Any] = field(default_factory=dict)
 
     @property
@@ -136,7 +139,7 @@ class Case:
         """The models can be compared, and there is something of both kinds to compare them by."""
         if not self.test.forgotten.any():
             raise CliperaseError("no row of the split is to be forgotten; give another split or another rule")
-        for subject in self.subjects:
+        for subject in [*self.subjects, *self.saw]:
             if self.test.has_classes:
                 check_prompts(subject.model, self.test.texts)
 

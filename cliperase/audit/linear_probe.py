@@ -98,10 +98,10 @@ class LinearProbe(Probe):
             lambda s: s.images(test)[test.forgotten], labels[test.forgotten],
         )  # fmt: skip
 
-    def prompts(self, case, told, invented=False):
+    def prompts(self, case, told, invented=False, read=lambda subject, texts: subject.texts(texts)):
         """Every class, and words that mean nothing, in every template: the even ones are learnt from, the odd asked.
 
-        The forgotten classes are asked, or the `invented` ones.
+        The forgotten classes are asked, or the `invented` ones. `read(subject, texts)`: (T, D) what is learnt from.
         """
         names, forget = [*case.test.pairs.class_names, *INVENTED], case.test.forget_texts  # numbered as the classes
         unknown = torch.arange(len(names) - len(INVENTED), len(names))
@@ -111,8 +111,8 @@ class LinearProbe(Probe):
             return [template.format(names[number]) for number in numbers.tolist() for template in templates]
 
         return Examples(
-            lambda s: s.texts(texts(TEMPLATES[::2], learnt)), learnt.repeat_interleave(len(TEMPLATES[::2])),
-            lambda s: s.texts(texts(asked, wanted)), wanted.repeat_interleave(len(asked)),
+            lambda s: read(s, texts(TEMPLATES[::2], learnt)), learnt.repeat_interleave(len(TEMPLATES[::2])),
+            lambda s: read(s, texts(asked, wanted)), wanted.repeat_interleave(len(asked)),
         )  # fmt: skip
 
     def told_apart(self, case):

@@ -6,8 +6,8 @@ loss of its own text among the retained texts, the entropy of that answer. The a
 nothing can be told; the true positive rate at 1 % false positives shows a leak of few images that the area hides.
 
 What it does not show: whether the concept is known, because a model may know it and hold no image. Forget rows against
-retain rows would not be membership but a difference of classes. The scores are those of one model: there are no shadow
-models, so no likelihood ratio (LiRA), which is a stronger attack.
+retain rows would not be membership but a difference of classes. The scores are those of one model; `lira` compares it
+with shadow models, which is a stronger attack.
 """
 
 import numpy as np
@@ -36,7 +36,7 @@ class Membership(Probe):
         "Above: the training images left a trace. Below: they were pushed further away than unseen ones."
     )
     limits = (
-        "It is about images, not about the concept. The attack knows one model; one with shadow models (LiRA) is "
+        "It is about images, not about the concept. The attack knows one model; one with shadow models, lira, is "
         "stronger. Of few images the rate at 1 % is that at no false positive."
     )
     source = "Membership Inference Attacks From First Principles (Carlini et al., S&P 2022)"
@@ -44,25 +44,36 @@ class Membership(Probe):
     images: PositiveInt = 1000  # of each side at most
 
     def run(self, case):
-        training, test = case.needed_training(), case.test
-        members, others = (split.forgotten.nonzero()[:, 0][: self.images] for split in (training, test))
-        if min(len(members), len(others)) < LEAST:
-            raise NotApplicable(f"fewer than {LEAST} images of the concept in training or in the measured split")
+        matched = matched_rows(case, self.images)
 
         def sides(subject, score):
             """The scores of the training images and of the others, against the same rivals."""
-            rivals, scale = subject.texts(test.texts)[test.retain_texts], subject.model.logit_scale.detach()
-            for split, rows in ((training, members), (test, others)):
-                images = subject.images(split)[rows]
-                own = (images[:, None] * subject.texts(split.texts)[split.own[rows]]).sum(dim=2).mean(dim=1)
-                cosines = torch.cat([own[:, None], images @ rivals.T], dim=1)
-                yield score(own, (scale.float().cpu() * cosines).log_softmax(dim=1)).numpy()
+            for split, rows in matched:
+                cosines = cosines_of(subject, split, rows, case.test)
+                scale = subject.model.logit_scale.detach().float().cpu()
+                yield score(cosines[:, 0], (scale * cosines).log_softmax(dim=1)).numpy()
 
         found = [
             compared(case, f"area_{name}", "AUC", lambda s, score=score: area_of(*sides(s, score)))
             for name, score in SCORES.items()
         ]
         return [*found, compared(case, "true_positives_at_1", "%", lambda s: rate_at(*sides(s, SCORES["loss"])))]
+
+
+def matched_rows(case, most):
+    """[(`Split`, row numbers)]: training images of the concept, then images of it that no model saw; `most` of each."""
+    training = case.needed_training()
+    found = [(split, split.forgotten.nonzero()[:, 0][:most]) for split in (training, case.test)]
+    if min(len(rows) for _, rows in found) < LEAST:
+        raise NotApplicable(f"fewer than {LEAST} images of the concept in training or in the measured split")
+    return found
+
+
+def cosines_of(subject, split, rows, test):
+    """(R, 1 + rivals) of some images to their own text, the mean of several, and to the retained texts of `test`."""
+    images = subject.images(split)[rows]
+    own = (images[:, None] * subject.texts(split.texts)[split.own[rows]]).sum(dim=2).mean(dim=1)
+    return torch.cat([own[:, None], images @ subject.texts(test.texts)[test.retain_texts].T], dim=1)
 
 
 def rate_at(positive, negative, percent=1):

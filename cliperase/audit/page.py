@@ -12,6 +12,7 @@ def write_page(path, result):
     probes = result["probes"]
     pages.write_page(
         path, "audit.html", result=result, labels=LABELS, figure=figure, short=short,
+        references=sum(model["is"].startswith("reference") for model in result["models"]),
         columns={one["probe"]: columns(one["measures"]) for one in probes},
         plots={one["probe"]: [plot(measure) for measure in one["measures"]] for one in probes},
     )  # fmt: skip

@@ -104,6 +104,18 @@ class ImageTextModel(nn.Module, ABC):
         """
         raise CliperaseError("the image tower shows no layer before its last; choose another method")
 
+    def token_states(self, texts: list[str]) -> tuple[Tensor, Tensor] | None:
+        """What a generator reads of T strings: the states (T, L, W) of their tokens behind the last layer, those of the
+        padding too, and (T,) the place of each text's end. L as in `token_rows`. Default: None, this family shows none.
+        """
+        return None
+
+    @property
+    def matching_head(self) -> Callable[[Tensor, list[list[str]]], Tensor] | None:
+        """What reads an image and a text together: a function of images (N, 3, H, W) and N lists of W strings, that
+        gives (N, W) logits that they belong together; default: None, this family has no such head."""
+        return None
+
     def further_metrics(self, pairs: "PairSet", forgotten: Tensor) -> dict[str, float]:
         """What else a model of this family can be measured by on a split: {metric: value}; default: nothing.
 

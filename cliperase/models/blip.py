@@ -109,6 +109,16 @@ class BLIP(ImageTextModel):
         logits = self.model.itm_head(joint[:, 0])
         return logits[:, 1] - logits[:, 0]
 
+    def matches(self, images, texts):
+        """(N, W) logits of the matching head for N images and the W texts of each."""
+        ways = len(texts[0])
+        states = self.look(images).repeat_interleave(ways, dim=0)
+        return self.matching(states, [text for own in texts for text in own]).view(-1, ways)
+
+    @property
+    def matching_head(self):
+        return self.matches
+
     @torch.no_grad()
     def further_metrics(self, pairs, forgotten):
         """Accuracy of the matching head among `WAYS` class prompts: the image's own, and others drawn for each row."""
@@ -124,8 +134,8 @@ class BLIP(ImageTextModel):
                 for i, label in enumerate(own.tolist())
             ])  # fmt: skip
             asked = torch.cat([own[:, None], others], dim=1)
-            states = self.look(pairs.images[start : start + 50]).repeat_interleave(ways, dim=0)
-            logits = self.matching(states, [prompts[i] for i in asked.flatten().tolist()]).view(-1, ways).cpu()
+            texts = [[prompts[i] for i in row] for row in asked.tolist()]
+            logits = self.matches(pairs.images[start : start + 50], texts).cpu()
             hits.append(logits[:, 0] > logits[:, 1:].amax(dim=1))
         hits = torch.cat(hits).double()
         return {

@@ -111,15 +111,27 @@ class OpenCLIP(ImageTextModel):
         return layer_at(visual.forward_intermediates(self.pixels(images))["image_intermediates"], depth)
 
     def encode_text(self, texts):
-        tokens, model = self.tokenizer(texts), self.model
-        plain = isinstance(model, open_clip.CLIP) and model.text_pool_type == "argmax" and model.attn_mask is not None
-        if not plain:  # pooled or masked otherwise: the padding may matter
-            return model.encode_text(send(tokens, self.device), normalize=True)
+        tokens = self.tokenizer(texts)
+        if not self.is_causal:  # pooled or masked otherwise: the padding may matter
+            return self.model.encode_text(send(tokens, self.device), normalize=True)
         length = tokens.argmax(dim=1).max() + 1  # found on the host, because to ask a GPU is to wait for it
         return self.encode_tokens(send(tokens[:, :length], self.device))
 
+    @property
+    def is_causal(self):
+        """Whether texts are read as in OpenAI's CLIP: from left to right, and pooled at the end token, the largest."""
+        model = self.model
+        return isinstance(model, open_clip.CLIP) and model.text_pool_type == "argmax" and model.attn_mask is not None
+
     def token_rows(self, texts):
         return self.tokenizer(texts)
+
+    def token_states(self, texts):
+        if not self.is_causal:
+            return None
+        tokens, model = self.tokenizer(texts), self.model
+        states = model.token_embedding(send(tokens, self.device)) + model.positional_embedding
+        return model.ln_final(model.transformer(states, attn_mask=model.attn_mask)), tokens.argmax(dim=1)
 
     def encode_tokens(self, tokens):
         """Encode without the padding: attention is causal and the end token, the largest, is what is pooled,

@@ -103,9 +103,17 @@ class TransformersCLIP(ImageTextModel):
 
     def longest(self, tokens):
         """The places up to the last end of a text: CLIP's attention is causal, so that nothing behind it matters."""
+        return self.ends(tokens).max() + 1
+
+    def ends(self, tokens):
         end = self.model.config.text_config.eos_token_id
-        ends = tokens.argmax(dim=1) if end == OLD_END else (tokens == end).int().argmax(dim=1)
-        return ends.max() + 1
+        return tokens.argmax(dim=1) if end == OLD_END else (tokens == end).int().argmax(dim=1)
+
+    def token_states(self, texts):
+        if self.siglip:  # whose text tower no generator here reads
+            return None
+        tokens = self.tokenizer(texts)
+        return self.model.text_model(input_ids=send(tokens, self.device)).last_hidden_state, self.ends(tokens)
 
     def narrow_vocabulary(self, texts):
         narrow(self.model.text_model.embeddings, self.tokenizer(texts))
