@@ -5,7 +5,8 @@
 
 Another profile than icons has a folder of its own for its notebooks. What a notebook publishes goes into
 `figures/<profile>/<name>`. papermill runs it. What differs from run to run (times, random cell ids, papermill notes) is
-then normalised, so that a second run writes the same bytes. Code cells are folded: a reader sees results.
+then normalised, so that a second run writes the same bytes. Code cells are folded, because a reader wants results; the
+tag `show-input` leaves one open.
 """
 
 import argparse
@@ -19,6 +20,9 @@ import papermill
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
 FOLDED = "hide-input"  # nbconvert --TagRemovePreprocessor.remove_input_tags; JupyterLab asks for `source_hidden`
+SHOWN = "show-input"
+LIVE = "nbval-ignore-output"  # of cells that train or show widgets: what they print differs from machine to machine
+WIDGET = "application/vnd.jupyter.widget-view+json"  # of no use without the kernel that made it
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
@@ -30,10 +34,10 @@ def execute(name, output, parameters):
         source, executed = Path(scratch) / "source.ipynb", Path(scratch) / "executed.ipynb"
         nbformat.write(notebook, source)
         papermill.execute_notebook(source, executed, parameters, cwd=FOLDER, progress_bar=False, log_output=False)
-        result = nbformat.read(executed, as_version=4)
+        result = normalise(nbformat.read(executed, as_version=4))
     refuse_stderr(result, name)
     output.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(normalise(result), output)
+    nbformat.write(result, output)
 
 
 def refuse_stderr(notebook, name):
@@ -52,10 +56,17 @@ def normalise(notebook):
         tags = cell.metadata.get("tags", [])
         cell.metadata = {"tags": tags} if tags else {}
         if cell.cell_type == "code":
-            cell.metadata = {"jupyter": {"source_hidden": True}, "tags": [*tags, FOLDED]}
-        if cell.get("outputs"):
-            cell.outputs = joined(cell.outputs)
+            if SHOWN not in tags:
+                cell.metadata = {"jupyter": {"source_hidden": True}, "tags": [*tags, FOLDED]}
+            cell.outputs = joined(without_progress(cell.outputs) if LIVE in tags else cell.outputs)
     return notebook
+
+
+def without_progress(outputs):
+    """Outputs without progress bars, and of widgets only what shows without a kernel."""
+    for output in outputs:
+        output.get("data", {}).pop(WIDGET, None)
+    return [output for output in outputs if output.get("name") != "stderr"]
 
 
 def joined(outputs):

@@ -6,7 +6,9 @@ from nbconvert import HTMLExporter
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from traitlets.config import Config
 
-from paper.notebooks import FOLDED, FOLDER, execute, normalise, of_profile
+from paper.notebooks import FOLDED, FOLDER, LIVE, SHOWN, WIDGET, execute, normalise, of_profile
+
+TUTORIAL = "your_own_model"  # publishes nothing
 
 
 def test_a_second_run_writes_the_same_bytes(tmp_path):
@@ -47,7 +49,34 @@ def test_code_is_folded_and_results_are_not():
     assert notebook.cells[1].outputs
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)
+def test_a_cell_that_is_to_be_read_stays_open():
+    (cell,) = normalise(new_notebook(cells=[new_code_cell("unlearn()", metadata={"tags": [SHOWN]})])).cells
+    assert cell.metadata == {"tags": [SHOWN]}
+
+
+def test_of_a_live_cell_stays_what_shows_without_a_kernel():
+    widget = new_output("display_data", {WIDGET: {"model_id": "random"}, "text/html": "<p>found</p>"})
+    outputs = [printed("a"), printed("10%|#", "stderr"), printed("b"), widget]
+    cells = [new_code_cell("train()", outputs=outputs, metadata={"tags": tags}) for tags in ([LIVE], [])]
+    live, other = normalise(new_notebook(cells=cells)).cells
+    assert [output.get("text") for output in live.outputs] == ["ab", None]
+    assert live.outputs[-1].data == {"text/html": "<p>found</p>"}
+    assert "stderr" in [output.get("name") for output in other.outputs]
+
+
+def test_the_tutorial_takes_a_model_and_data_of_its_reader(model_folder, data_folder, tmp_path):
+    settings = {"steps": 2, "learning_rate": 1e-3, "forget_batch": 4, "retain_batch": 8}
+    own = {"model": str(model_folder), "data": str(data_folder), "forget": {"concept": "apple"}, "settings": settings}
+    execute(TUTORIAL, tmp_path / "mine.ipynb", own | {"output": str(tmp_path / "forgotten")})
+    text = (tmp_path / "mine.ipynb").read_text()
+    assert "a photo of a lemon" in text
+    assert "a photo of a star" not in text
+    assert (tmp_path / "forgotten" / "audit" / "page.html").is_file()
+
+
+@pytest.mark.parametrize(
+    "path", sorted({*FOLDER.glob("*.py")} - {FOLDER / f"{TUTORIAL}.py"}), ids=lambda path: path.stem
+)
 def test_a_notebook_opens_with_its_verdict_and_publishes_into_its_own_folder(path):
     cells = [cell for cell in jupytext.read(path).cells if "parameters" not in cell.metadata.get("tags", [])]
     assert cells[0].source.startswith("# ")

@@ -8,6 +8,8 @@ import re
 import sys
 from pathlib import Path
 
+from docutils import nodes
+
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
@@ -24,6 +26,7 @@ html_copy_source = False
 html_css_files = ["site.css"]
 html_static_path = [str(Path(__file__).parent / "static")]
 nb_execution_mode = "off"  # they are executed by the pipeline
+nb_render_markdown_format = "myst"  # with tables
 myst_heading_anchors = 3
 myst_enable_extensions = ["dollarmath"]
 autodoc_member_order = "bysource"
@@ -40,5 +43,36 @@ def literal(found):
     return f"``{found[1]}``" + ("\\ " if found[2] else "")  # a letter must not follow
 
 
+def called_by_their_sections(app, doctree):
+    """A figure of a notebook has no text of its own: it gets its section's title instead of its file's name."""
+    for image in doctree.findall(nodes.image):
+        section = image.parent
+        while section and not isinstance(section, nodes.section):
+            section = section.parent
+        if section and "alt" not in image:
+            image["alt"] = f"Figure: {section[0].astext()}"
+
+
+MENDED = {  # what a reader without a mouse or without a screen lacks in the pages of Sphinx and its themes: `axe.mjs`
+    'role="heading">': 'role="heading" aria-level="2">',
+    '<aside class="sidebar-drawer">': '<aside class="sidebar-drawer" aria-label="All pages">',
+    '<aside class="toc-drawer">': '<aside class="toc-drawer" aria-label="This page">',
+    '<summary aria-label="Toggle hidden content">': "<summary>",
+    'colwidths-auto docutils container">': 'colwidths-auto docutils container" role="group" aria-label="table" '
+    'tabindex="0">',
+}
+
+
+def mend(app, error):
+    """Mend the pages that were written; one that is mended stays as it is."""
+    for page in Path(app.outdir).rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        for was, rather in MENDED.items():
+            text = text.replace(was, rather)
+        page.write_text(text, encoding="utf-8")
+
+
 def setup(app):
     app.connect("autodoc-process-docstring", as_code)
+    app.connect("doctree-read", called_by_their_sections)
+    app.connect("build-finished", mend)
