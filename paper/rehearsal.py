@@ -34,6 +34,8 @@ HUB, CONFIGURATIONS, DATA = "hub", "configurations", "brought"  # folders of the
 VALIDATION = 200  # of the 500 training images; the pipeline holds 5,000 out
 DATA_STAGES = ("data_hub@paper-cifar100",)
 SEARCHES, RESULTS = ("search@paper-*",), ("notebook*@paper-*", "manifest@paper*", "shards")
+SMALL = ("experiment@paper-[!e]*", "pictures@paper-diffusion", "shards")  # all but the costs and the embedding space
+COLLECT = "python -m paper collect artifacts/paper/parts --profile paper --output metrics/paper/results.csv"
 DOCTORS = (
     "python -m paper doctor --profile paper --model ViT-B-32/openai --data data/paper/cifar100 --forget apple "
     "--output artifacts/paper/doctor",
@@ -43,6 +45,10 @@ DOCTORS = (
 ADOPT = "python -m paper.choices --profile paper --adopt"
 STEPS = {"steps": 2, "evaluate_every": 1, "forget_batch": 4, "retain_batch": 8}
 FEW = ("CLIPErase",)  # rows of a small rehearsal
+SHRUNK = {  # rows of a whole one, where it has not all: six directions in the one, a process for each run in the other
+    "polysemy": ("GA text", "null space", "MultiDelete", *FEW),
+    "efficiency": ("SSD", *FEW),
+}
 
 
 def shrink(params, small):
@@ -66,9 +72,9 @@ def shrink(params, small):
     experiments["published"]["unlearn"] = {"autocast": True}
     experiments["sensitivity"] |= {"concepts": ["orange"], "lambda_fm": [1.0, 3.0], "lambda_cm": [1.0, 3.0]}
     experiments["ratios"]["draws"] = [{"percent": 3, "forget_batch": 4}, {"percent": 10, "forget_batch": 8}]
-    experiments["polysemy"]["methods"] = rows_of(experiments["polysemy"], "GA text", "null space", "MultiDelete", *FEW)
+    for name, rows in SHRUNK.items():
+        experiments[name]["methods"] = rows_of(experiments[name], *rows)
     experiments["retention"]["concepts"] = ["clock"]
-    experiments["efficiency"]["methods"] = rows_of(experiments["efficiency"], "SSD", *FEW)
     for name in ("pairs", "retrieval", "blip"):
         experiments[name]["rules"] = dict(list(experiments[name]["rules"].items())[:2])
     experiments["embedding"] |= {"images_per_class": 1, "forgotten_images": 1, "images_per_heatmap": 1}
@@ -104,7 +110,10 @@ def shrink_rows(params):
         if "rules" in settings:
             settings["rules"] = dict(list(settings["rules"].items())[:1])
     params["experiments"]["ablation"]["subsets"] = {"FM": {"lambda_rm": 0.0, "lambda_cm": 0.0}}
-    params["experiments"]["captioning"]["candidates"].pop("GA")
+    for name in ("efficiency", "embedding"):  # seconds of imports
+        del params["experiments"][name]
+    candidates = params["experiments"]["captioning"]["candidates"]
+    params["experiments"]["captioning"]["candidates"] = {row: candidates[row] for row in FEW}
     params["experiments"]["audit"]["probes"] = ["reference-gap", "linear-probe"]
 
 
@@ -146,7 +155,7 @@ def rehearse(folder, small=False):
     """All of it, in a process that takes the copy's code and the stand-ins for the hub."""
     prepare(folder, small)
     environment = {**os.environ, "PYTHONPATH": str(folder), "DATA": str(folder / DATA), "HF_HOME": str(folder / HUB)}
-    environment |= {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment["HF_HUB_OFFLINE"] = "1"
     command = [sys.executable, "-m", "paper.rehearsal", "--inside", *(["--small"] if small else [])]
     if subprocess.run(command, cwd=folder, env=environment).returncode:
         raise CliperaseError(f"the rehearsal in {folder} failed; the last command above says where")
@@ -167,7 +176,9 @@ def inside(small):
         carry_out(command.format(**shards) if "{rule}" in command else command)
     carry_out_stages(("search@paper-main",) if small else SEARCHES, done)
     carry_out(ADOPT)
-    carry_out_stages(("results@paper", "notebook@paper-ledger", "shards") if small else RESULTS, done)
+    carry_out_stages(SMALL if small else RESULTS, done)
+    if small:
+        carry_out(COLLECT)
 
 
 def carry_out_stages(patterns, done):
@@ -189,11 +200,7 @@ def carry_out_stages(patterns, done):
 
 def carry_out(command):
     """A command of the pipeline, in this process, as Python would run it."""
-    start, cpu, words = (
-        time.perf_counter(),
-        time.process_time(),
-        [os.path.expandvars(word) for word in shlex.split(command)],
-    )
+    start, words = time.perf_counter(), [os.path.expandvars(word) for word in shlex.split(command)]
     print(f"> {shlex.join(words)}", flush=True)
     if words[0] == "python":
         words = words[1:]
@@ -213,13 +220,13 @@ def carry_out(command):
             raise CliperaseError(f"{command} ended with {error.code}") from None
     finally:
         sys.argv, sys.path = arguments, path
-    print(f"  {time.perf_counter() - start:.1f} s {time.process_time() - cpu:.1f} cpu", flush=True)
+    print(f"  {time.perf_counter() - start:.1f} s", flush=True)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=FOLDER, help=f"where; a folder below {REHEARSAL!r}")
-    parser.add_argument("--small", action="store_true", help="one row for each experiment, one search, one notebook")
+    parser.add_argument("--small", action="store_true", help="one row for each experiment, one search, no notebooks")
     parser.add_argument("--inside", action="store_true", help="in the copy, which this command makes")
     arguments = parser.parse_args()
     if arguments.inside:

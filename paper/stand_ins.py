@@ -20,10 +20,10 @@ from cliperase.models import load_model
 from cliperase.models.text_encoder import clip_tokenizer, to_transformers
 
 COMMIT = "0" * 40  # under which the hub's client looks for a snapshot
-TEXT = {"context_length": 77, "vocab_size": 49408, "layers": 3}
+TEXT = {"context_length": 77, "vocab_size": 49408, "layers": 2}
 CLIPS = {  # name -> (repository that open_clip asks for the tag `openai`, shrunk configuration)
     "ViT-B-32": ("timm/vit_base_patch32_clip_224.openai", {
-        "embed_dim": 32, "vision_cfg": {"image_size": 224, "layers": 3, "width": 64, "patch_size": 32},
+        "embed_dim": 32, "vision_cfg": {"image_size": 224, "layers": 2, "width": 64, "patch_size": 32},
         "text_cfg": {**TEXT, "width": 32, "heads": 8},
     }),
     "ViT-L-14": ("timm/vit_large_patch14_clip_224.openai", {

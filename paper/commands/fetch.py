@@ -13,8 +13,6 @@ def add_arguments(parser):
 def run(arguments):
     from cliperase.errors import CliperaseError
     from cliperase.files import check_writable
-    from cliperase.models import load_model
-    from paper.hybrid_blip import load_captioner
     from paper.params import read_profile
 
     hub = read_profile(arguments.profile).hub
@@ -23,5 +21,8 @@ def run(arguments):
             f"profile {arguments.profile} fetches no model {arguments.name!r}; it fetches {', '.join(hub) or 'none'}"
         )
     check_writable(arguments.output / "config.json")
-    load = load_captioner if arguments.name == CAPTIONER else load_model
+    if arguments.name == CAPTIONER:
+        from paper.hybrid_blip import load_captioner as load
+    else:
+        from cliperase.models import load_model as load
     load(hub[arguments.name]).save(arguments.output)
