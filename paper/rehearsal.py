@@ -52,11 +52,11 @@ SHRUNK = {  # rows of a whole one, where it has not all: six directions in the o
 
 
 def shrink(params, small):
-    """The profile in place: as it is, but two steps a run, few concepts, one seed, few pictures.
+    """The profile in place: as it is, but two steps a run, two seeds, few concepts and pictures.
 
     `small`: one row for each experiment, and one search.
     """
-    params |= {"provenance": STAND_IN, "concepts": ["apple", "bicycle"], "seeds": [0], "workers": 1}
+    params |= {"provenance": STAND_IN, "concepts": ["apple", "bicycle"], "seeds": [0, 1], "workers": 1}
     params["unlearn"] = {**params["unlearn"], **STEPS, "autocast": False}  # which few processors are quick at
     for name in ("epochs", "evaluations"):
         del params["unlearn"][name]
@@ -98,6 +98,7 @@ def shrink_generation(captioning, diffusion):
 
 def shrink_rows(params):
     """One row for each experiment, on one concept; the search for them, and no other."""
+    params["seeds"] = params["seeds"][:1]
     params["search"]["experiments"] = {"main": params["search"]["experiments"]["main"]}
     for name, settings in params["experiments"].items():
         if "tuned" in settings:
