@@ -44,6 +44,7 @@ DOCTORS = (
 )
 ADOPT = "python -m paper.choices --profile paper --adopt"
 STEPS = {"steps": 2, "evaluate_every": 1, "forget_batch": 4, "retain_batch": 8}
+NOISE = {"noise_steps": 2}  # of ENMN
 FEW = ("CLIPErase",)  # rows of a small rehearsal
 SHRUNK = {  # rows of a whole one, where it has not all: six directions in the one, a process for each run in the other
     "polysemy": ("GA text", "null space", "MultiDelete", *FEW),
@@ -70,6 +71,7 @@ def shrink(params, small):
     for name in ("main", "published", "audit"):
         experiments[name]["concepts"] = params["concepts"][: 1 if name == "audit" else 2]
     experiments["published"]["unlearn"] = {"autocast": True}
+    experiments["published"]["methods"]["ENMN"] |= NOISE
     experiments["sensitivity"] |= {"concepts": ["orange"], "lambda_fm": [1.0, 3.0], "lambda_cm": [1.0, 3.0]}
     experiments["ratios"]["draws"] = [{"percent": 3, "forget_batch": 4}, {"percent": 10, "forget_batch": 8}]
     for name, rows in SHRUNK.items():
@@ -115,7 +117,7 @@ def shrink_rows(params):
         del params["experiments"][name]
     candidates = params["experiments"]["captioning"]["candidates"]
     params["experiments"]["captioning"]["candidates"] = {row: candidates[row] for row in FEW}
-    params["experiments"]["audit"]["probes"] = ["reference-gap", "linear-probe"]
+    params["experiments"]["audit"] |= {"probes": ["reference-gap", "linear-probe"], "settings": {}}
 
 
 def prepare(folder, small=False):
@@ -130,8 +132,7 @@ def prepare(folder, small=False):
         shutil.copy(ROOT / name, folder / name)
     edit(folder / PROFILES / "paper.yaml", lambda params: shrink(params, small))
     edit(folder / PROFILES / "icons.yaml", shrink_icons)
-    if small:
-        edit(folder / PROFILES / "search" / "ranges.yaml", fewer_ranges)
+    edit(folder / PROFILES / "search" / "ranges.yaml", lambda ranges: shrink_ranges(ranges, small))
     (folder / PROFILES / "chosen" / "paper.yaml").unlink(missing_ok=True)
     pipeline = (folder / "dvc.yaml").read_text()
     (folder / "dvc.yaml").write_text(pipeline.replace("--validation 5000", f"--validation {VALIDATION}"))
@@ -147,8 +148,9 @@ def shrink_icons(params):
     params["data"]["sets"]["icons"]["per_class"] = {"train": 6, "validation": 2, "test": 2, "heldout": 2}
 
 
-def fewer_ranges(ranges):
-    for row in {*ranges} - {*FEW}:
+def shrink_ranges(ranges, small):
+    ranges["ENMN"] |= NOISE
+    for row in {*ranges} - {*FEW} if small else ():
         del ranges[row]
 
 

@@ -1,7 +1,8 @@
 """Stand-ins for what the profile `paper` wants: a cache of the hub and a folder of data, small and without knowledge.
 
 The models are of the real families and answer to the real names. Their vocabularies, picture sizes and configurations
-are the real ones; they are narrower, have fewer layers, and their weights are random. Pictures are noise.
+are the real ones; they are narrower, with fewer layers, BLIP with coarser patches, and their weights are random.
+Pictures are noise.
 """
 
 import io
@@ -96,7 +97,7 @@ def write_blips(cache):
     size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
     text = {**size, "vocab_size": BLIP_SIZE, "encoder_hidden_size": 32, "max_position_embeddings": 512}
     text |= {"bos_token_id": BERT_SIZE, "eos_token_id": 2, "sep_token_id": BERT["[SEP]"], "pad_token_id": 0}
-    vision = {**size, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 384, "patch_size": 16}
+    vision = {**size, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 384, "patch_size": 48}
     vision["initializer_range"] = 0.02  # the default, 1e-10, is for loading only
     config = transformers.BlipConfig(text_config=text, vision_config=vision, image_text_hidden_size=16)
     for name, kind in (
