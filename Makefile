@@ -22,7 +22,7 @@ export ATEN_CPU_CAPABILITY ONEDNN_MAX_CPU_ISA MKL_ENABLE_INSTRUCTIONS
 export MALLOC_TRIM_THRESHOLD_ MALLOC_TOP_PAD_ MALLOC_MMAP_THRESHOLD_
 export PYTHONWARNINGS := ignore::SyntaxWarning
 
-.PHONY: reproduce quick test soak tune power benchmark setup bench appendix
+.PHONY: reproduce quick test soak tune power benchmark setup bench appendix rehearsal
 
 # the ledger and the README are made of two profiles: `-s` makes them from what there is of both
 reproduce: setup
@@ -69,6 +69,11 @@ benchmark: setup
 	python -m paper benchmark "$(NAME)" --data data/icons --models artifacts/icons/models $(if $(SMALL),--small) \
 		$(if $(METHOD),--method "$(METHOD)") $(if $(SETTINGS),--settings "$(SETTINGS)") \
 		$(if $(UNLEARNED),--unlearned "$(UNLEARNED)") --output "metrics/icons/benchmark/$(NAME)"
+
+# all that the profile `paper` runs, two steps each, with stand-ins of its models and data
+rehearsal: export CLIPERASE_REHEARSAL := 1
+rehearsal: setup
+	pytest -s tests/test_rehearsal.py
 
 bench: setup
 	python -m benchmarks.step_time

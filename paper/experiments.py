@@ -7,6 +7,7 @@ from cliperase.settings import checked
 
 EXPERIMENTS = {  # name -> its class, imported when it is asked for
     "main": "paper.plans.main:Main",
+    "published": "paper.plans.main:Main",
     "ablation": "paper.plans.ablation:Ablation",
     "sensitivity": "paper.plans.sensitivity:Sensitivity",
     "ratios": "paper.plans.ratios:Ratios",

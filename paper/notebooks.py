@@ -10,6 +10,7 @@ tag `show-input` leaves one open.
 """
 
 import argparse
+import ast
 import logging
 import tempfile
 from pathlib import Path
@@ -84,10 +85,10 @@ def of_profile(profile, name):
     """(folder of the executed notebook, its parameters); the notebooks themselves name those of the icons."""
     if profile == "icons":
         return FOLDER, {}
-    return FOLDER / profile, {
-        "results": f"metrics/{profile}/results.csv",
-        "publish_to": f"figures/{profile}/{name}",
-    }
+    cells = jupytext.read(FOLDER / f"{name}.py").cells
+    (usual,) = (cell.source for cell in cells if "parameters" in cell.metadata.get("tags", []))
+    values = {line.targets[0].id: ast.literal_eval(line.value) for line in ast.parse(usual).body}
+    return FOLDER / profile, {key: value.replace("/icons/", f"/{profile}/") for key, value in values.items()}
 
 
 def main():

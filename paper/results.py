@@ -22,7 +22,9 @@ UNITS = {
     "images": "images",
 }  # by the last word of a metric's name
 REFERENCES = ("original", "retrain")  # rows that are models of their own, not made by unlearning
-PROVENANCES = ("icons", "real-data", "paper-data")
+STAND_IN = "stand-in"  # of a rehearsal: models with random weights, made-up data
+PROVENANCES = ("icons", "real-data", "paper-data", STAND_IN)
+REHEARSAL = "rehearsal"  # the folder that a rehearsal stands in; elsewhere its numbers are not read
 
 
 def rows_of(about, metrics, seconds=0.0, units=None):
@@ -65,12 +67,23 @@ def read_results(path):
 
 
 def check_results(table, path):
-    """The same table, if it is one of results; `path` says in an error where it is from."""
+    """The same table, if it is one of results; `path` says in an error where it is.
+
+    Numbers of a rehearsal stand in no table with others, and in no folder but its own.
+    """
     if list(table.columns) != COLUMNS:
         raise CliperaseError(f"results {path} has columns {list(table.columns)}; expected {COLUMNS}")
     unknown = set(table.provenance) - set(PROVENANCES)
     if unknown:
         raise CliperaseError(f"results {path}: provenance {sorted(unknown)[0]!r}; one of {PROVENANCES}")
+    if STAND_IN in set(table.provenance):
+        if set(table.provenance) != {STAND_IN}:
+            raise CliperaseError(f"results {path} mix a rehearsal's numbers with others; delete the table")
+        if REHEARSAL not in Path(path).absolute().parts:
+            raise CliperaseError(
+                f"results {path} are a rehearsal's, of models with random weights; delete them: they belong into its "
+                f"own folder, {REHEARSAL!r}"
+            )
     double = table[table.duplicated(KEY)]
     if len(double):
         raise CliperaseError(f"results {path}: two values for {dict(double.iloc[0][KEY])}; collect each part once")
@@ -87,7 +100,7 @@ def collect(folder, names, output):
         raise CliperaseError(f"part table {Path(folder) / min(foreign)}.csv is of no experiment here; delete it")
     tables = [read_results(Path(folder) / f"{name}.csv") for name in names]
     table = pd.concat(tables, ignore_index=True).sort_values(KEY, kind="stable")
-    check_results(table, "of these parts")
+    check_results(table, output)
     write_table(table[COLUMNS], output)
 
 

@@ -19,6 +19,7 @@ from paper.params import PROFILES
 from paper.runs import run_all
 
 RANGES = PROFILES / "search" / "ranges.yaml"
+RATES = ("learning_rate", "fine_tune_rate")
 EDGE = 0.1  # share of a range, on its logarithmic scale, that counts as its edge
 
 
@@ -28,6 +29,7 @@ class Forgotten(Settings):
     concepts: list[str] = Field(min_length=1)  # none of the reported ones
     further: list[str] = Field(default=[])  # concepts of the second round
     without: list[str] = Field(default=[])  # rows that the experiment does not have
+    rates: float = Field(default=1.0, gt=0)  # factor on the ranges of `RATES`, for a model of another size
 
 
 class Searches(Settings):
@@ -108,12 +110,20 @@ def read_search(profile, experiment, path=RANGES):
             raise CliperaseError(f"search of {experiment!r} leaves out row {row!r}, which has no range; take it out")
     return Search(
         forgotten.concepts,
-        {row: one for row, one in ranges.items() if row not in forgotten.without},
+        {row: at_rates(one, forgotten.rates) for row, one in ranges.items() if row not in forgotten.without},
         searches.seed,
         searches.drawn,
         forgotten.further,
         searches.kept,
     )
+
+
+def at_rates(ranges, factor):
+    """The `ranges` of a row, those of its learning rates times `factor`."""
+    return {
+        name: [factor * end for end in value] if name in RATES and isinstance(value, list) else value
+        for name, value in ranges.items()
+    }
 
 
 def run_search(profile, search, experiment, data, model):

@@ -29,9 +29,9 @@ def in_root(path):
     return Path(path) if Path(path).is_absolute() else find_root() / path
 
 
-def settings_of(experiment):
-    """The section of an experiment in the profile `icons`."""
-    return read_profile("icons").experiments[experiment]
+def settings_of(experiment, profile="icons"):
+    """The section of an experiment in a profile."""
+    return read_profile(profile).experiments[experiment]
 
 
 def experiment_rows(results, experiment, split="test"):

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from cliperase.audit.verdict import KNOWN, NEVER_KNOWN, PUSHED
+from cliperase.errors import CliperaseError
 from paper.audits import GOALS, AuditPlace, goal_means, goals, tally, verdicts, votes
 from paper.experiments import experiment_of
 from paper.params import read_profile
@@ -48,6 +49,16 @@ def test_the_original_is_as_it_is_where_nothing_was_unlearnt(data_folder, models
     table = run_all(place_of(data_folder, models), runs)
     figures = table.pivot(index="metric", columns="method", values="value")
     assert figures.original.equals(figures.retrain)
+
+
+def test_an_audit_before_its_search_says_what_to_do():
+    profile = read_profile("icons")
+    without = profile.model_copy(update={"chosen": {}})
+    with pytest.raises(CliperaseError, match="run `make tune`"):
+        experiment_of(without, "audit").configured(without, "CLIPErase")
+    varied = experiment_of(profile, "leads").configured(profile, "unseen, no stretch")["settings"]
+    assert varied["learning_rate"] == profile.chosen["main"]["unseen"]["learning_rate"]
+    assert varied["stretch"] == 0.0
 
 
 def test_two_processes_find_the_same(data_folder, models):

@@ -47,6 +47,16 @@ def test_a_profile_gets_the_time_of_all_its_runs(model_folder, data_folder, shar
     assert "of them" not in capsys.readouterr().out  # its runs are not of shards
 
 
+def test_a_profile_whose_searches_were_not_run_gets_its_cost(model_folder, data_folder, tmp_path, capsys):
+    loop = {name: value for name, value in SETTINGS.items() if name != "learning_rate"}
+    methods = {"CLIPErase": {}, "SSD": {}}
+    main = {"tuned": "main", "concepts": ["apple"], "references": ["original"], "methods": methods}
+    path = write_profile(tmp_path, unlearn=loop, methods=methods, experiments={"main": main})
+    call = ["doctor", "--model", str(model_folder), "--data", str(data_folder), "--forget", "apple"]
+    assert pipeline([*call, "--profile", str(path), "--output", str(tmp_path / "out")]) == 0
+    assert "the settings are defaults" in capsys.readouterr().out
+
+
 def test_shards_get_their_cost_too(model_folder, shards, tmp_path):
     found = findings(model_folder, shards, tmp_path, settings={**SETTINGS, "lanes": 2})
     assert not missing(found)

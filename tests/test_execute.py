@@ -90,3 +90,5 @@ def test_another_profile_has_results_and_folders_of_its_own():
     folder, parameters = of_profile("cifar", "ratios")
     assert folder == FOLDER / "cifar"
     assert parameters == {"results": "metrics/cifar/results.csv", "publish_to": "figures/cifar/ratios"}
+    _, parameters = of_profile("paper", "embedding_space")
+    assert parameters["arrays"] == "metrics/paper/embedding_space.npz"

@@ -11,7 +11,6 @@ import yaml
 from recording import recorded, recorder
 
 from cliperase.settings import read_params
-from paper.experiments import EXPERIMENTS
 from paper.params import read_profile
 from paper.results import read_results
 
@@ -123,7 +122,7 @@ def test_the_real_stages_from_data_to_the_table(copy):
     methods = read_profile("icons").methods
     assert set(table[table.experiment == "main"].method) == {"original", "retrain", *methods}
     assert set(table[table.experiment == "ablation"].method) == {"original", "FM", "RM"}
-    assert set(table.experiment) == set(EXPERIMENTS)
+    assert set(table.experiment) == set(read_profile("icons").experiments)
     assert set(table.split) == {"train", "validation", "test", "heldout", "generated"}
     assert set(table.model) == {"compact", "compact BLIP"}
     assert {"kept_sense_accuracy", "bystander_accuracy", "forget_matching_accuracy@16", "naming_rate"} <= set(

@@ -47,6 +47,15 @@ def test_the_best_mean_score_is_chosen_and_of_equals_the_first():
     assert set(chosen.measured) == {"forget_accuracy, retain_accuracy"}
 
 
+def test_a_larger_model_is_searched_at_lower_rates_and_otherwise_alike():
+    paper, icons = (read_search(read_profile(name), "main").ranges for name in ("paper", "icons"))
+    assert set(paper) == set(icons)
+    for row, ranges in icons.items():
+        for name, value in ranges.items():
+            rate = name in ("learning_rate", "fine_tune_rate")
+            assert paper[row][name] == (pytest.approx([0.01 * end for end in value]) if rate else value), (row, name)
+
+
 def test_only_candidates_of_every_round_are_chosen():
     """One that did well on the first concepts alone has proved less."""
     first = searched({"SSD 0": 90, "SSD 1": 99, "fine-tune 0": 1, "fine-tune 1": 1}, dict.fromkeys(

@@ -19,18 +19,23 @@ def run(arguments):
 
     profile = read_profile(arguments.profile)
     main = experiment_of(profile, "main")
-    known = arguments.method in main.methods
-    usual = main.configured(profile, arguments.method)["settings"] if known else profile.unlearn
-    settings = override(usual, arguments.set)
+    settings = override(usual_settings(main, profile, arguments.method), arguments.set)
     runs = 1 if is_sharded(arguments.data) else runs_of(main, profile)  # the main table is not of shards
     where = (arguments.model, arguments.data)
     tell(examine(*where, rule_of(arguments), arguments.method, settings, arguments.output, runs))
 
 
+def usual_settings(main, profile, row):
+    """Those of a row of the main table; those of the loop, where it has none or a search has not chosen them yet."""
+    if row in main.methods and (not main.tuned or main.tuned in profile.chosen):
+        return main.configured(profile, row)["settings"]
+    return {**profile.unlearn, **main.unlearn}
+
+
 def runs_of(main, profile):
     """How many runs with steps the main table has."""
     from cliperase.methods import method_class
-    from paper.results import REFERENCES
 
-    methods = [run.method for run in main.plan(profile, None)]
-    return sum(method_class(name).takes_steps for name in methods if name not in REFERENCES) or 1
+    methods = [settings.get("method", row) for row, settings in main.methods.items()]
+    rows = sum(method_class(name).takes_steps for name in methods)
+    return rows * len(main.concepts) * len(profile.seeds) or 1

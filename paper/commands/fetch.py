@@ -2,6 +2,8 @@
 
 from paper.commands import add_options
 
+CAPTIONER = "captioner"  # the one of `hub` that is no image-text model
+
 
 def add_arguments(parser):
     parser.add_argument("name", help="one of `hub` in the profile")
@@ -11,7 +13,6 @@ def add_arguments(parser):
 def run(arguments):
     from cliperase.errors import CliperaseError
     from cliperase.files import check_writable
-    from cliperase.models import load_model
     from paper.params import read_profile
 
     hub = read_profile(arguments.profile).hub
@@ -20,4 +21,8 @@ def run(arguments):
             f"profile {arguments.profile} fetches no model {arguments.name!r}; it fetches {', '.join(hub) or 'none'}"
         )
     check_writable(arguments.output / "config.json")
-    load_model(hub[arguments.name]).save(arguments.output)
+    if arguments.name == CAPTIONER:
+        from paper.hybrid_blip import load_captioner as load
+    else:
+        from cliperase.models import load_model as load
+    load(hub[arguments.name]).save(arguments.output)

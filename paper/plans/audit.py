@@ -17,8 +17,8 @@ class Audit(Main):
 
     def chosen(self, profile, row):
         """A row of the main table as it was chosen; a variant, `<row>, <change>`, likewise but for what it changes."""
-        known = profile.chosen[self.tuned]
-        return {**known[row if row in known else row.split(", ")[0]], **self.methods[row]}
+        known = row if row in profile.chosen.get(self.tuned, {}) else row.split(", ")[0]
+        return {**super().chosen(profile, known), **self.methods[row]}
 
     def place(self, profile, data, model, splits):
         asked = self.probes, self.settings, profile.seeds[0]
