@@ -134,8 +134,8 @@ def prepare(folder, small=False):
     edit(folder / PROFILES / "icons.yaml", shrink_icons)
     edit(folder / PROFILES / "search" / "ranges.yaml", lambda ranges: shrink_ranges(ranges, small))
     (folder / PROFILES / "chosen" / "paper.yaml").unlink(missing_ok=True)
-    pipeline = (folder / "dvc.yaml").read_text()
-    (folder / "dvc.yaml").write_text(pipeline.replace("--validation 5000", f"--validation {VALIDATION}"))
+    stages = folder / "paper" / "stages.yaml"
+    stages.write_text(stages.read_text().replace("--validation 5000", f"--validation {VALIDATION}"))
 
 
 def edit(path, change):

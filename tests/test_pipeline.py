@@ -82,9 +82,12 @@ def change(path, edit):
     path.write_text(yaml.safe_dump(content, sort_keys=False))
 
 
-def fewer_stages(pipeline):
-    retrain = pipeline["stages"]["retrain"]["foreach"]
-    pipeline["stages"]["retrain"]["foreach"] = {"icons-apple": retrain["icons-apple"]}
+def fewer_references(stages):
+    retrain = stages["tables"]["retrain"]
+    stages["tables"]["retrain"] = {"icons-apple": retrain["icons-apple"]}
+
+
+def one_original(pipeline):
     deps = pipeline["stages"]["experiment_originals"]["do"]["deps"]
     deps[:] = [path for path in deps if "models-" not in path]  # of other seeds
 
@@ -103,7 +106,8 @@ def copy(tmp_path_factory):
     for name in ("dvc.yaml", ".dvcignore"):
         shutil.copy(ROOT / name, folder)
     change(folder / ICONS, shrink)
-    change(folder / "dvc.yaml", fewer_stages)
+    change(folder / "dvc.yaml", one_original)
+    change(folder / "paper" / "stages.yaml", fewer_references)
     change(folder / "paper" / "profiles" / "search" / "ranges.yaml", fewer_candidates)
     run(folder, "git", "init", "-q")
     run(folder, "dvc", "init", "-q")

@@ -4,7 +4,6 @@ The small rehearsal has one row for each experiment. `make rehearsal` has all of
 """
 
 import os
-from pathlib import Path
 
 import nbformat
 import pandas as pd
@@ -64,7 +63,7 @@ def test_the_ledger_judges_what_was_run(folder):
 
 @pytest.mark.skipif(not WHOLE, reason="make rehearsal executes them")
 def test_the_notebooks_show_the_stand_ins(folder):
-    stages = (ROOT / "dvc.yaml").read_text()
+    stages = (ROOT / "paper" / "stages.yaml").read_text()
     executed = sorted((folder / "notebooks" / "paper").glob("*.ipynb"))
     assert [path.stem for path in executed] == sorted(
         name for name in (path.stem for path in (ROOT / "notebooks").glob("*.py")) if f"output: paper/{name}" in stages
@@ -128,6 +127,6 @@ def test_a_rehearsal_changes_sizes_and_no_row_of_the_main_table(tmp_path):
     assert small.methods == PAPER.methods
     assert small.hub == PAPER.hub
     assert set(small.experiments) == set(PAPER.experiments)
-    assert Path(path.parents[2] / "dvc.yaml").read_text() != (ROOT / "dvc.yaml").read_text()
+    assert (path.parents[1] / "stages.yaml").read_text() != (ROOT / "paper" / "stages.yaml").read_text()
     rows = {name: set(settings.get("methods", ())) for name, settings in PAPER.experiments.items()}
     assert {name for name in rows if rows[name] != set(small.experiments[name].get("methods", ()))} == set(SHRUNK)

@@ -39,10 +39,11 @@ PROFILES = {name: read_profile(name) for name in ("icons", "cifar", "paper")}
 PUBLISHED = ("icons", "cifar")  # `paper` has not been run
 ICONS = PROFILES["icons"]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+TABLES = yaml.safe_load((ROOT / "paper" / "stages.yaml").read_text())["tables"]
 EXECUTED = [
     f"{'' if line['profile'] == 'icons' else line['profile'] + '/'}{line['name']}"
     for stage in ("notebook", "notebook_pictures")
-    for line in ({"profile": "icons"} | line for line in STAGES[stage]["foreach"].values())
+    for line in ({"profile": "icons"} | line for line in TABLES[stage].values())
     if line["profile"] in PUBLISHED
 ] + ["your_own_model"]  # no result, so no stage makes it
 
@@ -335,20 +336,20 @@ def test_the_defaults_for_small_models_are_what_the_search_chose():
 
 
 def test_every_profile_has_a_stage_for_each_experiment_model_and_search(stages):
-    """What a table of dvc.yaml repeats from a profile is the same there."""
+    """What a table of stages.yaml repeats from a profile is the same there."""
     experiments = {f"{name}-{one}" for name, profile in PROFILES.items() for one in profile.experiments}
     code = {str(dep).removeprefix("artifacts/code/") for stage in stages.values() for dep in stage.deps}
     assert {path.removeprefix("experiment/") for path in code if path.startswith("experiment/")} == experiments
     searches = {f"{name}-{one}" for name, profile in PROFILES.items() for one in profile.search.get("experiments", {})}
     assert {name.partition("@")[2] for name in stages if name.startswith("search@")} == searches
     for name in PUBLISHED:
-        without = [line["without"] for line in STAGES["retrain"]["foreach"].values() if line["profile"] == name]
+        without = [line["without"] for line in TABLES["retrain"].values() if line["profile"] == name]
         audited = PROFILES[name].experiments.get("leads", {}).get("concepts", [])
         assert without == [*PROFILES[name].concepts, *audited]
     again = STAGES["retrain_again"]["matrix"]
     assert {*ICONS.concepts, *ICONS.power["concepts"]} == {*again["without"]}
     assert {*ICONS.power["seeds"]} <= {*again["seed"]}
-    fetched = {line["name"]: line["output"] for line in STAGES["fetch"]["foreach"].values()}
+    fetched = {line["name"]: line["output"] for line in TABLES["fetch"].values()}
     assert set(fetched) == set(PROFILES["paper"].hub)
 
 
