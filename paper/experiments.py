@@ -1,4 +1,4 @@
-"""The experiments by name. To add one: a file in `plans/`, a line here, a section in a profile, a line in stages.yaml."""
+"""The experiments by name. To add one: a file in `plans/`, a line here, a section in a profile and in stages.yaml."""
 
 from pkgutil import resolve_name
 
