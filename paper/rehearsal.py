@@ -112,6 +112,7 @@ def shrink_rows(params):
                 settings[several] = settings[several][: 2 if name == "diffusion" else 1]
         if "rules" in settings:
             settings["rules"] = dict(list(settings["rules"].items())[:1])
+    params["experiments"]["published"]["unlearn"] = {}  # bfloat16 takes a processor seconds
     params["experiments"]["ablation"]["subsets"] = {"FM": {"lambda_rm": 0.0, "lambda_cm": 0.0}}
     for name in ("efficiency", "embedding"):  # seconds of imports
         del params["experiments"][name]
