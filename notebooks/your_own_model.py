@@ -218,7 +218,7 @@ live(table.value, *sliders.values(), button, table)
 # %% [markdown]
 # ## Is it really gone?
 #
-# Three quick probes of twelve ask more than one prompt. Each figure stands beside the reference's, in both directions:
+# Three quick probes ask more than one prompt. Each figure stands beside the reference's, in both directions:
 # more says that something is left, less that the concept was pushed away. Without a reference it stands beside the
 # original's.
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +22,7 @@ from conftest import PROFILE, write_profile
 from cliperase.errors import CliperaseError
 from cliperase.metrics.tasks import task_of
 from cliperase.settings import checked
+from cliperase.unlearning import Recipe
 from paper.experiments import EXPERIMENTS, experiment_of
 from paper.params import PROFILES, Profile, profile_path, read_profile
 from paper.results import COLUMNS
@@ -52,6 +54,19 @@ def test_every_experiment_of_a_profile_is_one(path):
     for name in profile.experiments:
         assert experiment_of(profile, name).name == name
     assert set(profile.experiments) <= set(EXPERIMENTS)
+
+
+@pytest.mark.parametrize("path", sorted(PROFILES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_settings_of_every_row_of_a_profile_can_be_run(path):
+    profile = read_profile(path.stem)
+    for name in profile.experiments:
+        experiment = experiment_of(profile, name)
+        if experiment.tuned in ("", *profile.chosen):  # the profile `paper` was not searched
+            draws = getattr(experiment, "draws", [{}])
+            for row, draw in product(experiment.methods, draws):
+                loop = {key: value for key, value in draw.items() if key != "percent"}
+                configured = experiment.configured(profile, row, draw=loop)
+                Recipe.of(configured["method"], configured["settings"])
 
 
 def test_the_profiles_together_have_every_experiment():
