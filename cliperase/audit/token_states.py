@@ -95,7 +95,8 @@ class TokenStates(LinearProbe):
             return mean_of(100 * share.flatten())
 
         name = f"{place}_direction_left"
-        return [compared(case, name, "%", left, references=False, never=lambda s: left(s, INVENTED))]
+        # it is 100 in the original by definition, so what it tells of other models was not measured: no vote
+        return [compared(case, name, "%", left, known=None, references=False, never=lambda s: left(s, INVENTED))]
 
 
 @torch.no_grad()
