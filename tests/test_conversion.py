@@ -6,7 +6,6 @@ import string
 
 import pytest
 import torch
-from cliperase.models.conversion import convert
 from conftest import TINY_VIT, changed_config
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +13,7 @@ from test_preprocessing import picture, tensor
 from test_transformers import create_clip, create_siglip, written
 from transformers import CLIPImageProcessor, CLIPModel, CLIPTextModel, CLIPTokenizer
 
+from cliperase.api import convert
 from cliperase.cli import main
 from cliperase.errors import CliperaseError
 from cliperase.models import load_model
@@ -161,6 +161,6 @@ def test_what_is_not_converted_is_said(model_folder, tmp_path, capsys):
         error = capsys.readouterr().err
         assert said in error
         assert error.count("\n") == 1
-    with pytest.raises(CliperaseError, match="format 'onnx' unknown; choose one of open_clip, transformers"):
-        convert(None, "onnx")
+    with pytest.raises(CliperaseError, match="format 'keras' unknown; choose one of open_clip, transformers"):
+        convert(model_folder, "keras", tmp_path / "new")
     assert not (tmp_path / "new").exists() or not list((tmp_path / "new").iterdir())

@@ -8,7 +8,7 @@ import diffusers
 import pytest
 import torch
 from conftest import TINY_VIT
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from cliperase.cli import main
@@ -16,6 +16,7 @@ from cliperase.errors import CliperaseError
 from cliperase.manifest import check_result
 from cliperase.models import load_model
 from cliperase.models.openclip import OpenCLIP, create_model
+from cliperase.models.pipeline import head_of, read_encoder
 from cliperase.models.text_encoder import clip_tokenizer
 
 PROMPTS = ["a photo of a apple", "two dogs, one cat"]
@@ -264,3 +265,17 @@ def test_a_pipeline_that_cannot_be_copied_leaves_nothing(plain, tmp_path, monkey
     assert main([str(word) for word in command]) == 2
     assert "No space left" in capsys.readouterr().err
     assert not list((tmp_path / "new").iterdir())
+
+
+def test_an_encoder_that_is_not_whole_is_one_line(tmp_path):
+    encoder().save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    weights.pop(next(name for name in weights if "position" in name))
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CliperaseError, match=r"text encoder .* has no weight .*position.*; copy the pipeline again"):
+        read_encoder(tmp_path, "CLIPTextModel")
+
+
+def test_a_clip_whose_projection_has_a_bias_is_refused():
+    with pytest.raises(CliperaseError, match="another projection than the encoder of a pipeline; take another CLIP"):
+        head_of(clip(proj_bias=True))

@@ -1,5 +1,7 @@
 """Evaluation against counting by hand."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from conftest import cases
@@ -235,3 +237,8 @@ def test_retrieval_names_what_is_missing():
         retrieval_recall(features, features, owner, torch.ones(3, dtype=torch.bool))
     with pytest.raises(CliperaseError, match="none of 3 rows is a query"):
         retrieval_recall(features, features, owner, torch.zeros(3, dtype=torch.bool))
+
+
+def test_rows_without_labels_have_no_class_numbers(training):
+    with pytest.raises(CliperaseError, match="these rows have no labels; give data with classes"):
+        _ = replace(training, labels=None).class_numbers

@@ -17,6 +17,7 @@ from transformers import AutoImageProcessor, AutoTokenizer
 
 from cliperase.cli import main
 from cliperase.conversion import onnx
+from cliperase.errors import CliperaseError
 from cliperase.models import load_model
 from cliperase.models.openclip import OpenCLIP, create_model
 
@@ -103,3 +104,10 @@ def test_what_is_not_written_is_said(blip_folder, tmp_path, monkeypatch, capsys)
         assert "torch cannot export the image tower (division by zero)" in refused(tmp_path / "whole")
     monkeypatch.setattr(onnx, "find_spec", lambda name: None if name == "onnxscript" else name)
     assert "ONNX needs onnxscript; pip install onnxscript" in refused(tmp_path / "whole")
+
+
+def test_a_tokenizer_that_cannot_be_written_is_refused(tmp_path):
+    model = load_model(written(tmp_path / "siglip", create_siglip))
+    model.words = object()
+    with pytest.raises(CliperaseError, match=r"tokenizer object has no tokenizer\.json; take a model with one"):
+        onnx.preparation_of(model)

@@ -140,9 +140,10 @@ def test_the_search_for_several_classes_draws_from_those_set_aside():
     profile = read_profile("icons")
     ratios, search = experiment_of(profile, "ratios"), read_search(profile, "ratios")
     names = [*ratios.set_aside, *(f"another {i}" for i in range(77 - len(ratios.set_aside)))]
-    drawn = [set(ratios.searched(concept, 100, names)[0]["classes"]) for concept in search.concepts]
-    assert [len(one) for one in drawn] == [8, 23]
-    assert drawn[0] < drawn[1] <= set(ratios.set_aside)
+    asked = [*search.concepts, *search.further]
+    drawn = sorted((set(ratios.searched(concept, 100, names)[0]["classes"]) for concept in asked), key=len)
+    assert [len(one) for one in drawn] == [2, 8, 15, 23]
+    assert drawn[0] < drawn[1] < drawn[2] < drawn[3] <= set(ratios.set_aside)
     assert ratios.searched("30 % of classes", 100, names)[1] == {"forget_batch": 64}
     runs = ratios.plan(profile, SimpleNamespace(class_names=names))
     assert not set(ratios.set_aside) & {name for run in runs for name in run.rule["classes"]}
