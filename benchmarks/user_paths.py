@@ -23,6 +23,7 @@ from PIL import Image
 
 from cliperase.errors import end_in_one_line
 from cliperase.files import whole_file
+from cliperase.metrics.tasks import MATCHING, RETRIEVAL, ZERO_SHOT
 from cliperase.models.openclip import create_model
 from cliperase.models.text_encoder import clip_tokenizer
 
@@ -73,7 +74,7 @@ def shards(folder):
     listed = list(drawings())
     for shard in range(10):
         with tarfile.open(folder / f"{shard:05d}.tar", "w") as tar:
-            for number, (picture, caption) in enumerate(listed[shard::10]):
+            for number, (picture, caption) in enumerate(listed[40 * shard : 40 * shard + 40]):
                 file = io.BytesIO()
                 picture.save(file, "JPEG")
                 for suffix, content in (("jpg", file.getvalue()), ("txt", caption.encode())):
@@ -154,14 +155,14 @@ def carry_out(here, commands):
 
 
 def line_of(name, here, seconds):
-    """What a path leaves: seconds, the accuracy that must fall and the one that must stay, the audit's verdict."""
+    """What a path leaves: seconds, what must fall and what must stay, before and after, the audit's verdict."""
     report = json.loads((here / "forgotten" / "report.json").read_text())
     audit = here / "forgotten" / "audit" / "audit.json"
     verdict = json.loads(audit.read_text())["verdict"].split(":")[0].rstrip(".") if audit.is_file() else "none"
     before, after = report["validation_before"], report["validation_after"]
-    sides = [next(key for key in before if key.startswith(side)) for side in ("forget_", "retain_")]
-    told = [f"{before[key]:.1f} → {after[key]:.1f}" for key in sides]
-    return [name, f"{len(seconds)}", f"{sum(seconds):.0f}", *told, verdict]
+    task = next(one for one in (ZERO_SHOT, MATCHING, RETRIEVAL) if one.forget in before)
+    told = [f"{before[key]:.1f} → {after[key]:.1f}" for key in (task.forget, task.retain)]
+    return [name, f"{len(seconds)}", f"{sum(seconds):.0f}", task.forget.removeprefix("forget_"), *told, verdict]
 
 
 def main():
@@ -169,7 +170,7 @@ def main():
     parser.add_argument("--cifar100", required=True, help="folder of CIFAR-100's parquet files, as on the hub")
     parser.add_argument("--output", type=Path, required=True, help="a new folder")
     arguments = parser.parse_args()
-    head = ["path", "commands", "seconds", "forget metric, validation", "retain metric, validation", "audit"]
+    head = ["path", "commands", "seconds", "metric, % (validation)", "forgotten", "retained", "audit"]
     lines = [head, ["---"] * len(head)]
     for number, (name, (prepare, commands)) in enumerate(paths(arguments.output, arguments.cifar100).items()):
         here = arguments.output / str(number)
