@@ -26,6 +26,14 @@ def options():
     parser = argparse.ArgumentParser(prog="cliperase", description="Make a CLIP forget, and measure that it did.")
     parser.add_argument("--version", action="version", version=f"cliperase {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
+    add_forgetting(commands)
+    add_evidence(commands)
+    add_formats(commands)
+    return parser
+
+
+def add_forgetting(commands):
+    """The commands that lead to a model that forgot."""
     unlearn = add_command(commands, "unlearn", run_unlearn, "Make one model forget; writes the model and a report.")
     add_options(unlearn, "model", "data", "forget", "rule", "method", "set", "seed", "output")
     doctor = add_command(
@@ -40,16 +48,22 @@ def options():
     )
     for sub in (unlearn, doctor):
         sub.add_argument("--params", type=Path, help="take settings of the loop and the method from this file")
+    proposal = add_command(
+        commands, "propose", run_propose, "From a sentence or examples to a rule of rows to forget, and a page of them."
+    )
+    add_options(proposal, "model", "data", "output")
+    proposal.add_argument("--query", help="a word or a sentence")
+    proposal.add_argument("--examples", nargs="+", default=[], metavar="PATH", help="pictures, or folders of them")
+
+
+def add_evidence(commands):
+    """The commands that measure models."""
     measure = add_command(
         commands, "evaluate", run_evaluate, "Measure a model on one split, with or without a forget rule."
     )
     add_options(measure, "model", "data", "forget", "rule", "split")
     measure.add_argument("--templates", help="prompts of the classes: a file with one a line, or `simple`, or `openai`")
     measure.add_argument("--output", type=Path, help="write the metrics to this file, too")
-    convert = add_command(commands, "convert", run_convert, "Write a model in another format, and compare the two.")
-    add_options(convert, "model", "output")
-    convert.add_argument("--to", required=True, choices=TARGETS)
-    convert.add_argument("--into", type=Path, help="the pipeline whose copy gets the text tower, with --to pipeline")
     audit = add_command(commands, "audit", run_audit, "Is it really gone? Probe an unlearned model; writes a page.")
     audit.add_argument("before", help="the original model, as --model of the other commands")
     audit.add_argument("after", help="the unlearned model")
@@ -65,23 +79,24 @@ def options():
     audit.add_argument(
         "--thresholds", type=Path, help="YAML or JSON: {probe.measure: {threshold: …, auc: …, source: …}}"
     )
-    proposal = add_command(
-        commands, "propose", run_propose, "From a sentence or examples to a rule of rows to forget, and a page of them."
-    )
-    add_options(proposal, "model", "data", "output")
-    proposal.add_argument("--query", help="a word or a sentence")
-    proposal.add_argument("--examples", nargs="+", default=[], metavar="PATH", help="pictures, or folders of them")
     compare = add_command(commands, "compare", run_compare, "Two models side by side on one split; writes a page.")
     compare.add_argument("before", help="the original model, as --model of the other commands")
     compare.add_argument("after", help="the unlearned model")
     add_options(compare, "data", "forget", "rule", "split", "output")
     compare.add_argument("--query", nargs="+", action="extend", default=[], help="texts to ask, beside those chosen")
+
+
+def add_formats(commands):
+    """The commands that write a model in another form."""
+    convert = add_command(commands, "convert", run_convert, "Write a model in another format, and compare the two.")
+    add_options(convert, "model", "output")
+    convert.add_argument("--to", required=True, choices=TARGETS)
+    convert.add_argument("--into", type=Path, help="the pipeline whose copy gets the text tower, with --to pipeline")
     pack = add_command(commands, "pack", run_pack, "Write a small model as one file of a few megabytes.")
     add_options(pack, "model", "data", "output")
     unpack = add_command(commands, "unpack", run_unpack, "Write a packed model as an open_clip folder.")
     unpack.add_argument("packed", type=Path, help="file that `cliperase pack` wrote")
     add_options(unpack, "output")
-    return parser
 
 
 def add_command(commands, name, run, description):
