@@ -86,7 +86,8 @@ open_with(
 
 # %%
 NAMED = ["Apple logo", "lemon", "bicycle", "hammer", "umbrella", "guitar", "snowflake", "keyboard"]
-publish_figure(plane_figure(space, wide, NAMED), "embedding_space", publish_to)
+named = [name for name in NAMED if name in classes]  # other data have other classes
+publish_figure(plane_figure(space, wide, named), "embedding_space", publish_to)
 
 # %% [markdown]
 # ## Heatmaps

@@ -22,7 +22,7 @@ class Plane:
     def __init__(self, axis, points, space, named):
         self.axis, self.points, self.is_text = axis, points, space["is_text"]
         self.names, self.forgotten = space["classes"][space["label"]], space["classes"][space["forgotten"]]
-        self.tints = dict(zip(named, TINTS, strict=True))
+        self.tints = dict(zip(named, TINTS, strict=False))
 
     def images(self, name):
         return self.points[(self.names == name) & ~self.is_text]
