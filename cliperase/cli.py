@@ -105,9 +105,9 @@ def add_command(commands, name, run, description):
     return sub
 
 
-def add_options(sub, *names, options=None):
+def add_options(sub, *names):
     for name in names:
-        sub.add_argument(f"--{name}", **(options or OPTIONS)[name])
+        sub.add_argument(f"--{name}", **OPTIONS[name])
 
 
 OPTIONS = {
@@ -208,11 +208,8 @@ def show_what_would_be_forgotten(arguments, settings, rule):
     from cliperase.preview import sentences
 
     run_doctor(arguments)
-    print(
-        "\n".join(
-            sentences(preview(arguments.model, arguments.data, rule, arguments.method, settings, arguments.output))
-        )
-    )
+    found = preview(arguments.model, arguments.data, rule, arguments.method, settings, arguments.output)
+    print("\n".join(sentences(found)))
     print(f"Read {arguments.output / 'preview.html'}")
 
 

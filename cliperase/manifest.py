@@ -14,21 +14,36 @@ RUN = ("method", "rule", "settings")  # what tells one run from another, of thos
 
 
 def write_result(folder, model, report):
-    """Save the `model` and the `report`, a mapping, in `folder`. A run that is killed here leaves nothing half-written
-    that `check_result` would take for whole."""
+    """Save the `model` and the `report`, a mapping, in `folder`."""
+
+    def write(staged):
+        model.save(staged)
+        return report
+
+    write_unit(folder, write, {name: report[name] for name in RUN})
+
+
+def write_unit(folder, write, about):
+    """Write to `folder` what `write(folder)` writes, the report that it returns, and a manifest: `about`, a mapping,
+    and the hashes. Returns the report.
+
+    A run that is killed here leaves nothing half-written that `check_result` would take for whole.
+    """
     folder = Path(folder)
     with whole_file(folder / MANIFEST) as partial:
         staged = partial.with_name("result")
-        model.save(staged)
+        staged.mkdir()
+        report = write(staged)
         (staged / REPORT).write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         names = sorted(path.relative_to(staged).as_posix() for path in staged.rglob("*") if path.is_file())
-        about = {"cliperase": __version__, **{name: report[name] for name in RUN}}
-        about["files"] = {name: hash_of(staged / name) for name in names}
-        partial.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        files = {name: hash_of(staged / name) for name in names}
+        told = {"cliperase": __version__, **about, "files": files}
+        partial.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
         for name in names:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (staged / name).chmod(partial.stat().st_mode)
             os.replace(staged / name, folder / name)
+    return report
 
 
 def manifest_of(folder):

@@ -137,7 +137,9 @@ def costs(results, order):
     columns = [changed.rename("changed parameters, %"), out_of_budget(validation)]
     table = pd.concat([alone[["seconds", "peak_mb"]], *columns], axis="columns")
     table = table.loc[[method for method in order if method in table.index]].rename_axis("method")
-    return table.fillna({"budget ran out": "–"}) if table["budget ran out"].notna().any() else table.iloc[:, :-1]
+    if table["budget ran out"].isna().all():
+        return table.drop(columns="budget ran out")
+    return table.fillna({"budget ran out": "–"})
 
 
 def out_of_budget(validation):

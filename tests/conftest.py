@@ -93,6 +93,13 @@ def killed_at(step):
             yield
 
 
+def without(value, *keys):
+    """Plain values without these keys, at any depth."""
+    if isinstance(value, dict):
+        return {key: without(one, *keys) for key, one in value.items() if key not in keys}
+    return [without(one, *keys) for one in value] if isinstance(value, list) else value
+
+
 def write_profile(folder, **changes):
     """The path of a small profile, some of its sections replaced."""
     path = folder / "profile.yaml"

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import changed_config, make_split
+from conftest import changed_config, make_split, without
 from inputs import captioned
 
 from cliperase.audit import PROBES, create_probe, probe_class
@@ -733,14 +733,8 @@ def test_text_is_escaped_in_the_page(audited, tmp_path):
 
 def timeless(folder):
     """All files of a result, seconds and the keys of the probes left out."""
-
-    def bare(value):
-        if isinstance(value, dict):
-            return {key: bare(one) for key, one in value.items() if key != "seconds"}
-        return [bare(one) for one in value] if isinstance(value, list) else value
-
     return {
-        path.relative_to(folder).as_posix(): bare(json.loads(path.read_text())) if path.suffix == ".json"
+        path.relative_to(folder).as_posix(): without(json.loads(path.read_text()), "seconds") if path.suffix == ".json"
         else path.read_text() for path in folder.rglob("*.*") if path.suffix in (".json", ".csv")
     }  # fmt: skip
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from conftest import PROFILE, SOAK, TINY_VIT
+from conftest import PROFILE, SOAK, TINY_VIT, without
 
 from cliperase.models.openclip import create_model
 
@@ -46,6 +46,7 @@ COMMANDS = {  # name -> arguments; `@data`, `@model`, `@vit` and `@profile` stan
     "experiment": [PAPER, "experiment", "main", "--profile", "@profile", "--data", "@data", "--model", "@model"],
     "manifest": [PAPER, "manifest", "--profile", "@profile", "--rules", "concepts", "--data", "@data"],
 }  # fmt: skip
+OF_TIMES = ("seconds", "time", "report.json")  # keys of seconds, and of the hash of the file that holds them
 FILES = {"experiment": "main.csv", "manifest": "manifest.csv"}  # commands whose output is a file
 
 
@@ -72,13 +73,6 @@ def finish(process):
     assert process.returncode == 0, said.decode()[-2000:]
 
 
-def timeless(value):
-    """JSON without seconds, and without the hashes of the files that hold them."""
-    if isinstance(value, dict):
-        return {key: timeless(one) for key, one in value.items() if key not in ("seconds", "report.json", "time")}
-    return [timeless(one) for one in value] if isinstance(value, list) else value
-
-
 def written(folder):
     """{path: content} of what a command wrote, without times. Hidden folders, of files that are not whole, and
     checkpoints are left out."""
@@ -89,7 +83,7 @@ def written(folder):
             continue
         content = path.read_bytes()
         if path.suffix == ".json":
-            content = timeless(json.loads(content))
+            content = without(json.loads(content), *OF_TIMES)
         elif path.suffix == ".csv":
             table = pd.read_csv(io.BytesIO(content))
             content = table[[name for name in table if name not in ("seconds", "peak_mb")]].to_csv()

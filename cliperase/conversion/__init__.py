@@ -1,13 +1,9 @@
 """Models in other formats. One line below adds a format; nothing of it is imported before it is asked for."""
 
-import json
-import os
 from pkgutil import resolve_name
 
-from cliperase import __version__
 from cliperase.errors import CliperaseError
-from cliperase.files import hash_of, whole_file
-from cliperase.manifest import MANIFEST, REPORT, RUN, manifest_of
+from cliperase.manifest import RUN, manifest_of, write_unit
 
 TARGETS = {  # format -> a function that writes a model to a folder: (model, folder, into) -> a mapping for the report
     "open_clip": "cliperase.conversion.clip:write_open_clip",
@@ -34,19 +30,9 @@ def convert(model, source, to, output, into=None):
     last: the hashes of its files, and the run that made the model, where `source` says so. Returns what is in its
     `report.json`.
     """
-    with whole_file(output / MANIFEST) as partial:
-        staged = partial.with_name("result")
-        staged.mkdir()
-        report = {"model": str(source), "to": to, **resolve_name(TARGETS[to])(model, staged, into)}
-        (staged / REPORT).write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        mode = partial.stat().st_mode
-        files = {path.relative_to(staged).as_posix(): path for path in sorted(staged.rglob("*")) if path.is_file()}
-        for path in files.values():
-            path.chmod(mode)
-        before = manifest_of(source)
-        about = {"cliperase": __version__, **{name: before[name] for name in RUN if name in before}}
-        about["files"] = {name: hash_of(path) for name, path in files.items()}
-        partial.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-        for part in staged.iterdir():
-            os.replace(part, output / part.name)
-    return report
+    before, target = manifest_of(source), resolve_name(TARGETS[to])
+
+    def write(folder):
+        return {"model": str(source), "to": to, **target(model, folder, into)}
+
+    return write_unit(output, write, {name: before[name] for name in RUN if name in before})
