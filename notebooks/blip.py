@@ -16,12 +16,10 @@ results = "metrics/icons/results.csv"
 publish_to = "figures/icons/blip"
 
 # %%
-import matplotlib.pyplot as plt
 import pandas as pd
-import seaborn as sns
 
 from cliperase.metrics.tasks import WAYS
-from paper.figures.changes import DIAMOND, MARKS, change_groups, change_of, names_figure
+from paper.figures.changes import DIAMOND, MARKS, changes_figure, names_figure
 from paper.figures.style import FORGET, KEEP, key, publish_figure, use_style
 from paper.ledger import beside_paper, paper_values
 from paper.statistics import in_order, runs_of, summarise, with_gap
@@ -29,7 +27,8 @@ from paper.tables import experiment_rows, extent, publish_table, renamed_rows, s
 from paper.verdicts import above, claim_above, claims, open_with
 
 use_style()
-percent, methods, guess = ["forget_accuracy", "retain_accuracy"], ["GA", "GradDiff", "CLIPErase"], 100 / WAYS
+percent, guess = ["forget_accuracy", "retain_accuracy"], 100 / WAYS
+papers, ours = ["GA", "GradDiff", "CLIPErase"], ["MultiDelete", "unseen"]  # ours: beyond the paper's rows
 HEADS = {  # who answers: the model, the experiment, and its metrics in the place of `percent`
     "contrastive head": ("matching", "blip", percent),
     "matching head": ("matching", "blip", [f"forget_itm_accuracy@{WAYS}", f"retain_itm_accuracy@{WAYS}"]),
@@ -41,7 +40,8 @@ answers = {
 }
 rows, paper = answers["contrastive head"], paper_values("blip")
 (provenance,) = rows.provenance.unique()
-assert all(set(found.method) == {"original", *methods} for found in answers.values())
+methods = {head: [name for name in [*papers, *ours] if name in set(found.method)] for head, found in answers.items()}
+assert all(papers == names[: len(papers)] for names in methods.values())
 runs = {head: runs_of(found) for head, found in answers.items()}
 summaries = {head: in_order(summarise(found, ["method"], [*percent, "average_gap"])) for head, found in answers.items()}
 left = {head: table.forget_accuracy for head, table in runs.items()}
@@ -62,7 +62,7 @@ tested = {
         "captions of everything else stay within 5 points": lost[third]["CLIPErase"] <= 5.0,
     },
 }
-ahead = {f"{head}: {text}": holds for head in (first, third) for other in methods[:-1]
+ahead = {f"{head}: {text}": holds for head in (first, third) for other in papers[:-1]
          for text, holds in above(runs[head], other).items()}  # fmt: skip
 open_with(
     "blip",
@@ -79,33 +79,27 @@ open_with(
 # %% [markdown]
 # ## The picture
 #
-# Means over concepts and seeds. The paper's diamonds stand beside the contrastive head. Dashed: a guess.
+# Means over concepts and seeds. The paper's diamonds stand beside the contrastive head. Dashed: a guess. MultiDelete
+# and `unseen` are beyond the paper's rows.
+
 
 # %%
-panels = {
-    head: {
-        method: [
-            change_of(found, metric, method, ink, paper=paper.get((method, metric)) if head == first else None)
-            for metric, ink in zip(percent, (FORGET, KEEP), strict=True)
-        ]
-        for method in methods
-    }
-    for head, found in answers.items()
-}
-figure, axes = plt.subplots(1, len(HEADS), figsize=(7, 2.9))
-figure.subplots_adjust(left=0.2, right=0.99, top=0.91, bottom=0.2, wspace=0.06)
-labels = {method: ["forget", "retain"] for method in methods}
-change_groups(axes, panels, labels, names={method: method for method in methods})
+metrics = dict(zip(percent, [("forget", FORGET), ("retain", KEEP)], strict=True))
+heads = {head: answers[head] for head in (first, second)}
+figure, axes = changes_figure(heads, metrics, methods[first], {first: paper})
 axes[1].axvline(guess, color="0.5", linestyle="--", linewidth=0.9, zorder=1)
 key(figure, MARKS | {"paper": DIAMOND}, title="test images recognised, %")
-sns.despine(figure, left=True)
 publish_figure(figure, "blip", publish_to)
 
 # %% [markdown]
-# What the captioner calls images of the forgotten concept after CLIPErase. Bars: means over seeds. A run lists its five
-# most frequent names; a name outside the list counts as zero there.
+# The captioner: the concept's name in captions of its images, and the right name in captions of all others. Below it,
+# what the captioner calls the forgotten images after CLIPErase: bars are means over seeds. A run lists its five most
+# frequent names; a name outside the list counts as zero there.
 
 # %%
+figure, axes = changes_figure({third: answers[third]}, metrics, methods[third])
+key(figure, MARKS, title="captions of test images, %")
+publish_figure(figure, "captions", publish_to)
 names = experiment_rows(results, "captioning").query("method == 'CLIPErase' and metric.str.startswith('naming_rate@')")
 names = names.assign(name=names.metric.str.partition("@")[2]).query("name != concept")
 publish_figure(names_figure(left[third]["CLIPErase"], names, "test images of the concept, %"), "blip_names", publish_to)
@@ -155,8 +149,8 @@ show(beside_paper(summaries[first], "blip", provenance))
 
 # %%
 for head in HEADS:
-    for method in methods:
+    for method in methods[head]:
         print(f"{head}, {method}: recognised {extent(left[head][method])}, kept {-lost[head][method]:+.1f} points")
     claims(tested[head], papers=tested[first])
-    for other in methods[:-1] if head != second else ():
-        claim_above(runs[head], other)
+    for other in papers[:-1] if head != second else ():
+        claim_above(runs[head], other, of_paper=head == first)

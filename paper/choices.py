@@ -97,7 +97,7 @@ def lines_of(experiment, table, search):
     """The summary of one experiment, with columns that do not depend on its task, which is named beside them."""
     task = TASKS[experiment]
     summary = summarise_search(table, search, task)
-    if "fine-tune" in search.listed() and task is ZERO_SHOT:
+    if "fine-tune" in search.listed():
         summary = pd.concat([summary, retention_control(summary, task)], ignore_index=True)
     summary = summary.rename(columns={"selection_score": "score", task.forget: "forget", task.retain: "retain"})
     return summary.assign(measured=f"{task.forget}, {task.retain}")

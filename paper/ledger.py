@@ -5,6 +5,7 @@ import math
 import pandas as pd
 
 from cliperase.settings import read_params
+from paper.results import REFERENCES
 from paper.statistics import change_from_original, paired_change, summarise
 from paper.tables import experiment_rows, in_root, with_wilson
 
@@ -43,6 +44,18 @@ def paper_cells(experiment):
 def paper_values(experiment):
     """{(method, metric): value} of one experiment, None where the paper prints a dash; statements are left out."""
     return {(cell["method"], cell["metric"]): cell["value"] for cell in paper_cells(experiment) if "value" in cell}
+
+
+def few_rows(summary, experiment):
+    """The rows for a small figure, in the order of `summary`: the references, those that the paper has in the
+    experiment, and the one with the smallest average gap."""
+    methods = summary[~summary.method.isin(REFERENCES)]
+    named = {
+        *REFERENCES,
+        *(method for method, _ in paper_values(experiment)),
+        methods.method[methods.average_gap.idxmin()],
+    }
+    return [method for method in summary.method if method in named]
 
 
 def verdict(ours, paper, our_baseline, paper_baseline):

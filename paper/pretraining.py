@@ -30,8 +30,9 @@ def pretrain(data, output, settings, without=None, start=None):
     """Train a compact CLIP and save it as an open_clip folder. Resumes when killed.
 
     `settings`: those of the loop, and where they are not the compact model's, `architecture` and `image_size`.
-    `without` leaves a concept out of training. `start`, a model folder, gives the first weights, because the image
-    tower takes pictures of any size. Returns the validation quality, in percent, by the task of the data.
+    `without`: the forget rule of what is left out of training. `start`, a model folder, gives the first weights,
+    because the image tower takes pictures of any size. Returns the validation quality, in percent, by the task of the
+    data.
     """
     fix_threads()
     settings = dict(settings)
@@ -39,7 +40,7 @@ def pretrain(data, output, settings, without=None, start=None):
     settings = checked(TrainSettings, settings, "pretraining")
     retain, seen = load_pairs(data, "train"), load_pairs(data, "validation")
     if without:
-        retain, seen = (split_pairs(pairs, {"concept": without})[1] for pairs in (retain, seen))
+        retain, seen = (split_pairs(pairs, without)[1] for pairs in (retain, seen))
     model = create_model(kind, settings.seed)
     if start:
         try:

@@ -105,15 +105,15 @@ def same_of(runs, method):
     return pd.DataFrame(found, index=runs.index)
 
 
-def with_gap(rows, forget="forget_accuracy", retain="retain_accuracy"):
+def with_gap(rows, forget="forget_accuracy", retain="retain_accuracy", to_retrained=True):
     """The rows, and for each run the row `average_gap`, in points: what tables are sorted by, and rows compared by.
 
     It is the average gap of the unlearning literature (SalUn, Fan et al. 2024) over two metrics, to a model that was
-    retrained without the forget set. Where there is none, it is the gap to the best result there can be, as
-    `tasks.Task.score` has it: nothing forgotten is found, and of the rest no less than the original finds.
+    retrained without the forget set. Where there is none, or not `to_retrained`, it is the gap to the best result there
+    can be, as `tasks.Task.score` has it: nothing forgotten is found, and of the rest no less than the original finds.
     """
     runs = runs_of(rows[rows.metric.isin([forget, retain])])
-    if "retrain" in runs.index.unique("method"):
+    if to_retrained and "retrain" in runs.index.unique("method"):
         reference = same_of(runs, "retrain")
         gaps = [(runs[metric] - reference[metric]).abs() for metric in (forget, retain)]
     else:

@@ -106,9 +106,17 @@ def with_ranges(summary, rows, directions, columns):
     return pd.DataFrame(lines)
 
 
-def without_intervals(summary):
-    """The summary without its intervals, for concepts that are too few for one."""
-    return summary.drop(columns=[column for column in summary if column.endswith((" low", " high"))])
+def publish_ranges(results, experiment, summary, directions, columns, folder):
+    """Publish `with_ranges` of an experiment, with the runs whose budget ran out, and the summary without its
+    intervals: concepts are too few for one. Returns the readable table."""
+    rows = experiment_rows(results, experiment)
+    (provenance,) = rows.provenance.unique()
+    budget = out_of_budget(experiment_rows(results, experiment, split="validation"))
+    table = with_ranges(summary, rows, directions, columns).join(budget, on="method").fillna({budget.name: "–"})
+    table = table.assign(provenance=provenance)
+    numbers = summary.drop(columns=[column for column in summary if column.endswith((" low", " high"))])
+    publish_table(table, experiment, folder, numbers=numbers.assign(provenance=provenance))
+    return table
 
 
 def per_concept(rows, order, metrics):

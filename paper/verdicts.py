@@ -140,9 +140,9 @@ def gap_lead(runs, theirs, ours="CLIPErase"):
     return lead(*(runs.loc[method].average_gap for method in (ours, theirs)))
 
 
-def claim_above(runs, theirs, ours="CLIPErase"):
-    """Print the difference of the average gaps of each run, and the claim of `above`, which is the paper's."""
+def claim_above(runs, theirs, ours="CLIPErase", of_paper=True):
+    """Print the difference of the average gaps of each run, and the claim of `above`, which is the paper's or ours."""
     mean, half, pairs = gap_lead(runs, theirs, ours)
     print(f"average gap of each run, {ours} less {theirs}: {mean:+.2f} ± {half:.2f} points (paired, {pairs})")
     tested = above(runs, theirs, ours)
-    claims(tested, papers=tested)
+    claims(tested, papers=tested if of_paper else ())

@@ -23,6 +23,7 @@ from cliperase.errors import CliperaseError
 from cliperase.metrics.tasks import task_of
 from cliperase.settings import checked
 from cliperase.unlearning import Recipe
+from paper.commands.pretrain import rule_beside
 from paper.experiments import EXPERIMENTS, experiment_of
 from paper.params import PROFILES, Profile, profile_path, read_profile
 from paper.results import COLUMNS
@@ -187,7 +188,7 @@ def test_bystanders_are_no_part_of_the_run_and_the_same_for_every_row():
 def test_what_a_row_is_run_with():
     """The loop's settings of the profile, of the experiment, of the draw, of the row; the later one counts."""
     methods = {"GA": {"learning_rate": 1e-5, "steps": 7}, "GA text": {"method": "GA", "towers": "text"}}
-    rules = experiment_of(ICONS, "pairs", methods=methods, unlearn={"forget_batch": 3})
+    rules = experiment_of(ICONS, "pairs", methods=methods, tuned="", unlearn={"forget_batch": 3})
     row = rules.configured(ICONS, "GA")
     loop = {**ICONS.unlearn, "forget_batch": 3}
     assert row == {"method": "GA", "settings": {**loop, "learning_rate": 1e-5, "steps": 7}}
@@ -201,10 +202,16 @@ def test_what_a_row_is_run_with():
 
 def test_captions_have_rows_of_their_own():
     own = {"rules": {"apple": {"caption_pattern": "apple"}}, "unlearn": {"forget_batch": 3}}
-    runs = planned("retrieval", **own, methods={"GA": {"learning_rate": 2e-7}})
+    runs = planned("retrieval", **own, methods={"GA": {"learning_rate": 2e-7}}, tuned="")
     assert {run.row for run in runs} == {"original", "GA"}
     assert all(run.settings["learning_rate"] == 2e-7 for run in runs if run.row == "GA")
     assert all(run.settings["forget_batch"] == 3 for run in runs if run.row == "GA")
+
+
+def test_a_reference_leaves_out_the_rule_of_its_experiment():
+    assert rule_beside(ICONS, "experiments.pairs.pretrain", "apple") == ICONS.experiments["pairs"]["rules"]["apple"]
+    assert rule_beside(ICONS, "experiments.pairs.pretrain", "cat") == {"concept": "cat"}
+    assert rule_beside(ICONS, "pretrain", "apple") == {"concept": "apple"}
 
 
 def test_rows_that_cannot_be_run_are_named(data_folder, model_folder):

@@ -69,7 +69,8 @@ def shrink_blip_and_diffusion(sets, experiments):
     diffusion["generator_training"] |= {"steps": 2, "batch": 8}
     diffusion["detector_training"] |= {"steps": 2, "evaluate_every": 1, "retain_batch": 16}
     experiments["blip"]["pretrain"] |= {"steps": 2, "batch": 8}
-    experiments["blip"]["rules"] = {"apple": {"concept": "apple"}}
+    for name in ("blip", "pairs", "retrieval"):
+        experiments[name]["rules"] = {"apple": experiments[name]["rules"]["apple"]}
     captioning |= {"concepts": ["apple"], "search_concepts": ["dog"], "validation_images": 1}
     captioning["loop"] |= {"steps": 1, "forget_batch": 2, "retain_batch": 4}
     captioning["candidates"] = {"CLIPErase": captioning["candidates"]["CLIPErase"][:1]}
@@ -83,13 +84,15 @@ def change(path, edit):
 
 
 def fewer_references(stages):
-    retrain = stages["tables"]["retrain"]
-    stages["tables"]["retrain"] = {"icons-apple": retrain["icons-apple"]}
+    tables = stages["tables"]
+    tables["retrain"] = {"icons-apple": tables["retrain"]["icons-apple"]}
+    tables["caption_models"] = {name: tables["caption_models"][name] for name in ("pairs", "retrieval")}
 
 
 def one_original(pipeline):
-    deps = pipeline["stages"]["experiment_originals"]["do"]["deps"]
-    deps[:] = [path for path in deps if "models-" not in path]  # of other seeds
+    experiment, captions = (pipeline["stages"][name]["do"] for name in ("experiment_originals", "caption_models"))
+    experiment["deps"] = [path for path in experiment["deps"] if not path.endswith(("-1", "-2"))]  # of other seeds
+    captions["cmd"] = [text for text in captions["cmd"] if "bicycle" not in text]
 
 
 def fewer_candidates(ranges):

@@ -88,6 +88,30 @@ def change_groups(axes, panels, labels, names=None, heads=None, **options):
     write_beside(axes[0], [(places[group] - 0.72, text, "0.4") for group, text in (heads or {}).items()], **italics)
 
 
+def changes_figure(panels, metrics, methods, paper=None):
+    """A panel for each table of `panels` {title: rows}, a group for each method, a line for each of two metrics.
+
+    `metrics`: {metric: (text, colour)}; `paper`: {title: {(method, metric): value}}.
+    """
+    width, height = 2.4 + 2.3 * len(panels), 1.1 + 0.45 * len(methods)
+    figure, axes = plt.subplots(1, len(panels), figsize=(width, height), squeeze=False)
+    figure.subplots_adjust(left=1.4 / width, right=0.99, top=1 - 0.3 / height, bottom=0.65 / height, wspace=0.06)
+    groups = {
+        title: {
+            method: [
+                change_of(rows, metric, method, ink, paper=(paper or {}).get(title, {}).get((method, metric)))
+                for metric, (_, ink) in metrics.items()
+            ]
+            for method in methods
+        }
+        for title, rows in panels.items()
+    }
+    labels = {method: [text for text, _ in metrics.values()] for method in methods}
+    change_groups(axes[0], groups, labels, names={method: method for method in methods})
+    sns.despine(figure, left=True)
+    return figure, axes[0]
+
+
 def shade(axes, spans):
     """Bands behind the lines that belong together."""
     for axis in axes:

@@ -17,10 +17,12 @@ ZERO_SHOT = {  # metrics of class tasks and the titles of their panels
 }
 
 
-def dot_plot(rows, order, paper=None, panels=ZERO_SHOT, reference="original", ours=("CLIPErase", "FM+RM+CM")):
+def dot_plot(
+    rows, order, paper=None, panels=ZERO_SHOT, reference="original", ours=("CLIPErase", "FM+RM+CM"), region=True
+):
     """One panel per metric: every run a dot, the mean a bar, the paper a diamond.
 
-    `panels`: {metric: title}. `paper`: {(method, metric): value}. A line marks the reference's mean, a region what
+    `panels`: {metric: title}. `paper`: {(method, metric): value}. A line marks the reference's mean, a `region` what
     retrained models reach. An axis spans the runs (see `crowd`); a mean or a published value beyond it is a triangle at
     the edge, with its number.
     """
@@ -32,7 +34,7 @@ def dot_plot(rows, order, paper=None, panels=ZERO_SHOT, reference="original", ou
         found = {method: (paper or {}).get((method, metric)) for method in order}
         frame_runs(axis, runs, reference, [value for value in found.values() if value is not None])
         retrained = runs[runs.method == "retrain"].value
-        if len(retrained):
+        if region and len(retrained):
             axis.axvspan(retrained.min(), retrained.max(), color=REGION, linewidth=0, zorder=0)
         before = runs[runs.method == reference].value.mean()
         name_lines(axis, [(before, reference if axis is axes[0, 0] else "", GUIDE, "-")])
@@ -47,9 +49,11 @@ def dot_plot(rows, order, paper=None, panels=ZERO_SHOT, reference="original", ou
     figure.tight_layout(w_pad=1.2, rect=(0, FOOT / size[1], 1, 1))
     beyond = {"beyond the axis, with its value": {"marker": "<", "color": "0.25", "markersize": 5}}
     drawn = {line.get_marker() for axis in axes[0] for line in axis.lines}
-    region = {"retrained": {"marker": "s", "color": REGION, "markersize": 8}} if "retrain" in order else {}
+    retrained = (
+        {"retrained": {"marker": "s", "color": REGION, "markersize": 8}} if region and "retrain" in order else {}
+    )
     marks = {"a run": RUN, "mean": MEAN} | ({"paper": PUBLISHED} if paper else {})
-    key(figure, marks | region | (beyond if drawn & {"<", ">"} else {}))
+    key(figure, marks | retrained | (beyond if drawn & {"<", ">"} else {}))
     return figure, axes[0]
 
 
