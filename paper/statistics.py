@@ -6,6 +6,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
+from cliperase.audit.intervals import share_interval
 from paper.results import REFERENCES, mean_interval
 
 
@@ -69,7 +70,8 @@ def interval(values, images=None):
     values = np.asarray(values, dtype=float)
     low, high = np.percentile(bootstrapped_means(values), [2.5, 97.5]) if len(values) > 2 else (math.nan, math.nan)
     if images:
-        exact = clopper_pearson(values.mean(), images)
+        # hits are rounded, because a mean over seeds need not be a whole number of them
+        exact = share_interval(round(values.mean() * images / 100), images)
         low, high = np.fmin(low, exact[0]), np.fmax(high, exact[1])
     return float(low), float(high)
 
@@ -80,15 +82,6 @@ def bootstrapped_means(values):
     if count <= 5:
         return values[list(product(range(count), repeat=count))].mean(axis=1)
     return values[np.random.default_rng(0).integers(count, size=(10_000, count))].mean(axis=1)
-
-
-def clopper_pearson(rate, count):
-    """(low, high) of the exact 95 % interval of a rate among `count` images, all in percent. The hits are rounded: a
-    mean over seeds need not be a whole number of them."""
-    from scipy.stats import binomtest
-
-    found = binomtest(round(rate * count / 100), count).proportion_ci(method="exact")
-    return 100 * found.low, 100 * found.high
 
 
 def worst(metric, values):
@@ -198,9 +191,6 @@ def lead(ours, theirs):
 
 def wilson(rate, count):
     """(low, high) of the 95 % Wilson interval of a rate among `count` images, all in percent."""
-    from scipy.stats import binomtest
-
     hits = rate * count / 100
     assert abs(hits - round(hits)) < 0.02, f"{rate} % is no number of {count} images"
-    interval = binomtest(round(hits), count).proportion_ci(method="wilson")
-    return 100 * interval.low, 100 * interval.high
+    return share_interval(round(hits), count, "wilson")

@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cliperase.audit.intervals import share_interval
 from cliperase.errors import CliperaseError
 from paper.ledger import beside_paper, paper_cells, verdict
 from paper.results import COLUMNS, collect, mean_interval, read_results, rows_of, write_table
-from paper.statistics import clopper_pearson, compare, images_of, in_order, interval, summarise, with_gap
+from paper.statistics import compare, images_of, in_order, interval, summarise, with_gap
 from paper.tables import mark_best
 
 ABOUT = {"profile": "icons", "experiment": "main", "dataset": "icons", "model": "compact", "method": "GA"}
@@ -101,7 +102,7 @@ def test_the_bootstrap_interval_by_hand():
 def test_no_spread_is_no_certainty():
     """0 of 80 images in every concept: the exact binomial interval of 400 images remains."""
     assert interval([0.0] * 5, images=400) == pytest.approx((0.0, 0.918), abs=1e-3)
-    assert clopper_pearson(50.0, 20) == pytest.approx((27.196, 72.804), abs=1e-3)
+    assert share_interval(10, 20) == pytest.approx((27.196, 72.804), abs=1e-3)
     low, high = interval([10.0, 50.0, 90.0], images=10**6)  # the spread of the concepts is wider
     assert (low, high) == interval([10.0, 50.0, 90.0])
 

@@ -24,8 +24,13 @@ class Estimate:
 def share_of(hits: ArrayLike) -> Estimate:
     """Percent of `hits` (N,) bool that are true, with the exact interval."""
     hits = np.asarray(hits, dtype=bool)
-    interval = binomtest(int(hits.sum()), len(hits)).proportion_ci(method="exact")
-    return Estimate(100 * float(hits.mean()), 100 * float(interval.low), 100 * float(interval.high), len(hits))
+    return Estimate(100 * float(hits.mean()), *share_interval(int(hits.sum()), len(hits)), len(hits))
+
+
+def share_interval(hits: int, count: int, method: str = "exact") -> tuple[float, float]:
+    """(low, high) of the 95 % interval of `hits` among `count`, in percent: the exact one, or "wilson"."""
+    interval = binomtest(hits, count).proportion_ci(method=method)
+    return 100 * float(interval.low), 100 * float(interval.high)
 
 
 def mean_of(values: ArrayLike, seed: int = 0) -> Estimate:
