@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from cliperase import pages
 from cliperase.audit.case import Split, Subject, found_by
 from cliperase.audit.intervals import share_of
-from cliperase.data.source import load_split
-from cliperase.errors import CliperaseError
+from cliperase.data.limits import BROKEN_PERCENT
+from cliperase.data.source import open_source
 from cliperase.metrics.tasks import task_of
 
 FOUND = 8  # pictures for a query
@@ -25,9 +25,10 @@ def compare(before, after, data, rule=None, split="test", queries=()):
     `metrics` of both, `harm` (classes with accuracies in percent, most harmed first), `queries` with the `FOUND`
     nearest images of each model, and `maps`.
     """
-    sides = [Side.of(model, name, data, split, rule) for model, name in ((before, "before"), (after, "after"))]
-    if sides[0].split.pairs.row_hashes != sides[1].split.pairs.row_hashes:
-        raise CliperaseError("the data had other rows when the second model read them; give data that do not change")
+    source, sides = open_source(data), []
+    for model, name in ((before, "before"), (after, "after")):  # each has pictures of its own size
+        rows = source.load_split(split, rule, model.framing, BROKEN_PERCENT)
+        sides.append(Side(model, name, Split.of(*rows)))
     harm = harmed(*sides) if sides[0].split.has_classes else []
     asked = list(dict.fromkeys([*queries, *chosen(sides[0].split, harm)]))
     return {
@@ -46,10 +47,6 @@ class Side(Subject):
     def __init__(self, model, name, split):
         super().__init__(model, name)
         self.split = split
-
-    @classmethod
-    def of(cls, model, name, data, split, rule):
-        return cls(model, name, Split.of(*load_split(data, split, rule, model.framing)))
 
     def metrics(self):
         return task_of(self.split.pairs).measure(self.model, self.split.pairs, self.split.forgotten)
