@@ -10,6 +10,7 @@ from cliperase.data.limits import log
 from cliperase.data.source import Data, load_run, load_split
 from cliperase.errors import CliperaseError
 from cliperase.files import check_writable, only_writer, write_json
+from cliperase.loop import History
 from cliperase.manifest import REPORT, check_output, write_result
 from cliperase.metrics.tasks import task_of
 from cliperase.metrics.templates import read_templates
@@ -27,9 +28,9 @@ def unlearn(model: str | Path, data: Data, rule: Mapping[str, Any], method: str 
     `model`: folder, or open_clip name and weights. `data`: a folder, file or hub name, a data set of torch or
     `datasets`, or an iterable of (PIL image, caption or captions) or of mappings; docs/data.md has the layouts. `rule`:
     see `cliperase.data.rules.forget_mask`. `settings`: those of the method and of the loop
-    (`cliperase.settings.TrainSettings`) in one mapping; a method that trains needs `learning_rate`,
-    and `steps` or `epochs` over the forget set. CLIPErase without a learning rate takes `defaults`. The weights are
-    selected on validation data, by the task that `tasks.task_of` finds.
+    (`cliperase.settings.TrainSettings`) in one mapping; a method that trains needs `learning_rate`, and `steps` or
+    `epochs` over the forget set. CLIPErase without a learning rate takes `defaults`. The weights are selected on
+    validation data, by the task that `tasks.task_of` finds.
 
     Written to `output`: the model as a folder, `report.json`, `manifest.json` with their hashes, a model card
     `README.md`, and while it runs a checkpoint to resume from. Under `torchrun` the processes share every step
@@ -61,27 +62,26 @@ def unlearn(model: str | Path, data: Data, rule: Mapping[str, Any], method: str 
         ).carry_out()  # fmt: skip
         if history.ran_out and is_first():
             log.warning("the last checkpoint was the best: more epochs, or a higher learning rate, may forget better")
-        report = {
-            "model": str(model),
-            "data": str(data),
-            "method": method,
-            "rule": rule,
-            "rows": training.rows,
-            "settings": run["settings"],
-            "defaults": defaults,
-            "validation_before": before,
-            "validation_after": {name: history.validation[name] for name in before},
-            "log": history.log,
-            "selected_step": history.best_step,
-            "budget_ran_out": history.ran_out,
-            "seconds": round(history.seconds, 2),
-        }
+        report = {"model": str(model), "data": str(data), "method": method, "rule": rule, "rows": training.rows,
+                  "settings": run["settings"], "defaults": defaults, **told_of(history, before)}  # fmt: skip
         if output and is_first():
             write_result(output, student, report)
             write_card(output)
             remove_checkpoint(checkpoint)
         wait_for_all()
     return report
+
+
+def told_of(history: History, before: Mapping[str, float]) -> dict[str, Any]:
+    """What the report says of a run's `History`. `before`: the validation metrics of the original."""
+    return {
+        "validation_before": before,
+        "validation_after": {name: history.validation[name] for name in before},
+        "log": history.log,
+        "selected_step": history.best_step,
+        "budget_ran_out": history.ran_out,
+        "seconds": round(history.seconds, 2),
+    }
 
 
 def preview(
