@@ -184,54 +184,72 @@ def run_captioning(settings, profile, data, source):
     if set(settings.concepts) & set(settings.search_concepts):
         raise CliperaseError(f"search concepts {settings.search_concepts} overlap the reported; choose others")
     fix_threads()
-    captioner = load_captioner(source, pick_device())
-    training, test = load_pairs(data, "train"), load_pairs(data, "test")
-    if not training.class_names:
-        raise CliperaseError(f"data {str(data)!r} has no classes; captions are judged by the class they name")
-    validation = load_pairs(data, "validation")
-    fewer = thinned(validation, settings.validation_images)
-    about = {"profile": profile.profile, "provenance": profile.provenance, "experiment": "captioning"}
-    about |= {"dataset": Path(data).name, "model": settings.model_name or profile.model}
-    rows, unfinished, number_of_run = [], RUNS / profile.profile / "captioner_runs", count()
-
-    def unlearned(concept, row, own):
-        checkpoint = unfinished / f"{next(number_of_run)}.pt"  # kept until the table is whole
-        return unlearn_captioner(captioner, training, fewer, concept, row, own, checkpoint)
-
-    def record(method, concept, seed, split, metrics, seconds=0.0):
-        which = {"method": method, "concept": concept, "seed": str(seed), "split": split}
-        rows.extend(rows_of({**about, **which}, metrics, seconds))
-
-    before = names_in(captions_of(captioner, test.images), test.class_names)
-    for concept in settings.concepts:
-        record("original", concept, profile.pretrain["seed"], "test", caption_metrics(before, test, concept))
-    for row, candidates in settings.candidates.items():
-        scores = []
-        for number, candidate in enumerate(candidates):
-            found = [
-                unlearned(concept, row, settings.loop | candidate | {"seed": settings.search_seed})[1]
-                for concept in settings.search_concepts
-            ]  # fmt: skip
-            scores.append(sum(history.validation["score"] for history in found) / len(found))
-            record(f"{row} {number}", "search", settings.search_seed, "validation", {"selection_score": scores[-1]})
-        chosen = settings.loop | candidates[scores.index(max(scores))]
+    bench = CaptionBench(settings, profile, data, source)
+    bench.measure_original()
+    for row in settings.candidates:
+        chosen = bench.search(row)
         for concept in settings.concepts:
             for seed in profile.seeds:
-                reset_peak()
-                model, history = unlearned(concept, row, chosen | {"seed": seed})
-                seconds, score = round(history.seconds, 2), history.validation["score"]
-                said = names_in(captions_of(model, test.images), test.class_names)
-                record(row, concept, seed, "test", caption_metrics(said, test, concept), seconds)
-                record(
-                    row,
-                    concept,
-                    seed,
-                    "validation",
-                    {"selection_score": score, "selected_step": history.best_step},
-                    seconds,
-                )
-    shutil.rmtree(unfinished)
-    return pd.DataFrame(rows)[COLUMNS]
+                bench.measure(row, concept, chosen | {"seed": seed})
+    shutil.rmtree(bench.unfinished)
+    return pd.DataFrame(bench.rows)[COLUMNS]
+
+
+class CaptionBench:
+    """The captioner and its data, loaded once; `rows` grows by what is measured."""
+
+    def __init__(self, settings, profile, data, source):
+        self.settings, self.profile = settings, profile
+        self.captioner = load_captioner(source, pick_device())
+        self.training, self.test = load_pairs(data, "train"), load_pairs(data, "test")
+        if not self.training.class_names:
+            raise CliperaseError(f"data {str(data)!r} has no classes; captions are judged by the class they name")
+        self.validation = thinned(load_pairs(data, "validation"), settings.validation_images)
+        self.about = {"profile": profile.profile, "provenance": profile.provenance, "experiment": "captioning"}
+        self.about |= {"dataset": Path(data).name, "model": settings.model_name or profile.model}
+        self.unfinished = RUNS / profile.profile / "captioner_runs"  # checkpoints, kept until the table is whole
+        self.rows, self.number_of_run = [], count()
+
+    def unlearned(self, row, concept, own):
+        """(model, `History`) of a row with its `own` settings beside those of the loop."""
+        checkpoint = self.unfinished / f"{next(self.number_of_run)}.pt"
+        return unlearn_captioner(
+            self.captioner, self.training, self.validation, concept, row, self.settings.loop | own, checkpoint
+        )
+
+    def names(self, model):
+        """The class that each caption of a test image names."""
+        return names_in(captions_of(model, self.test.images), self.test.class_names)
+
+    def record(self, method, concept, seed, split, metrics, seconds=0.0):
+        which = {"method": method, "concept": concept, "seed": str(seed), "split": split}
+        self.rows += rows_of({**self.about, **which}, metrics, seconds)
+
+    def measure_original(self):
+        said, seed = self.names(self.captioner), self.profile.pretrain["seed"]
+        for concept in self.settings.concepts:
+            self.record("original", concept, seed, "test", caption_metrics(said, self.test, concept))
+
+    def search(self, row):
+        """The candidate of a row with the best mean score on validation images of the search concepts."""
+        scores, candidates, seed = [], self.settings.candidates[row], self.settings.search_seed
+        for number, candidate in enumerate(candidates):
+            found = [
+                self.unlearned(row, concept, candidate | {"seed": seed})[1].validation["score"]
+                for concept in self.settings.search_concepts
+            ]
+            scores.append(sum(found) / len(found))
+            self.record(f"{row} {number}", "search", seed, "validation", {"selection_score": scores[-1]})
+        return candidates[scores.index(max(scores))]
+
+    def measure(self, row, concept, own):
+        """Unlearn a reported concept, and record the captions of test images and the checkpoint's selection."""
+        reset_peak()
+        model, history = self.unlearned(row, concept, own)
+        seconds, metrics = round(history.seconds, 2), caption_metrics(self.names(model), self.test, concept)
+        selected = {"selection_score": history.validation["score"], "selected_step": history.best_step}
+        self.record(row, concept, own["seed"], "test", metrics, seconds)
+        self.record(row, concept, own["seed"], "validation", selected, seconds)
 
 
 def thinned(pairs, per_class):
