@@ -23,7 +23,6 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = Path("artifacts/code")
 PACKAGES = ("cliperase", "paper")
 COMMANDS = "paper/__main__.py"
-AUDIT_PAGES = "paper/commands/audit_pages.py"  # which unlearns by two methods
 METHODS = "cliperase/methods/__init__.py"
 EXPERIMENTS = "paper/experiments.py"
 PROBES, AUDITING = "cliperase/audit/__init__.py", "cliperase/audit/auditing.py"
@@ -100,9 +99,8 @@ class Code:
         modules = ["paper/choices.py", "paper/guidance.py", "paper/notebooks.py", "paper/readme.py"]
         points = {path: [path] for path in [*scripts, *modules]}
         points["cliperase/cli.py"] = ["cliperase/cli.py", *self.registered(METHODS, "CLIPErase")]
-        points |= {path: self.with_probes([COMMANDS, path]) for path in self.parsed(COMMANDS)[2].values()}
-        if AUDIT_PAGES in points:
-            points[AUDIT_PAGES] = self.command("audit_pages", "audit", ["CLIPErase", "unseen"])
+        for path in self.parsed(COMMANDS)[2].values():
+            points[path] = self.with_probes([COMMANDS, path, *self.named(path)])
         for notebook in sorted((self.root / "notebooks").glob("*.py")):  # its own text is another dependency
             path = notebook.relative_to(self.root).as_posix()
             points[path] = ["paper/notebooks.py", *sorted(self.parsed(path)[1])]
@@ -144,6 +142,12 @@ class Code:
         own = [file for method in dict.fromkeys(methods) for file in self.registered(METHODS, method)]
         known = [*self.registered(COMMANDS, command), *self.registered(EXPERIMENTS, experiment)]
         return self.with_probes([COMMANDS, *known, *own])
+
+    def named(self, path):
+        """The files of the methods and experiments that a command runs: their names stand in it."""
+        tree, lines = ast.parse((self.root / path).read_text()), self.parsed(METHODS)[2] | self.parsed(EXPERIMENTS)[2]
+        said = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+        return [file for name, file in lines.items() if name in said]
 
     def with_probes(self, paths):
         """These files, and where they reach an audit all of its probes, which it imports by name."""

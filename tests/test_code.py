@@ -114,6 +114,12 @@ def test_a_registry_that_names_no_file_is_told(repository):
         Code(repository).reach(["paper/run.py"])
 
 
+def test_a_command_reaches_the_methods_and_experiments_that_it_names():
+    named = Code(ROOT).named("paper/commands/audit_pages.py")
+    assert set(named) == {"cliperase/methods/cliperase.py", "cliperase/methods/unseen.py", "paper/plans/audit.py"}
+    assert not Code(ROOT).named("paper/commands/power.py")
+
+
 def hash_of(tree):
     return canonical(Bare().visit(tree))
 
