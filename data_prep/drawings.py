@@ -231,17 +231,13 @@ def draw_all(make_row, count, description):
     if count <= AT_ONCE:
         return [make_row(number) for number in range(count)]
     context = multiprocessing.get_context("fork")  # children have `make_row` and all its drawings without a copy
-    with context.Pool(os.cpu_count(), remember, (make_row,)) as pool:
-        return list(tqdm(pool.imap(remembered_row, range(count), AT_ONCE), total=count, desc=description))
+    with context.Pool(os.cpu_count(), setattr, (own_row, "make", make_row)) as pool:
+        return list(tqdm(pool.imap(own_row, range(count), AT_ONCE), total=count, desc=description))
 
 
-def remember(make_row):
-    global MAKE_ROW
-    MAKE_ROW = make_row
-
-
-def remembered_row(number):
-    return MAKE_ROW(number)
+def own_row(number):
+    """A row in a child: a task is sent by the name of its function, and `make_row` has none that a child knows."""
+    return own_row.make(number)
 
 
 def read_table():
