@@ -18,34 +18,22 @@ publish_to = "figures/icons/diffusion"
 
 # %%
 import numpy as np
-import pandas as pd
 
+from paper.drawn import Drawn
 from paper.figures.changes import change_of, rates_figure
 from paper.figures.samples import sample_figure
 from paper.figures.style import FORGET, KEEP, publish_figure, use_style
-from paper.ledger import UNAFFECTED_POINTS, detection_table, judge_statements, paper_cells
-from paper.statistics import change_from_original, in_order, runs_of, summarise_each, wilson, with_gap
-from paper.tables import experiment_rows, in_root, publish_table, settings_of, show
+from paper.ledger import UNAFFECTED_POINTS
+from paper.statistics import wilson
+from paper.tables import experiment_rows, in_root, publish_table, show
 from paper.verdicts import above, claim_above, claims, open_with
 
 use_style()
-settings, samples = settings_of("diffusion"), np.load(in_root(arrays))
-concepts, forgotten, methods = settings["concepts"], settings["forgotten"], list(settings["methods"])
-RANK = {"forget": "detection_rate", "retain": "other_detection_rate"}
-rows = with_gap(experiment_rows(results, "diffusion", split="generated"), **RANK)
-detector = experiment_rows(results, "diffusion")
-assert set(rows.concept) == set(forgotten)
-assert set(rows.method) == {"original", *methods}
-(provenance,) = rows.provenance.unique()
-pictures = settings["images"] * rows.seed.nunique()  # of each prompt and row, all seeds together
-each = [f"detection_rate@{name}" for name in concepts]
-summary = summarise_each(rows, ["detection_rate", "other_detection_rate", "false_detection_rate", "average_gap", *each])
-rates, runs = summary.set_index(["method", "concept"]), runs_of(rows)
+drawn, samples = Drawn(results), np.load(in_root(arrays))
+settings, rows, runs, rates, pictures = drawn.settings, drawn.rows, drawn.runs, drawn.rates, drawn.pictures
+concepts, forgotten, methods, each = drawn.concepts, drawn.forgotten, drawn.methods, drawn.each
 before = rates.loc["original"].loc[forgotten[0], each].set_axis(concepts)
-left = rates.detection_rate["CLIPErase"][forgotten]
-limit = max(cell["value"] for cell in paper_cells("diffusion") if cell["method"] == "CLIPErase" and "value" in cell)
-moved = [change_from_original(rows, "other_detection_rate", "CLIPErase", name)[0] for name in forgotten]
-accuracy = detector.pivot(index="metric", columns="dataset", values="value")
+accuracy = experiment_rows(results, "diffusion").pivot(index="metric", columns="dataset", values="value")
 learnt = accuracy.loc[[f"detector_accuracy@{name}" for name in concepts], "icon_prompts"]
 checks = {
     "the detector is right about at least 90 % of either test set": (accuracy.loc["detector_accuracy"] >= 90).all(),
@@ -53,20 +41,21 @@ checks = {
     "before, every concept is detected in at least 85 % of its pictures": (before >= 85).all(),
 }
 tested = {
-    f"after CLIPErase, either forgotten concept is detected in at most {limit:g} %": (left <= limit).all(),
+    f"after CLIPErase, either forgotten concept is detected in at most {drawn.limit:g} %": (
+        rates.detection_rate["CLIPErase"][forgotten] <= drawn.limit
+    ).all(),
     f"under CLIPErase, others seen stays within {UNAFFECTED_POINTS:g} points of before": (
-        np.abs(moved).max() <= UNAFFECTED_POINTS
+        np.abs(drawn.moved).max() <= UNAFFECTED_POINTS
     ),
 }
-shares = rates.detection_rate.unstack()[forgotten].map("{:.1f} %".format).agg(" and ".join, axis="columns")
+shares = drawn.shares()
 open_with(
     "diffusion",
     rows,
-    paper="With CLIPErase's text encoder Stable Diffusion no longer draws the forgotten concept: a detector finds it "
-    f"in at most {limit:g} % of the pictures that ask for it. Others are unaffected.",
+    paper=drawn.paper,
     here=f"{' and '.join(forgotten).capitalize()} are detected in {shares['original']} of their pictures before, in "
     f"{shares['CLIPErase']} after CLIPErase, in {shares['GA text']} after gradient ascent on the text tower alone. "
-    f"Under CLIPErase the other concepts change by {' and '.join(f'{change:+.1f}' for change in moved)} points.",
+    f"Under CLIPErase the other concepts change by {' and '.join(f'{change:+.1f}' for change in drawn.moved)} points.",
     tested=tested | above(runs, "GA text"),
 )
 
@@ -133,8 +122,7 @@ claims(checks, others="sanity")
 # highest seed stand beside it. Sorted by the average gap of the two, the original first.
 
 # %%
-ranked = pd.concat(in_order(summary[summary.concept == name]) for name in forgotten)
-table = detection_table(ranked, runs, pictures, len(concepts) - 1).assign(provenance=provenance)
+table = drawn.table()
 publish_table(table, "diffusion", publish_to)
 show(table)
 
@@ -143,7 +131,7 @@ show(table)
 # the paper out where the whole interval lies within 5 points.
 
 # %%
-show(judge_statements("diffusion", rows).drop(columns=["metric", "change"]).assign(provenance=provenance))
+show(drawn.statements())
 
 # %% [markdown]
 # ## The claims, tested
