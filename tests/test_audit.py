@@ -659,7 +659,7 @@ def test_the_result_is_whole(audited):
     assert voting["image_recall_4_shots"] == "no vote: power not measured"
     assert {"heldout_forget_accuracy", "synonym_mean", "area_4_pairs"} <= set(voting)
     rows = list(csv.DictReader(io.StringIO((audited / "rows.csv").read_text())))
-    assert {"reference-gap.forget_accuracy.after", "linear-probe.image_recall_1_shots.reference_low"} <= {
+    assert {"reference-gap.forget_accuracy.after", "linear-probe.image_recall_1_shots.reference low"} <= {
         row["name"] for row in rows
     }
     assert all(float(row["value"]) == float(row["value"]) for row in rows)

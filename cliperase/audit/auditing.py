@@ -235,11 +235,11 @@ def result_of(
 
 
 def tidy(result: Mapping[str, Any]) -> Iterator[tuple[str, float, str]]:
-    """(name, value, unit) of every figure, <probe>.<measure>.<model>; with _low and _high, of its interval's ends."""
+    """(name, value, unit) of every figure, <probe>.<measure>.<model>, and of its interval's ends, `… low`, `… high`."""
     for probe in result["probes"]:
         for measure in probe["measures"]:
             for subject in FIGURES:
                 for end in ("value", "low", "high") if measure[subject] else ():
                     if measure[subject][end] is not None:
-                        name = f"{probe['probe']}.{measure['name']}.{subject}{'' if end == 'value' else f'_{end}'}"
+                        name = f"{probe['probe']}.{measure['name']}.{subject}{'' if end == 'value' else f' {end}'}"
                         yield name, measure[subject][end], measure["unit"]
