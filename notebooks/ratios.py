@@ -16,14 +16,12 @@ results = "metrics/icons/results.csv"
 publish_to = "figures/icons/ratios"
 
 # %%
-import pandas as pd
-
 from paper.figures.grids import grid_figure
-from paper.figures.style import OURS, publish_figure, use_style
-from paper.figures.trends import trend_plot
-from paper.ledger import MATCH_POINTS, judge_ratios, outcome, ratio_of
-from paper.statistics import change_from_original, in_order, runs_of, summarise, summarise_each, with_gap
-from paper.tables import between, experiment_rows, out_of_budget, publish_table, show
+from paper.figures.style import publish_figure, use_style
+from paper.figures.trends import INKS, trend_plot
+from paper.ledger import MATCH_POINTS, judge_ratios, ratio_of, retention_by_concept
+from paper.statistics import in_order, runs_of, summarise, summarise_each, with_gap
+from paper.tables import experiment_rows, intervals_by_concept, out_of_budget, publish_table, show
 from paper.verdicts import above, claim_above, claims, open_with
 
 use_style()
@@ -39,28 +37,20 @@ change = retain - retain.loc["original"]
 at_last = runs_of(rows[rows.concept == last])
 judged = judge_ratios(rows).drop(columns="change").assign(**{"provenance of ours": provenance})
 borne_out = (judged.verdict == "same direction").sum()
-papers = {
-    f"CLIPErase's mean retention is within {MATCH_POINTS:g} points of the original's at every ratio": (
-        change.loc["CLIPErase"].abs() <= MATCH_POINTS
-    ).all(),
-}
+stays = (change.loc["CLIPErase"].abs() <= MATCH_POINTS).all()
+papers = {f"CLIPErase's mean retention is within {MATCH_POINTS:g} points of the original's at every ratio": stays}
 tested = {"CLIPErase forgets at every ratio": (forget.loc["CLIPErase"] <= 5.0).all()} | papers
-
-
-def listed(table, form):
-    """CLIPErase's number at each ratio."""
-    return ", ".join(map(form.format, table.loc["CLIPErase"]))
-
-
+still, moved = (", ".join(map(form, table.loc["CLIPErase"]))
+                for form, table in (("{:.1f}".format, forget), ("{:+.1f}".format, change)))  # fmt: skip
 open_with(
     "ratios",
     rows,
     paper="When 3 to 30 % of the classes are forgotten together, gradient ascent's retention falls sharply, gradient "
     "ascent and gradient difference forget worse as the ratio grows, and CLIPErase's retention stays near the "
     "original.",
-    here=f"With {', '.join(percent.values())} of the classes forgotten, CLIPErase still recognises "
-    f"{listed(forget, '{:.1f}')} % of their test images. Accuracy on the rest changes by {listed(change, '{:+.1f}')} "
-    f"points. Of the paper's {len(judged)} statements {borne_out} have their direction here.",
+    here=f"With {', '.join(percent.values())} of the classes forgotten, CLIPErase still recognises {still} % of their "
+    f"test images. Accuracy on the rest changes by {moved} points. Of the paper's {len(judged)} statements "
+    f"{borne_out} have their direction here.",
     tested=tested | above(at_last, "GA"),
 )
 
@@ -71,14 +61,9 @@ open_with(
 # classes. The second figure has all rows, the smallest average gap first: means over the seeds.
 
 # %%
-INKS = {  # Okabe-Ito; a row keeps its colour wherever it ranks
-    "original": "0.5", "fine-tune": "#CC79A7", "GA": "#D55E00", "GradDiff": "#E69F00", "KL-min": "#009E73",
-    "MultiDelete": "0.15", "null space": "#56B4E9", "CLIPErase": OURS,
-}  # fmt: skip
 titles = ["Forget accuracy, %\n(lower is better)", "Retain accuracy, %\n(should stay with the original)"]
 drawn = {method: INKS[method] for method in order if method in INKS}
-figure, axes = trend_plot(rows, summary, drawn, list(zip(metrics, titles, strict=True)))
-publish_figure(figure, "ratios", publish_to)
+publish_figure(trend_plot(rows, summary, drawn, list(zip(metrics, titles, strict=True)))[0], "ratios", publish_to)
 shown = {"Forget accuracy, %": forget, "Retain accuracy, %": retain}
 shares = {"columns": "share of the classes that is forgotten"}
 shown = {title: table.rename(columns=percent).rename_axis(**shares) for title, table in shown.items()}
@@ -101,18 +86,7 @@ publish_figure(grid_figure(shown), "all_rows", publish_to)
 # original, where it is lower.
 
 # %%
-table = pd.DataFrame(
-    {"method": method, "accuracy, %": metric.removesuffix("_accuracy")}
-    | {
-        percent[concept]: between(
-            *summary.loc[(method, concept), [metric, f"{metric} low", f"{metric} high"]], digits=1
-        )
-        for concept in concepts
-    }
-    | {"provenance": provenance}
-    for metric in metrics
-    for method in order
-)
+table = intervals_by_concept(summary, metrics, order, percent).assign(provenance=provenance)
 numbers = summary.loc[[(method, concept) for concept in concepts for method in order]].reset_index()
 publish_table(table, "ratios", publish_to, numbers=numbers.assign(provenance=provenance))
 show(table)
@@ -143,13 +117,9 @@ show(judged)
 # ratio by the rule above. Forget accuracy stands beside it, because a row that forgets nothing retains everything.
 
 # %%
-lines = []
-for method in order[1:]:
-    changes = {c: change_from_original(rows, "retain_accuracy", method, c) for c in concepts}
-    line = {"method": method} | {percent[c]: f"{mean:+.1f} ± {half:.1f}" for c, (mean, half) in changes.items()}
-    line |= {f"forget accuracy at {percent[last]}": forget.loc[method, last], "retention": outcome(*changes[last])}
-    lines.append(line)
-show(pd.DataFrame(lines))
+kept = retention_by_concept(rows, order[1:], percent)
+kept.insert(len(kept.columns) - 1, f"forget accuracy at {percent[last]}", list(forget[last][1:]))
+show(kept)
 
 # %% [markdown]
 # ## The claims, tested

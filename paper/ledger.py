@@ -108,17 +108,11 @@ def beside_paper(summary, experiment, provenance, concept=None):
         measured = values[metric] if metric in values else pd.Series(dtype=float)
         ours = measured.get(method)
         said = verdict(ours, cell["value"], *baselines(cell, cells, measured))
-        lines.append(
-            {
-                "method": method,
-                "metric": metric,
-                "paper": cell["value"],
-                "ours": None if said == "not run" else ours,
-                "difference": None if said == "not run" else ours - cell["value"],
-                "provenance of ours": "–" if said == "not run" else provenance,
-                "verdict": said,
-            }
-        )
+        line = {"method": method, "metric": metric, "paper": cell["value"], "ours": None, "difference": None}
+        line |= {"provenance of ours": "–", "verdict": said}
+        if said != "not run":
+            line |= {"ours": ours, "difference": ours - cell["value"], "provenance of ours": provenance}
+        lines.append(line)
     return pd.DataFrame(lines)
 
 
@@ -188,16 +182,23 @@ def judge_ratios(rows):
         chosen = [dict(zip(("method", "concept"), pair, strict=True)) for pair in (start, (method, last))]
         mean, half = paired_change(rows, metric, *chosen)
         against = "the original" if expected == "stays" else f"{ratio_of(first)} %"
-        lines.append(
-            {
-                "method": method,
-                "metric": metric,
-                "paper": cell["statement"],
-                "ours": f"{ratio_of(last)} % less {against}: {mean:+.1f} ± {half:.1f} points",
-                "change": "–",
-                "verdict": OF_STATEMENT[bears_out(mean, half, expected)],
-            }
-        )
+        ours = f"{ratio_of(last)} % less {against}: {mean:+.1f} ± {half:.1f} points"
+        judged = {"ours": ours, "change": "–", "verdict": OF_STATEMENT[bears_out(mean, half, expected)]}
+        lines.append({"method": method, "metric": metric, "paper": cell["statement"], **judged})
+    return pd.DataFrame(lines)
+
+
+def retention_by_concept(rows, methods, columns):
+    """A line for each method: its retention less the original's for each concept, and the `outcome` at the last.
+
+    `columns`: {concept: name of its column}.
+    """
+    lines = []
+    for method in methods:
+        changes = [change_from_original(rows, "retain_accuracy", method, concept) for concept in columns]
+        cells = [f"{mean:+.1f} ± {half:.1f}" for mean, half in changes]
+        line = {"method": method, **dict(zip(columns.values(), cells, strict=True))}
+        lines.append(line | {"retention": outcome(*changes[-1])})
     return pd.DataFrame(lines)
 
 
@@ -245,11 +246,7 @@ def ledger(results):
             found = judged.get(cell["experiment"], {}).get(key, {"ours": "–", "change": "–", "verdict": "not run"})
             if "value" in cell and value is None and found["ours"] != "–":
                 found = {**found, "verdict": "not known to us"}
-            line |= {
-                name: found["ours"],
-                f"{name}, change": found["change"],
-                f"{name}: verdict": found["verdict"],
-            }
+            line |= {name: found["ours"], f"{name}, change": found["change"], f"{name}: verdict": found["verdict"]}
         lines.append(line)
     return pd.DataFrame(lines)
 

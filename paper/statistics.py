@@ -33,12 +33,17 @@ def summarise(rows, by, metrics):
         for metric in metrics:
             runs = group[group.metric == metric]
             values = runs.groupby(unit).value.mean()
-            record[metric] = values.mean() if len(values) else math.nan
-            record[f"{metric} low"], record[f"{metric} high"] = interval(values, images_of(group, metric))
+            mean = values.mean() if len(values) else math.nan
+            record |= zip(bounds(metric), (mean, *interval(values, images_of(group, metric))), strict=True)
             record[f"{metric} worst"] = worst(metric, runs.value)
             record["runs"] = len(runs)
         groups.append(record)
     return pd.DataFrame(groups)
+
+
+def bounds(metric):
+    """The columns of a summary that hold a mean and its interval."""
+    return [metric, f"{metric} low", f"{metric} high"]
 
 
 def summarise_each(rows, metrics):

@@ -9,7 +9,7 @@ from IPython.display import Markdown, display
 
 from paper.params import read_profile
 from paper.results import REFERENCES, read_results
-from paper.statistics import wilson
+from paper.statistics import bounds, wilson
 
 WHOLE_BUDGET = 100  # percent
 COMPARE = "CLIPERASE_COMPARE"  # set by `make test`: notebooks that are checked must not change what they are to match
@@ -55,11 +55,26 @@ def with_intervals(summary, percent, cosines=(), by=("method",), worst=False):
     table = summary[[*by, "runs"]].copy()
     for metric in (*percent, *cosines):
         digits = 1 if metric in percent else 2
-        numbers = summary[[metric, f"{metric} low", f"{metric} high"]].itertuples(index=False)
+        numbers = summary[bounds(metric)].itertuples(index=False)
         table[metric] = [between(*three, digits) for three in numbers]
         if worst and metric in percent:
             table[f"worst {metric.split('_')[0]}"] = summary[f"{metric} worst"].map("{:.1f}".format)
     return table
+
+
+def intervals_by_concept(summary, metrics, order, columns):
+    """A line for each accuracy of `metrics` and each method, `mean (low to high)` in percent for each concept.
+
+    `summary`: of `summarise_each`, indexed by method and concept. `columns`: {concept: name of its column}.
+    """
+    lines = []
+    for metric in metrics:
+        for method in order:
+            numbers = summary.loc[method].loc[list(columns), bounds(metric)].itertuples(index=False)
+            cells = [between(*three, digits=1) for three in numbers]
+            line = {"method": method, "accuracy, %": metric.removesuffix("_accuracy")}
+            lines.append(line | dict(zip(columns.values(), cells, strict=True)))
+    return pd.DataFrame(lines)
 
 
 def between(mean, low, high, digits):

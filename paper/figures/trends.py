@@ -5,7 +5,14 @@ import numpy as np
 import seaborn as sns
 
 from paper.figures.labels import name_ends
+from paper.figures.style import OURS
 from paper.ledger import ratio_of
+from paper.statistics import bounds
+
+INKS = {  # Okabe-Ito; a row keeps its colour wherever it ranks
+    "original": "0.5", "fine-tune": "#CC79A7", "GA": "#D55E00", "GradDiff": "#E69F00", "KL-min": "#009E73",
+    "MultiDelete": "0.15", "null space": "#56B4E9", "CLIPErase": OURS,
+}  # fmt: skip
 
 
 def trend_plot(rows, summary, inks, panels, ours="CLIPErase", reference="original"):
@@ -43,10 +50,6 @@ def trend_plot(rows, summary, inks, panels, ours="CLIPErase", reference="origina
         axis.tick_params(left=False)
     sns.despine(figure, left=True)
     return figure, axes
-
-
-def bounds(metric):
-    return [metric, f"{metric} low", f"{metric} high"]
 
 
 def tens_around(means, values):
