@@ -21,9 +21,9 @@ from paper.figures.plane import plane_plot
 from paper.figures.style import publish_figure, use_style
 from paper.ledger import beside_paper, paper_values
 from paper.results import REFERENCES
-from paper.statistics import compare, in_order, lead, runs_of, same_of, summarise, with_gap
-from paper.tables import costs, experiment_rows, mark_best, per_concept, publish_table, show, with_intervals
-from paper.verdicts import claims, open_with
+from paper.statistics import in_order, lead, runs_of, same_of, summarise, with_gap
+from paper.tables import compared, costs, experiment_rows, mark_best, per_concept, publish_table, show, with_intervals
+from paper.verdicts import claims, open_with, say_cosines, say_rise, say_target, say_unseen
 
 use_style()
 rows = with_gap(experiment_rows(results, "main"))
@@ -38,18 +38,15 @@ kept, forgotten = runs.retain_accuracy, runs.forget_accuracy
 loss = same_of(runs, "original").retain_accuracy - kept
 lost, left = (each.groupby("concept").mean() for each in (loss["CLIPErase"], forgotten["CLIPErase"]))
 leads = {name: lead(kept["CLIPErase"], kept[name]) for name in ("ENMN", "GradDiff") if several}
-papers = {
-    f"it keeps more than {name}, and the interval lies above zero": led[0] > led[1] for name, led in leads.items()
-}
+papers = {f"it keeps more than {n}, and the interval lies above zero": m > half for n, (m, half, _) in leads.items()}
+keeps = mean.loc[["CLIPErase", *forgets]].retain_accuracy
+best = keeps.idxmax()
+papers["of the rows that recognise at most 1 %, CLIPErase keeps most"] = best == "CLIPErase"
 tested = {
     "CLIPErase's mean forget accuracy is at most 1 % for every concept": left.max() <= 1,
     "its mean loss of retain accuracy is at most 1.5 points for every concept": lost.max() <= 1.5,
     "and at most 1 point on average over the concepts": lost.mean() <= 1,
-}
-keeps = mean.loc[["CLIPErase", *forgets]].retain_accuracy
-best = keeps.idxmax()
-papers["of the rows that recognise at most 1 %, CLIPErase keeps most"] = best == "CLIPErase"
-tested |= papers
+} | papers
 open_with(
     "main_results",
     rows,
@@ -70,10 +67,8 @@ open_with(
 # reach. Below it, forgetting against retention: large dots are means, small ones the concepts.
 
 # %%
-figure, axes = dot_plot(rows, order, paper)
-publish_figure(figure, "main_results", publish_to)
-figure, axes = plane_plot(rows, order)
-publish_figure(figure, "plane", publish_to)
+publish_figure(dot_plot(rows, order, paper)[0], "main_results", publish_to)
+publish_figure(plane_plot(rows, order)[0], "plane", publish_to)
 
 # %% [markdown]
 # ## What is run
@@ -116,12 +111,7 @@ show(beside_paper(summary, "main", provenance))
 for name, (difference, half, units) in leads.items():
     print(f"retain accuracy, CLIPErase less {name}: {difference:+.2f} ± {half:.2f} points ({units})")
 claims(tested, papers)
-
-print("A target of our own: every run recognises at most 1 % of the forgotten images and loses at most 1.5 points.")
-for name in ("CLIPErase", "MultiDelete"):
-    met = (forgotten[name] <= 1.0) & (loss[name] <= 1.5)
-    most = f"worst {forgotten[name].max():.2f} % and {loss[name].max():.2f} points"
-    print(f"{name}: {met.sum()} of {len(met)} runs meet it; {most}")
+say_target(forgotten, loss, ("CLIPErase", "MultiDelete"))
 
 # %% [markdown]
 # ## Is a row better than CLIPErase, or is it chance?
@@ -132,12 +122,7 @@ for name in ("CLIPErase", "MultiDelete"):
 
 # %%
 if rows.concept.nunique() > 1:
-    compared = compare(
-        rows, "CLIPErase", "average_gap", [name for name in order if name not in (*REFERENCES, "CLIPErase")]
-    )
-    if "budget ran out" in cost:
-        compared["budget ran out"] = compared.against.map(cost["budget ran out"])
-    show(compared.assign(**{"p (Holm)": compared["p (Holm)"].map("{:.3g}".format)}))
+    show(compared(rows, order, cost))
 
 # %% [markdown]
 # ## Costs, single concepts, images from another source
@@ -151,23 +136,15 @@ if rows.concept.nunique() > 1:
 # %%
 show(cost.dropna(axis="columns", how="all").reset_index().assign(provenance=provenance))
 show(per_concept(rows, order, {"forget_accuracy": "forget", "retain_accuracy": "retain"}))
-heldout = experiment_rows(results, "main", split="heldout")
-if len(heldout):
+if len(heldout := experiment_rows(results, "main", split="heldout")):
     show(per_concept(heldout, order, {"forget_accuracy": "forget"}))
 
 # %% [markdown]
 # ## What does not agree, and what the paper does not show
 
 # %%
-change = mean.retain_accuracy - mean.retain_accuracy["original"]
 rise = paper["CLIPErase", "retain_accuracy"] - paper_values("ablation")["original", "retain_accuracy"]
-told = [f"{change[name]:+.2f} under {name}" for name in ("CLIPErase", "fine-tune retention") if name in order]
-print(f"Retention changes by {rise:+.2f} points in the paper, here by {' and '.join(told)}.")
-if "retrain" in order:
-    unseen = forgotten["retrain"].groupby("concept").mean().map("{:.1f} %".format)
-    print("The retrained reference recognises of images it never saw:", ", ".join(map(" ".join, unseen.items())) + ".")
+say_rise(mean.retain_accuracy, rise, ("CLIPErase", "fine-tune retention"))
+say_unseen(forgotten)
 print("MultiDelete's loss ends where a forgotten pair is like a random one. CLIPErase's loss has no end.")
-names = [name for name in ("original", "retrain", "MultiDelete", "CLIPErase", "SSD", "null space") if name in order]
-for metric, images in {"forget_cosine": "its own", "unrelated_cosine": "unrelated"}.items():
-    told = ", ".join(f"{mean[metric][name]:+.2f} under {name}" for name in names)
-    print(f"Cosine of the forgotten prompt to {images} images: {told}.")
+say_cosines(mean, ("original", "retrain", "MultiDelete", "CLIPErase", "SSD", "null space"))

@@ -9,7 +9,7 @@ from IPython.display import Markdown, display
 
 from paper.params import read_profile
 from paper.results import REFERENCES, read_results
-from paper.statistics import bounds, wilson
+from paper.statistics import bounds, compare, wilson
 
 WHOLE_BUDGET = 100  # percent
 COMPARE = "CLIPERASE_COMPARE"  # set by `make test`: notebooks that are checked must not change what they are to match
@@ -163,6 +163,18 @@ def costs(results, order):
     if table["budget ran out"].isna().all():
         return table.drop(columns="budget ran out")
     return table.fillna({"budget ran out": "–"})
+
+
+def compared(rows, order, cost, ours="CLIPErase"):
+    """`statistics.compare` of the average gaps of `ours` and of all rows but the references.
+
+    `cost`: the table of `costs`; how often a row ran out of its budget stands beside its difference.
+    """
+    others = [name for name in order if name not in (*REFERENCES, ours)]
+    table = compare(rows, ours, "average_gap", others)
+    if "budget ran out" in cost:
+        table["budget ran out"] = table.against.map(cost["budget ran out"])
+    return table.assign(**{"p (Holm)": table["p (Holm)"].map("{:.3g}".format)})
 
 
 def out_of_budget(validation):

@@ -146,3 +146,44 @@ def claim_above(runs, theirs, ours="CLIPErase", of_paper=True):
     print(f"average gap of each run, {ours} less {theirs}: {mean:+.2f} ± {half:.2f} points (paired, {pairs})")
     tested = above(runs, theirs, ours)
     claims(tested, papers=tested if of_paper else ())
+
+
+def say_target(forgotten, loss, methods, most_forget=1.0, most_loss=1.5):
+    """Print in how many runs of each method both stay within a target of our own, and the worst of each.
+
+    `forgotten`: forget accuracy in percent, `loss`: of retain accuracy in points, Series by method, concept and seed.
+    """
+    print(f"A target of our own: every run recognises at most {most_forget:g} % of the forgotten images and", end=" ")
+    print(f"loses at most {most_loss:g} points.")
+    for name in methods:
+        met = (forgotten[name] <= most_forget) & (loss[name] <= most_loss)
+        most = f"worst {forgotten[name].max():.2f} % and {loss[name].max():.2f} points"
+        print(f"{name}: {met.sum()} of {len(met)} runs meet it; {most}")
+
+
+def say_rise(retained, rise, methods):
+    """Print the paper's `rise` of retention, in points, and the change from the original by each method that was run.
+
+    `retained`: mean retain accuracy in percent, by method.
+    """
+    told = [f"{retained[name] - retained['original']:+.2f} under {name}" for name in methods if name in retained]
+    print(f"Retention changes by {rise:+.2f} points in the paper, here by {' and '.join(told)}.")
+
+
+def say_unseen(forgotten):
+    """Print what the retrained models recognise of each concept, if there are any. `forgotten`: as of `say_target`."""
+    if "retrain" in forgotten.index.unique("method"):
+        told = forgotten["retrain"].groupby("concept").mean().map("{:.1f} %".format)
+        print(
+            "The retrained reference recognises of images it never saw:", ", ".join(map(" ".join, told.items())) + "."
+        )
+
+
+def say_cosines(mean, methods):
+    """Print how near the forgotten prompt is to its own and to other images, of the `methods` that were run.
+
+    `mean`: a summary, by method.
+    """
+    for metric, images in {"forget_cosine": "its own", "unrelated_cosine": "unrelated"}.items():
+        told = ", ".join(f"{mean[metric][name]:+.2f} under {name}" for name in methods if name in mean.index)
+        print(f"Cosine of the forgotten prompt to {images} images: {told}.")
