@@ -85,7 +85,7 @@ def drawn_from(settings, count):
         return [settings]
     points = Halton(len(ranges), scramble=False).random(count + 1)[1:]  # the first is the corner of all lowest values
     return [
-        settings | {name: between(*ends, share) for (name, ends), share in zip(ranges.items(), point, strict=True)}
+        settings | {name: between(*ends, share=at) for (name, ends), at in zip(ranges.items(), point, strict=True)}
         for point in points
     ]
 

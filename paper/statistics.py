@@ -116,7 +116,7 @@ def with_gap(rows, forget="forget_accuracy", retain="retain_accuracy", to_retrai
         gaps = [(runs[metric] - reference[metric]).abs() for metric in (forget, retain)]
     else:
         gaps = [runs[forget], (same_of(runs, "original")[retain] - runs[retain]).clip(lower=0)]
-    values = (sum(gaps) / 2).rename("value").reset_index()
+    values = ((gaps[0] + gaps[1]) / 2).rename("value").reset_index()
     about = rows.drop_duplicates(["method", "concept", "seed"]).drop(columns=["metric", "value", "unit"])
     more = about.merge(values, on=["method", "concept", "seed"]).assign(metric="average_gap", unit="points")
     return pd.concat([rows, more[rows.columns]], ignore_index=True)

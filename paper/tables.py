@@ -56,7 +56,7 @@ def with_intervals(summary, percent, cosines=(), by=("method",), worst=False):
     for metric in (*percent, *cosines):
         digits = 1 if metric in percent else 2
         numbers = summary[bounds(metric)].itertuples(index=False)
-        table[metric] = [between(*three, digits) for three in numbers]
+        table[metric] = [between(*three, digits=digits) for three in numbers]
         if worst and metric in percent:
             table[f"worst {metric.split('_')[0]}"] = summary[f"{metric} worst"].map("{:.1f}".format)
     return table
