@@ -75,8 +75,9 @@ rehearsal: export CLIPERASE_REHEARSAL := 1
 rehearsal: setup
 	pytest -s tests/test_rehearsal.py
 
+# what a step costs beside the bare one and the paper's plain loop; wants two free cores for a few minutes
 bench: setup
-	python -m benchmarks.step_time
+	python -m benchmarks.bench
 
 # notebooks and docs as pages to read offline
 appendix: setup

@@ -50,7 +50,9 @@ COMPARED = {"loops": loops, "methods": methods, "settings": settings}
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--compare", nargs="+", choices=list(COMPARED), default=["loops", "methods"])
-    parser.add_argument("--model", default="compact", help="compact, open_clip name (random weights), or a folder")
+    parser.add_argument(
+        "--model", default="compact", help="compact, compact BLIP, open_clip name (random weights), or a folder"
+    )
     parser.add_argument("--forget", type=int, default=16, help="forget rows of a step")
     parser.add_argument("--retain", type=int, default=128, help="retain rows of a step")
     parser.add_argument("--rounds", type=int, default=5)
