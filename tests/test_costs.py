@@ -1,0 +1,66 @@
+"""What erasing costs: when a goal is reached, and what is counted."""
+
+import math
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+
+from cliperase.metrics.tasks import task_of
+from cliperase.models import load_model
+from paper.plans.efficiency import CostBench, CostPlace, gflops, until
+from paper.runs import Run
+
+LOOP = {"steps": 3, "evaluate_every": 3, "learning_rate": 1e-3, "forget_batch": 4, "retain_batch": 8}
+
+
+@pytest.fixture(scope="module")
+def bench(data_folder, model_folder, tmp_path_factory):
+    """Beside the original stands the same model as what was retrained."""
+    models = tmp_path_factory.mktemp("costs")
+    for name in ("original", "retrain-apple"):
+        shutil.copytree(model_folder, models / name)
+    about = ("test", "icons", "compact", str(data_folder), str(models / "original"), ("validation",))
+    return CostBench.load(CostPlace(*about, evaluations=3, retrained=True))
+
+
+def measured(bench, method, monkeypatch, goals):
+    """(metric -> value, the rows) of a run with these goals."""
+    monkeypatch.setattr(CostBench, "goals", lambda *_: goals)
+    run = Run("efficiency", method, "apple", {"concept": "apple"}, 0, method, LOOP if method == "CLIPErase" else {})
+    rows = bench.rows(run)
+    return {row["metric"]: row["value"] for row in rows}, rows
+
+
+def test_a_row_with_steps_pays_for_those_until_its_goal(bench, monkeypatch):
+    found, rows = measured(bench, "CLIPErase", monkeypatch, {"one_percent": 100.0, "retrained": -1.0})
+    assert found["step_to_one_percent"] == 1  # of three, each of which was looked at
+    assert found["seconds_to_one_percent"] > 0
+    step = gflops(bench.again(Run("", "", "apple", {"concept": "apple"}, 0, "CLIPErase", LOOP), steps=1).carry_out)
+    assert found["gflops_to_one_percent"] == pytest.approx(step)
+    assert {found[f"{name}_to_retrained"] for name in ("step", "seconds", "gflops")} == {math.inf}
+    assert len({(row["seconds"], row["peak_mb"]) for row in rows}) == 1  # of the run, not of what followed
+
+
+def test_an_edit_costs_the_same_whatever_it_reaches(bench, monkeypatch):
+    found, _ = measured(bench, "null space", monkeypatch, {"one_percent": 100.0, "retrained": 100.0})
+    assert found["step_to_one_percent"] == 0
+    assert 0 < found["seconds_to_one_percent"] == found["seconds_to_retrained"]
+    seen = bench.again(Run("", "", "apple", {"concept": "apple"}, 0, "null space"))
+    assert found["gflops_to_one_percent"] == pytest.approx(gflops(seen.carry_out))  # the last validation is no part
+
+
+def test_the_goal_is_what_the_retrained_model_recognises(bench):
+    run, rows = Run("efficiency", "GA", "apple", {"concept": "apple"}, 0, "GA"), bench.splits["validation"]
+    retrained = load_model(bench.place.beside("retrain-apple", run))
+    metrics = task_of(rows).measure(retrained, rows, rows.labels == rows.class_names.index("apple"))
+    assert bench.goals(run) == {"one_percent": 1.0, "retrained": metrics["forget_accuracy"]}
+    without = replace(bench, place=replace(bench.place, retrained=False))
+    assert without.goals(run) == {"one_percent": 1.0}
+
+
+def test_costs_add_up():
+    assert until(4, (1.0, 10.0), (0.5, 2.0)) == [4, 3.0, 18.0]
+    assert until(None, (1.0, 10.0), (0.0, 0.0)) == [math.inf] * 3
+    assert gflops(lambda: torch.ones(2, 3) @ torch.ones(3, 4)) == pytest.approx(2 * 2 * 3 * 4 / 1e9)
