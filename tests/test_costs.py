@@ -1,18 +1,24 @@
-"""What erasing costs: when a goal is reached, and what is counted."""
+"""What erasing costs: when a goal is reached, what is counted, and how it is drawn."""
 
 import math
 import shutil
 from dataclasses import replace
 
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import pandas as pd
 import pytest
 import torch
 
 from cliperase.metrics.tasks import task_of
 from cliperase.models import load_model
+from paper.figures.costs import front, minutes, pareto_plot, time_plot
 from paper.plans.efficiency import CostBench, CostPlace, gflops, until
 from paper.runs import Run
 
+mpl.use("Agg")
 LOOP = {"steps": 3, "evaluate_every": 3, "learning_rate": 1e-3, "forget_batch": 4, "retain_batch": 8}
+MANY = [f"row {number}" for number in range(12)]
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +70,38 @@ def test_costs_add_up():
     assert until(4, (1.0, 10.0), (0.5, 2.0)) == [4, 3.0, 18.0]
     assert until(None, (1.0, 10.0), (0.0, 0.0)) == [math.inf] * 3
     assert gflops(lambda: torch.ones(2, 3) @ torch.ones(3, 4)) == pytest.approx(2 * 2 * 3 * 4 / 1e9)
+
+
+def test_the_front_holds_what_no_cheaper_row_beats():
+    cost = pd.Series({"cheap": 1.0, "as cheap": 1.0, "worse": 2.0, "dear": 3.0, "never": math.inf})
+    kept = pd.Series({"cheap": 90.0, "as cheap": 91.0, "worse": 90.5, "dear": 95.0, "never": 99.0})
+    assert front(cost, kept) == ["as cheap", "dear"]
+
+
+def test_every_row_is_named_and_those_that_never_get_there_stand_at_the_right():
+    costs = pd.DataFrame({"seconds": [2.0**number for number in range(12)]}, index=MANY)
+    costs.loc[MANY[5], "seconds"] = math.inf
+    kept = pd.Series([90.0 + number / 2 for number in range(12)], index=MANY)
+    kept[MANY[0]] = 50.0
+    figure, (axis,) = pareto_plot(costs, kept, {"seconds": "seconds"}, ours=MANY[3])
+    written = {text.get_text() for text in axis.texts}
+    assert written == {"never", "row 0 (50.0 %)", *MANY[1:]}
+    points = [line.get_xydata()[0] for line in axis.lines if line.get_marker() in "ov"]
+    assert max(x for x, _ in points) == points[5][0] > 2.0**11
+    low, high = axis.get_ylim()
+    assert all(low < y < high for _, y in points)
+    plt.close(figure)
+
+
+def test_a_run_with_many_metrics_takes_its_seconds_once():
+    rows = pd.DataFrame(
+        [("main", "GA", "cat", seed, metric, 60.0) for seed in "012" for metric in ("a", "b")]
+        + [("blip", "GA", "cat", "0", "a", 30.0)],
+        columns=["experiment", "method", "concept", "seed", "metric", "seconds"],
+    )
+    spent = minutes(rows, workers=2)
+    assert spent.to_dict() == {"main": 1.5, "blip": 0.25}
+    figure, axis = time_plot({"make reproduce": (spent, "0.5")})
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["main", "blip"]
+    assert [bar.get_width() for bar in axis.patches] == [1.5, 0.25]
+    plt.close(figure)
