@@ -226,9 +226,10 @@ def test_chunks_change_nothing(monkeypatch):
     whole = retrieval_recall(images, texts, owner, queries)
     pairs = random_pairs(1, 23, 9)
     matched = [matching_accuracy(*pairs, k=k) for k in (None, 4)]
-    monkeypatch.setattr(evaluate, "CHUNK", 5)
-    assert retrieval_recall(images, texts, owner, queries) == whole
-    assert [matching_accuracy(*pairs, k=k) for k in (None, 4)] == matched
+    for limit, value in (("CHUNK", 5), ("MOST_SCORES", 50)):
+        monkeypatch.setattr(evaluate, limit, value)
+        assert retrieval_recall(images, texts, owner, queries) == whole
+        assert [matching_accuracy(*pairs, k=k) for k in (None, 4)] == matched
 
 
 def test_retrieval_names_what_is_missing():

@@ -9,7 +9,8 @@ from torch import Tensor
 from cliperase.errors import CliperaseError
 from cliperase.metrics.encode import finite_rows
 
-CHUNK = 500  # queries scored at once against the whole pool
+CHUNK = 500  # queries scored at once against the whole pool,
+MOST_SCORES = 2**25  # fewer where the pool is so large that there would be more scores than this: 134 MB
 
 
 def zero_shot_accuracy(image_features: Tensor, class_features: Tensor, labels: Tensor) -> float:
@@ -120,11 +121,18 @@ def retrieval_recall(
 def best_ranks(query_features: Tensor, query_owners: Tensor, features: Tensor, owners: Tensor) -> Tensor:
     """(Q,) how many candidates of other owners score at least as high as the best of the query's own.
 
-    `query_features` (Q, D), `query_owners` (Q,), `features` (C, D), `owners` (C,).
+    `query_features` (Q, D), `query_owners` (Q,), `features` (C, D), `owners` (C,). Memory grows with C, not with Q · C.
     """
-    ranks = []
-    for some, own in zip(query_features.split(CHUNK), query_owners.split(CHUNK), strict=True):
-        scores, mine = some @ features.T, own[:, None] == owners
-        best = scores.masked_fill(~mine, -torch.inf).amax(dim=1, keepdim=True)
-        ranks.append((~(scores < best) & ~mine).sum(dim=1))
+    ranks, by_owner, size = [], owners.argsort(stable=True), max(1, min(CHUNK, MOST_SCORES // len(features)))
+    in_order = owners[by_owner]
+    for some, own in zip(query_features.split(size), query_owners.split(size), strict=True):
+        first, end = (torch.searchsorted(in_order, own, right=right)[:, None] for right in (False, True))
+        places = first + torch.arange(int((end - first).max()))  # of the own candidates, filled up to the most of them
+        others, mine = places >= end, by_owner[places.clamp(max=len(owners) - 1)]
+        scores = some @ features.T
+        own_scores = scores.gather(1, mine).masked_fill(others, -torch.inf)
+        best = own_scores.amax(dim=1, keepdim=True)
+        lower = (scores < best).sum(dim=1, dtype=torch.int32)
+        own_lower = ((own_scores < best) & ~others).sum(dim=1, dtype=torch.int32)
+        ranks.append(len(features) - lower - ((end - first)[:, 0] - own_lower))
     return torch.cat(ranks)
