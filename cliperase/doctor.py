@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 
 from cliperase.data.pairs import PairSet
 from cliperase.data.shards import MOST_FORGET, shards_of
-from cliperase.data.source import Shards, TrainingRows, load_training, open_source
+from cliperase.data.source import Shards, Tables, TrainingRows, open_source
 from cliperase.errors import CliperaseError
 from cliperase.files import check_writable
 from cliperase.memory import peak_megabytes, reset_peak
@@ -94,6 +94,7 @@ class Examination:
     model: ImageTextModel | None = None
     validation: PairSet | None = None
     forgotten: torch.Tensor | None = None
+    opened: Shards | Tables
     training: TrainingRows | None = None
 
     def __init__(self, model, data, rule, method, settings, output):
@@ -123,9 +124,9 @@ class Examination:
     def look_at_data(self):
         framing = self.model.framing if self.model else SMALL
         settings = self.recipe.training if self.recipe else TrainSettings(broken_percent=100.0)
-        source = open_source(self.data)
+        source = self.opened = open_source(self.data, split="train", framing=framing, stream=settings.stream)
         if isinstance(source, Shards):
-            found = f"{len(shards_of(self.data, 'train'))} training shards; to forget"
+            found = f"{len(shards_of(source.source, 'train'))} training shards; to forget"
         else:
             training = self.training = source.load_training(self.rule, framing, settings, None)
             # pyrefly: ignore[bad-argument-type] – of tables all rows are in memory
@@ -139,7 +140,7 @@ class Examination:
         settings, training = recipe.training, self.training
         most = MEASURED * settings.forget_batch
         if training is None:
-            training = load_training(self.data, self.rule, model.framing, settings, most)
+            training = self.opened.load_training(self.rule, model.framing, settings, most)
             return training.forget, training.retain
         return first_rows(training.forget, most), first_rows(training.retain, MEASURED * settings.retain_batch)
 

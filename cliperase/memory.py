@@ -1,11 +1,26 @@
-"""Peak memory of this process."""
+"""Memory: what this process may have, and its peak."""
 
 import contextlib
+import os
 import re
 import sys
 from pathlib import Path
 
 import torch
+
+LIMITS = ("memory.max", "memory/memory.limit_in_bytes")  # of a container, in the two versions of cgroups
+
+
+def total_bytes():
+    """The memory that this process may have: the machine's, or less in a container. Infinite on Windows, which tells
+    neither."""
+    found = [float("inf")]
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    for name in LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # not there, or "max"
+            found.append(int(Path("/sys/fs/cgroup", name).read_text()))
+    return min(found)
 
 
 def reset_peak():

@@ -20,7 +20,7 @@ def preview(model, data, rule, settings):
     `SHOWN` forgotten training rows, evenly spaced. `at_risk`: texts that are kept and stand nearest to what is
     forgotten, on validation images.
     """
-    source = open_source(data)
+    source = open_source(data, split="train", framing=model.framing, stream=settings.stream)
     split = Split.of(*source.load_split("validation", rule, model.framing, settings.broken_percent))
     training = source.load_training(rule, model.framing, settings, SHOWN)
     rows = {"train": training.rows, "validation": {"forget": int(split.forgotten.sum()),

@@ -19,9 +19,10 @@ from sklearn.mixture import GaussianMixture
 
 from cliperase import pages
 from cliperase.data.folders import PICTURES
+from cliperase.data.limits import BROKEN_PERCENT
 from cliperase.data.pairs import PairSet
 from cliperase.data.pictures import UnreadablePicture, pixels_of, read_picture
-from cliperase.data.source import is_sharded, load_split
+from cliperase.data.source import Shards, open_source
 from cliperase.errors import CliperaseError
 from cliperase.features import Features
 from cliperase.files import whole_file
@@ -64,10 +65,11 @@ def propose(model, data, query=None, examples=()):
     """
     if not query and not examples:
         raise CliperaseError("nothing to look for: give a sentence, or example pictures")
-    if is_sharded(data):
-        raise CliperaseError(f"{data} is a folder of shards, and a proposal looks at all rows in memory; give tables")
+    source = open_source(data, split="train", framing=model.framing)
+    if isinstance(source, Shards):
+        raise CliperaseError(f"data {str(data)!r} are streamed, and a proposal looks at all rows in memory; give fewer")
     shown = [model.framing(example(path)) for path in pictures_of(examples)]
-    pairs, _ = load_split(data, "train", None, model.framing)
+    pairs, _ = source.load_split("train", None, model.framing, BROKEN_PERCENT)
     if len(pairs) < FEWEST:
         raise CliperaseError(f"{data} has {len(pairs)} training rows; a cut-off needs {FEWEST}. Name the rows yourself")
     return proposal_of(model, pairs, Features.of(model, pairs), query, torch.stack(shown) if shown else None)

@@ -73,8 +73,9 @@ class TrainSettings(LoopSettings):
     channels_last: bool = False  # memory layout that convolutions prefer; of no use to a ViT
     compile: bool = False  # torch.compile for the image tower: slow to start, faster steps
     resident: bool = False  # the images of a set in memory live on the model's device
-    # For shards, see `cliperase.data.shards.Stream`.
+    # For what is streamed, see `cliperase.data.shards.Stream`.
     lanes: int = Field(default=8, ge=1)  # readers that share the shards; a multiple of the number of processes
+    stream: bool | None = None  # parquet files too; None: where they do not fit into memory
     broken_percent: float = Field(default=1.0, ge=0)  # of the samples; more that cannot be read are an error
 
     @field_validator("retain_batch")

@@ -14,8 +14,7 @@ from converting import add_reading, decoding_of
 
 from cliperase.data.pairs import SHARD_NAME, features_schema, write_split
 from cliperase.data.pictures import as_png
-from cliperase.data.shards import Decoder, shards_of
-from cliperase.data.tars import samples_of
+from cliperase.data.shards import Decoder, samples_of, shards_of
 from cliperase.errors import CliperaseError, end_in_one_line
 from cliperase.files import check_writable
 from cliperase.models.framing import Resized
@@ -25,11 +24,11 @@ def first_rows(shards, most, decoder, source):
     """The first `most` readable pairs of the `shards`, or all of them, as rows of the schema."""
     rows = []
     for sample in samples_of(shards):
-        caption = decoder.caption(sample)
-        picture = None if caption is None else decoder.picture(sample)
+        captions = decoder.captions(sample)
+        picture = None if captions is None else decoder.picture(sample)
         if picture is not None:
             image = as_png(picture.permute(1, 2, 0).numpy())
-            rows.append({"image": image, "captions": [caption], "source": source})
+            rows.append({"image": image, "captions": captions, "source": source})
         if len(rows) == most:
             break
     decoder.tell()

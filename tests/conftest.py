@@ -8,6 +8,8 @@ import tarfile
 from contextlib import contextmanager
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
@@ -157,6 +159,28 @@ def shards(tmp_path_factory):
         write_shard(folder / f"{shard:05d}.tar", range(16 * shard, 16 * shard + 16))
     write_shard(folder / "00008.tar", range(200, 240))
     write_shard(folder / "00009.tar", range(300, 340))
+    return folder
+
+
+def write_parquet(path, columns, rows_a_group=16, **options):
+    """One file of columns {name: values}; pictures are bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), path, row_group_size=rows_a_group, **options)
+
+
+@pytest.fixture(scope="session")
+def row_groups(tmp_path_factory):
+    """The samples of `shards` in parquet files of the schema, 16 to a row group, each with a second caption."""
+    folder = tmp_path_factory.mktemp("row_groups")
+    splits = {"train-00000-of-00002": range(80), "train-00001-of-00002": range(80, 128),
+              "validation": range(200, 240), "test": range(300, 340)}  # fmt: skip
+    for name, numbers in splits.items():
+        classes = [list(CLASSES)[number % 4] for number in numbers]
+        files = [{"bytes": picture(CLASSES[one], number), "path": None}
+                 for one, number in zip(classes, numbers, strict=True)]  # fmt: skip
+        captions = [[f"a {one}, number {number}", f"again number {number}"]
+                    for one, number in zip(classes, numbers, strict=True)]  # fmt: skip
+        write_parquet(folder / f"{name}.parquet", {"image": files, "captions": captions})
     return folder
 
 

@@ -48,7 +48,7 @@ def all_rows(path):
 def samples(path):
     decoder = Decoder(square(8), 100.0)
     for sample in samples_of([path]):
-        if decoder.caption(sample) is not None:
+        if decoder.captions(sample) is not None:
             decoder.picture(sample)
 
 

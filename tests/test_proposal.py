@@ -103,7 +103,7 @@ def test_data_and_examples_that_are_too_few_are_said(data_folder, model_folder, 
     few, empty = colours(tmp_path / "few", (9, 9)), tmp_path / "empty"
     empty.mkdir()
     for data, more, message in (
-        (shards, {}, "is a folder of shards, .*; give tables"),
+        (shards, {}, "are streamed, .*; give fewer"),
         (few, {}, r"has \d training rows; a cut-off needs 20"),
         (data_folder, {"examples": [empty]}, "empty: no picture in this folder; name another"),
     ):

@@ -1,25 +1,28 @@
-"""Shards: what is read, in which order, what is left out, and that a run on them is one run however it is cut."""
+"""Shards, tar files or row groups: what is read, in which order, what is left out, and that a run on them is one run
+however it is cut."""
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
 
+import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import CLASSES, cases, square, write_shard
+from conftest import CLASSES, cases, killed_at, picture, square, write_parquet, write_shard
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cliperase.api import evaluate, unlearn
 from cliperase.cli import main
-from cliperase.data.rules import caption_pattern
+from cliperase.data.row_groups import parquet_set
+from cliperase.data.rules import Wanted
 from cliperase.data.shards import Decoder, Stream, collect, load_forget, load_shards, samples_of, shards_of
-from cliperase.data.source import is_sharded
+from cliperase.data.source import Shards, Tables, is_sharded, load_run, load_split, open_source
 from cliperase.errors import CliperaseError
-from cliperase.loop import Loop
 from cliperase.methods.fine_tune import FineTune
 from cliperase.models import load_model
 from cliperase.settings import TrainSettings
@@ -175,7 +178,7 @@ def test_what_cannot_be_streamed_is_said(shards, tmp_path):
     for about, said in (({"lanes": 9}, "8 training shards"), ({"lanes": 3}, "retain_batch of 8")):
         with pytest.raises(CliperaseError, match=said):
             Stream(shards, RULE, square(8), TrainSettings(retain_batch=8, **about))
-    with pytest.raises(CliperaseError, match="shards have captions only; give concept, concepts or"):
+    with pytest.raises(CliperaseError, match="what is streamed has captions only; give concept, concepts or"):
         Stream(shards, {"classes": ["apple"]}, square(8), TrainSettings(retain_batch=8))
     with pytest.raises(CliperaseError, match="matches none or all"):
         load_forget(shards, {"concept": "zebra"}, square(8))
@@ -184,28 +187,19 @@ def test_what_cannot_be_streamed_is_said(shards, tmp_path):
 
 
 def test_most_rows_of_a_kind_are_held(shards):
-    pairs, matches = collect(shards_of(shards, "train"), caption_pattern(RULE), Decoder(square(8), 1.0), 3, 5)
+    pairs, matches = collect(shards_of(shards, "train"), Wanted(RULE), Decoder(square(8), 1.0), 3, 5)
     assert (int(matches.sum()), len(pairs)) == (3, 8)
 
 
-def test_unlearning_in_a_stream_and_a_killed_run_is_the_run(shards, model_folder, tmp_path, monkeypatch):
+def test_unlearning_in_a_stream_and_a_killed_run_is_the_run(shards, model_folder, tmp_path):
     report = unlearn(model_folder, shards, RULE, settings=SETTINGS, output=tmp_path / "whole")
     assert report["rows"] == {"forget": 32, "retain": "streamed", "broken": 0}
     assert [set(entry) for entry in report["log"]] == [{"step", "FM", "RM", "CM", "validation"}] * 2
     whole = load_model(tmp_path / "whole").state_dict()
     assert any(not torch.equal(value, whole[name]) for name, value in load_model(model_folder).state_dict().items())
 
-    step = Loop.step
-
-    def die(loop, number):
-        if number == 3:
-            raise KeyboardInterrupt
-        return step(loop, number)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Loop, "step", die)
-        with pytest.raises(KeyboardInterrupt):
-            unlearn(model_folder, shards, RULE, settings=SETTINGS, output=tmp_path / "cut")
+    with killed_at(3):
+        unlearn(model_folder, shards, RULE, settings=SETTINGS, output=tmp_path / "cut")
     assert (tmp_path / "cut" / "checkpoint.pt").exists()
     unlearn(model_folder, shards, RULE, settings=SETTINGS, output=tmp_path / "cut")
     for name, value in load_model(tmp_path / "cut").state_dict().items():
@@ -259,3 +253,138 @@ def test_the_command_says_in_one_line_what_a_shard_lacks(shards, model_folder, t
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert said.startswith("cliperase: shard")
     assert "cannot be read to its end" in said
+
+
+STREAMED = TrainSettings(retain_batch=8, lanes=4, stream=True)
+
+
+def test_parquet_files_give_the_rows_of_shards(row_groups):
+    source = parquet_set(row_groups)
+    assert [str(one.name) for one in shards_of(source, "train")][4:6] == [
+        "train-00000-of-00002.parquet, row group 4",
+        "train-00001-of-00002.parquet, row group 0",
+    ]
+    pairs = load_forget(source, RULE, square(16))
+    assert sorted({number for text in pairs.texts for number in numbers([text])}) == list(range(0, 128, 4))
+    assert pairs.sources[-1] == "train-00001-of-00002.parquet/44"
+    batches = read(Stream(source, RULE, square(8), STREAMED), 12)
+    kept = [number for _, captions in batches for number in numbers(captions)]
+    assert sorted(kept) == [number for number in range(128) if number % 4]
+    for images, captions in batches[:3]:
+        for image, number in zip(images, numbers(captions), strict=True):
+            colour = list(CLASSES.values())[number % 4]
+            assert image.double().mean(dim=(1, 2)).tolist() == pytest.approx(colour, abs=15)
+
+
+def test_a_step_draws_the_caption_that_it_asks_for(row_groups):
+    streams = [Stream(parquet_set(row_groups), RULE, square(8), STREAMED) for _ in range(2)]
+    (_, first), (_, second) = streams[0].rows(0, 0, None), streams[1].rows(0, 3, None)
+    assert all(caption.startswith("a ") for caption in first)
+    assert all(caption.startswith("again ") for caption in second)
+    assert numbers(first) == numbers(second)
+
+
+def in_memory_and_streamed(folder, rule, framing):
+    """[(validation rows, forget rows) as {row hash: (its texts, whether it is forgotten)}], and the two trainings."""
+    found = [load_run(folder, rule, framing, STREAMED.model_copy(update={"stream": one})) for one in (False, True)]
+
+    def rows(pairs, mask):
+        texts = [sorted({pairs.texts[i] for i in ids}) for ids in pairs.text_ids.tolist()]
+        return dict(zip(pairs.row_hashes, zip(texts, mask.tolist(), strict=True), strict=True))
+
+    return [(rows(pairs, mask), set(training.forget.row_hashes)) for pairs, mask, training in found], found
+
+
+def test_what_is_streamed_is_validated_on_and_forgets_the_rows_of_memory(row_groups):
+    (memory, stream), found = in_memory_and_streamed(row_groups, RULE, square(16))
+    assert stream == memory
+    assert [training.streamed for *_, training in found] == [False, True]
+
+
+def labelled(folder, rows=120, **more):
+    """Parquet files with the columns `img`, bytes, and `label`, a text, without a validation split."""
+    names = ["apple", "apple_pie", "leaf", "plum"]
+    for split, first in (("train", 0), ("test", 500)):
+        pictures = [picture((40 * (number % 4), 90, 40), first + number) for number in range(rows)]
+        labels = [names[number % 4] for number in range(rows)]
+        columns = {"img": pictures, "label": labels, **(more if split == "train" else {})}
+        write_parquet(folder / f"{split}.parquet", columns)
+    return folder
+
+
+def test_classes_and_a_held_out_split_are_those_of_memory(tmp_path, caplog):
+    folder = labelled(tmp_path, caption=[f"number {number}" for number in range(120)])
+    (memory, stream), found = in_memory_and_streamed(folder, {"concept": "apple"}, square(16))
+    assert stream == memory
+    assert len(memory[0]) == 24
+    assert caplog.text.count("classes that hold the word and are kept: apple pie") == 2
+    validation, mask, training = found[1]
+    assert validation.class_names == ["apple", "apple pie", "leaf", "plum"]
+    assert [validation.class_names[i] for i in validation.labels[mask].unique()] == ["apple"]
+    held = {number for texts, _ in memory[0].values() for text in texts for number in re.findall(r"number (\d+)", text)}
+    captions = [caption for _, own in (training.retain.rows(step, 1, None) for step in range(18)) for caption in own]
+    seen = set(numbers(captions))
+    assert len(seen) == 72
+    assert not any(number % 4 == 0 or str(number) in held for number in seen)
+    with pytest.raises(CliperaseError, match="concept 'pear' matches no row"):
+        load_run(folder, {"concept": "pear"}, square(16), STREAMED)
+
+
+def test_streamed_rows_without_class_or_picture_are_broken(tmp_path):
+    folder = labelled(tmp_path, rows=40)
+    pictures = [None, b"x", *[picture((0, 90, 40), number) for number in range(4)]]
+    labels = ["leaf", "apple", "plum", None, "apple", "leaf"]
+    write_parquet(folder / "validation.parquet", {"img": pictures, "label": labels})
+    settings = STREAMED.model_copy(update={"lanes": 2})
+    pairs, mask, training = load_run(folder, {"classes": ["apple"]}, square(16), settings)
+    assert (len(pairs), int(mask.sum()), len(training.forget)) == (3, 1, 10)
+
+
+def test_a_split_too_large_for_memory_is_streamed(row_groups, data_folder, model_folder, monkeypatch, caplog):
+    rows = parquet_set(row_groups)
+    pixels = 3 * 40 * 48
+    files = sum(path.stat().st_size for path in row_groups.glob("train-*"))
+    assert rows.bytes_in_memory("train", square(16)) == files + 128 * pixels
+    assert rows.bytes_in_memory() == rows.bytes_in_memory("train")
+    assert isinstance(open_source(row_groups), Tables)
+    assert "streamed" not in caplog.text
+    monkeypatch.setattr("cliperase.data.row_groups.MOST", 100 * pixels)
+    assert rows.bytes_in_memory("train", square(16)) == files + 128 * 3 * 16 * 16
+    monkeypatch.setattr("cliperase.data.source.total_bytes", lambda: 3 * rows.bytes_in_memory("train") - 6)
+    assert isinstance(open_source(row_groups), Shards)
+    assert "would take 0.0 GB, more than a third of the memory of 0.0 GB, and are streamed" in caplog.text
+    assert isinstance(open_source(row_groups, stream=False), Tables)
+    assert isinstance(open_source(row_groups, split="test"), Tables)
+    assert load_split(row_groups, "train", RULE, square(8))[1].sum() == 32
+    with pytest.raises(CliperaseError, match="are streamed, and so measured by a rule"):
+        load_split(row_groups, "train", None, None)
+    with pytest.raises(CliperaseError, match=r"split 'heldout' of the shards in .* choose one of test, train, valid"):
+        open_source(row_groups).load_split("heldout", RULE, square(8), 1.0)
+    with pytest.raises(CliperaseError, match=r"stream is true, and data '.*' are neither shards nor whole parquet"):
+        load_run([(picture((1, 2, 3), 0), "an apple")] * 2, RULE, square(8), STREAMED)
+
+
+def test_unlearning_in_parquet_files_and_a_killed_run_is_the_run(row_groups, model_folder, tmp_path):
+    settings = {**SETTINGS, "stream": True}
+    report = unlearn(model_folder, row_groups, RULE, settings=settings, output=tmp_path / "whole")
+    assert report["rows"] == {"forget": 32, "retain": "streamed", "broken": 0}
+    with killed_at(3):
+        unlearn(model_folder, row_groups, RULE, settings=settings, output=tmp_path / "cut")
+    assert (tmp_path / "cut" / "checkpoint.pt").exists()
+    unlearn(model_folder, row_groups, RULE, settings=settings, output=tmp_path / "cut")
+    whole = load_model(tmp_path / "whole").state_dict()
+    for name, value in load_model(tmp_path / "cut").state_dict().items():
+        assert torch.equal(value, whole[name]), name
+
+
+def test_a_damaged_row_group_is_named(tmp_path):
+    content = {"image": [{"bytes": picture((9, 9, 9), n), "path": None} for n in range(32)],
+               "captions": [[f"an apple, number {n}"] for n in range(32)]}  # fmt: skip
+    for split in ("train", "validation"):
+        write_parquet(tmp_path / f"{split}.parquet", content)
+    damaged = bytearray((tmp_path / "train.parquet").read_bytes())
+    page = pq.read_metadata(tmp_path / "train.parquet").row_group(1).column(0).data_page_offset
+    damaged[page : page + 16] = bytes(16)
+    (tmp_path / "train.parquet").write_bytes(damaged)
+    with pytest.raises(CliperaseError, match=r"train.parquet, row group 1 cannot be read \(.+\); fetch it again"):
+        list(samples_of(shards_of(parquet_set(tmp_path), "train")))

@@ -30,7 +30,7 @@ def test_a_sample_is_what_shares_its_name(names, keys, tmp_path):
     found = list(samples_of([tmp_path / "0.tar"]))
     assert [one["__key__"] for one in found] == keys
     decoder = Decoder(square(8), 1.0)
-    assert all(decoder.caption(one) == "apple" and decoder.picture(one) is not None for one in found)
+    assert all(decoder.captions(one) == ["apple"] and decoder.picture(one) is not None for one in found)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_a_caption_may_be_in_other_files(files, caption, tmp_path):
     (tmp_path / "0.tar").write_bytes(sample({f"1.{suffix}": file for suffix, file in files.items()} | {"1.jpg": SHAPE}))
     (found,) = samples_of([tmp_path / "0.tar"])
     decoder = Decoder(square(8), 1.0)
-    assert decoder.caption(found) == caption
+    assert decoder.captions(found) == (caption and [caption])
     assert decoder.broken == (caption is None)
 
 
@@ -121,7 +121,7 @@ def test_a_number_of_a_class_is_a_line_of_classnames(place, tmp_path):
     files = {"1.cls": b"1\n", "1.jpg": SHAPE, "2.cls": b"2", "2.jpg": SHAPE}
     (folder / "0.tar").write_bytes(sample(files))
     decoder = Decoder(square(8), 1.0)
-    assert [decoder.caption(one) for one in samples_of([folder / "0.tar"])] == ["a photo of a red apple", None]
+    assert [decoder.captions(one) for one in samples_of([folder / "0.tar"])] == [["a photo of a red apple"], None]
 
 
 def test_a_picture_may_be_called_input(tmp_path):

@@ -73,7 +73,8 @@ def open_case(
     """
     names = ["original", "unlearned", *(f"reference {i}" for i in range(1, len(models) - 1))]
     subjects = [Subject(load_model(source, device), name) for source, name in zip(models, names, strict=True)]
-    framing, source = subjects[0].model.framing, open_source(data)
+    framing = subjects[0].model.framing
+    source = open_source(data, framing=framing)
     test = source.load_split(split, rule, framing, BROKEN_PERCENT)
     case = Case(
         subjects[0], subjects[1], subjects[2:], Rule.of(rule),
@@ -112,7 +113,9 @@ def others_of(
     if len(set(labels)) < len(labels):
         raise CliperaseError(f"two other sources have one name among {', '.join(labels)}; rename a folder")
     for name in [HELD_OUT] if others is None and HELD_OUT in known else others or []:
-        other, split = (source, str(name)) if name in known else (open_source(name), "test")
+        other, split = (
+            (source, str(name)) if name in known else (open_source(name, split="test", framing=framing), "test")
+        )
         found = Split.of(*rows_of(other, split, rule, framing))
         yield Path(name).name, found.sampled(settings.images, settings.seed)
 

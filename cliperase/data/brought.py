@@ -5,7 +5,6 @@ file may be a table of pictures. In Python, data may be a data set of torch or o
 """
 
 from collections.abc import Iterable, Mapping
-from math import ceil
 from pathlib import Path
 
 import datasets
@@ -14,15 +13,12 @@ from PIL import Image, ImageOps
 
 from cliperase.data import annotations, folders
 from cliperase.data.columns import PICTURES, as_schema, is_read, picture_column, unified, usual
-from cliperase.data.limits import log
-from cliperase.data.pairs import file_of, is_captioned, row_hash
+from cliperase.data.held_out import hash_of_row, held_out
+from cliperase.data.pairs import file_of
 from cliperase.data.pictures import as_png
 from cliperase.data.tables import check_numbers, files_of, is_typed, plain, read_files, splits_of
 from cliperase.errors import CliperaseError, reason_of
 
-# Of the training pictures, where there is no validation split: percent, the most, and without classes the fewest,
-# because matching needs 17 captions.
-HELD_OUT, MOST_HELD, FEWEST_HELD = 20, 2000, 50
 SAVED = ("dataset_dict.json",), ("state.json", "dataset_info.json")  # what `save_to_disk` writes
 PLACE = "place of the row"  # a column for messages
 BLOCK = 500  # pictures in an array, which takes 2 GB at most
@@ -85,16 +81,13 @@ def read_file(path, name):
 
 def read_folder(folder, name):
     """{split: table} of a folder, by what is in it."""
-    if any(all((folder / file).is_file() for file in files) for files in SAVED):
+    if is_saved(folder):
         return read_saved(folder, name)
     files, inner = folders.below(folder)
-    pictures = folders.of_kind(files, folders.PICTURES)
-    parquet, tables = folders.of_kind(files, (".parquet",)), folders.of_kind(files, folders.TABLES)
-    if parquet and (tables or pictures):
-        other = (tables or pictures)[0].as_posix()
-        raise CliperaseError(f"data {name!r} holds {parquet[0].as_posix()} and {other}; name the file or folder of one")
+    parquet = parquet_in(folder, files, name)
     if parquet:
-        return {split: read_parquet(paths, name) for split, paths in parquet_splits(folder, parquet).items()}
+        return {split: read_parquet(paths, name) for split, paths in parquet.items()}
+    pictures, tables = folders.of_kind(files, folders.PICTURES), folders.of_kind(files, folders.TABLES)
     if not pictures and not tables:
         seen = ", ".join(file.as_posix() for file in files[:3]) or "nothing"
         raise CliperaseError(f"data {name!r} holds no pictures, tables, parquet files or shards; it holds {seen}")
@@ -104,6 +97,21 @@ def read_folder(folder, name):
     else:
         found = folders.read_tables(folder, tables, pictures) if tables else folders.read_pictures(folder, files, inner)
     return {split: from_files(rows, name) for split, rows in found.items()}
+
+
+def is_saved(folder):
+    return any(all((folder / file).is_file() for file in files) for files in SAVED)
+
+
+def parquet_in(folder, files, name):
+    """{split: paths} of the parquet files in a folder; {} where there are none. `files`: all that is `below` it."""
+    parquet = folders.of_kind(files, (".parquet",))
+    others = folders.of_kind(files, folders.TABLES) or folders.of_kind(files, folders.PICTURES)
+    if parquet and others:
+        raise CliperaseError(
+            f"data {name!r} holds {parquet[0].as_posix()} and {others[0].as_posix()}; name the file or folder of one"
+        )
+    return parquet_splits(folder, parquet) if parquet else {}
 
 
 def read_parquet(paths, name):
@@ -176,21 +184,32 @@ def typed(table, name):
     places = [f"row {row}" for row in range(len(table))]
     if is_typed(table.features):
         return table.add_column(PLACE, places)
-    images = [name for name, kind in table.features.items() if isinstance(kind, datasets.Image)]
-    column = next(iter(usual(images, PICTURES)), images[0] if len(images) == 1 else None)
-    column = column or picture_column(table.column_names, said)
-    kind = table.features[column]
-    if not isinstance(kind, datasets.Image) and getattr(kind, "dtype", None) not in ("binary", "large_binary"):
-        raise CliperaseError(f"{said}: {column!r} is {kind}, not an Image; cast it")
+    column = image_column(table.features, said)
     pictures = table.select_columns([column]).cast_column(column, datasets.Image())
     pictures = pictures if column == "image" else pictures.rename_column(column, "image")
-    others = [one for one in table.column_names if one != column and one not in images]
+    others = others_than(column, table.features)
     arrow = table.with_format("arrow")[:]
     columns = {one: arrow[one].to_pylist() if is_read(one) else None for one in others}
     class_names = {
         one: table.features[one].names for one in others if isinstance(table.features[one], datasets.ClassLabel)
     }
     return as_schema(pictures, columns, class_names, places, said).add_column(PLACE, places)
+
+
+def image_column(kinds, said):
+    """The column of pictures among columns of these `datasets.Features`."""
+    images = [name for name, kind in kinds.items() if isinstance(kind, datasets.Image)]
+    column = next(iter(usual(images, PICTURES)), images[0] if len(images) == 1 else None)
+    column = column or picture_column(list(kinds), said)
+    kind = kinds[column]
+    if not isinstance(kind, datasets.Image) and getattr(kind, "dtype", None) not in ("binary", "large_binary"):
+        raise CliperaseError(f"{said}: {column!r} is {kind}, not an Image; cast it")
+    return column
+
+
+def others_than(column, kinds):
+    """The columns that are neither that of pictures nor pictures themselves."""
+    return [name for name, kind in kinds.items() if name != column and not isinstance(kind, datasets.Image)]
 
 
 def from_files(rows, name):
@@ -257,37 +276,10 @@ def picture_of(picture, place):
 
 
 def hold_out(table, name):
-    """(training, validation): of each class, or of all, the `HELD_OUT` percent of pictures whose hashes come first.
-
-    The share is smaller where that is more than `MOST_HELD`. Without classes it is `FEWEST_HELD`, or a third of a small
-    set, where that is more. All rows of a picture stay on one side. What has no picture or no caption stays in
-    training, where it is counted.
-    """
+    """(training, validation), by `held_out`. All rows of a picture stay on one side."""
     columns = table.with_format("arrow")[:]
-    captions, labels = columns["captions"].to_pylist(), table["label"][:] if "label" in table.column_names else None
-    hashes, classes = [], {}
-    for row, picture in enumerate(columns["image"].to_pylist()):
-        file = file_of(picture, by_path=True)
-        hashes.append(row_hash(file) if file and is_captioned(captions[row]) else None)
-    for row, one in enumerate(hashes):
-        if one is not None:
-            classes.setdefault(one, labels[row] if labels else None)
-    groups = {}
-    for one in sorted(classes):
-        groups.setdefault(classes[one], []).append(one)
-    share = min(HELD_OUT / 100, MOST_HELD / max(1, len(classes)))
-    fewest = 0 if labels else min(FEWEST_HELD, len(classes) // 3)
-    drawn = {
-        one for group in groups.values() if len(group) > 1 for one in group[: max(fewest, ceil(share * len(group)))]
-    }
-    if not drawn:
-        raise CliperaseError(
-            f"data {name!r} has no validation split, and its {len(classes)} pictures with captions are too few to hold "
-            "one out; add more, or a validation split"
-        )
+    pictures, captions = columns["image"].to_pylist(), columns["captions"].to_pylist()
+    hashes = [hash_of_row(file_of(picture, by_path=True), own) for picture, own in zip(pictures, captions, strict=True)]
+    drawn = held_out(hashes, table["label"][:] if "label" in table.column_names else None, name)
     rows = {side: [row for row, one in enumerate(hashes) if (one in drawn) == side] for side in (False, True)}
-    log.warning(
-        "data %r has no validation split: %d of %d training rows are held out for it, by hash of the picture",
-        name, len(rows[True]), len(table),
-    )  # fmt: skip
     return table.select(rows[False]), table.select(rows[True])

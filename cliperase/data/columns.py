@@ -11,6 +11,7 @@ import datasets
 
 from cliperase.data.limits import log
 from cliperase.data.pairs import features_schema
+from cliperase.data.tables import replaced
 from cliperase.errors import CliperaseError
 from cliperase.metrics.tasks import PROMPT
 
@@ -61,6 +62,18 @@ def as_schema(pictures, columns, class_names, sources, said):
     not `is_read` may be None. `class_names`: {column: names} of those that hold numbers of classes. `sources`: N
     strings, where each row is from. `said`: what messages call the data.
     """
+    asked, names, of_class = readable(columns, class_names, said)
+    cells = zip(*(columns[name] for name in asked), strict=True) if asked else [()] * len(pictures)
+    captions = captions_of(cells, names, of_class, [f"{said}, {source}" for source in sources])
+    schema = features_schema(names)
+    table = pictures.add_column("captions", captions, feature=schema["captions"])
+    if names:
+        table = table.add_column("label", of_class, feature=schema["label"])
+    return table.add_column("source", sources, feature=schema["source"])
+
+
+def readable(columns, class_names, said):
+    """(the columns of captions, class names, the number of each row's class) of `columns` as in `as_schema`."""
     names, of_class = classes(columns, class_names, said)
     asked = caption_columns(list(columns), said)
     if not asked and not names:
@@ -68,18 +81,17 @@ def as_schema(pictures, columns, class_names, sources, said):
             f"{said} has neither captions nor classes; it has {', '.join(columns) or 'pictures alone'}, so name a "
             f"column {CAPTIONS[1]} or {LABELS[0]}"
         )
-    rows = zip(*(columns[name] for name in asked), strict=True) if asked else [()] * len(pictures)
-    captions = [own_captions(row, f"{said}, {source}") for row, source in zip(rows, sources, strict=True)]
-    if names:
-        captions = [
-            [PROMPT.format(names[label]) if label in range(len(names)) else None, *own]
-            for label, own in zip(of_class, (row if asked and any(row) else [] for row in captions), strict=True)
-        ]
-    schema = features_schema(names)
-    table = pictures.add_column("captions", captions, feature=schema["captions"])
-    if names:
-        table = table.add_column("label", of_class, feature=schema["label"])
-    return table.add_column("source", sources, feature=schema["source"])
+    return asked, names, of_class
+
+
+def captions_of(cells, names, of_class, places):
+    """The captions of N rows, the prompt of a row's class first. `cells`: of each row those of the columns of captions;
+    `names`, `of_class`: as of `classes`; `places`: where each row stands."""
+    captions = [own_captions(row, place) for row, place in zip(cells, places, strict=True)]
+    if not names:
+        return captions
+    prompts = [PROMPT.format(names[label]) if label in range(len(names)) else None for label in of_class]
+    return [[prompt, *(own if any(own) else [])] for prompt, own in zip(prompts, captions, strict=True)]
 
 
 def classes(columns, class_names, said) -> tuple[list[str], list]:
@@ -157,5 +169,4 @@ def renumbered(table, names):
     """A table with the class numbers of `names`."""
     number = {i: names.index(name) for i, name in enumerate(table.features["label"].names)}
     labels = [number.get(label, label) for label in table["label"][:]]
-    kind = datasets.ClassLabel(names=names)
-    return table.remove_columns("label").add_column("label", labels, feature=kind)
+    return replaced(table, "label", labels, datasets.ClassLabel(names=names))

@@ -93,16 +93,21 @@ def split_pairs(pairs: PairSet, rule: Rule | Mapping[str, Any]) -> tuple[PairSet
 
 def class_mask(pairs: PairSet, names: Iterable[str]) -> Tensor:
     """(N,) bool, true for rows of the named classes."""
-    if not pairs.class_names:
+    wanted = torch.tensor(class_numbers(names, pairs.class_names), dtype=torch.long)
+    return torch.isin(pairs.class_numbers, wanted)
+
+
+def class_numbers(names: Iterable[str], class_names: list[str]) -> list[int]:
+    """The numbers of the named classes among `class_names`."""
+    if not class_names:
         raise CliperaseError(f"classes {list(names)}: the data have none; give a concept, a word of the captions")
-    known = {searchable(name, case=True): number for number, name in enumerate(pairs.class_names)}
+    known = {searchable(name, case=True): number for number, name in enumerate(class_names)}
     for name in names:
         if searchable(name, case=True) not in known:
-            near = nearest(name, pairs.class_names)
-            classes = f"the nearest are {near}" if near else f"classes are {said_in_short(pairs.class_names)}"
+            near = nearest(name, class_names)
+            classes = f"the nearest are {near}" if near else f"classes are {said_in_short(class_names)}"
             raise CliperaseError(f"concept {name!r} matches no row; {classes}, by exact name")
-    wanted = torch.tensor([known[searchable(name, case=True)] for name in names], dtype=torch.long)
-    return torch.isin(pairs.class_numbers, wanted)
+    return [known[searchable(name, case=True)] for name in names]
 
 
 class Words:
@@ -157,7 +162,33 @@ def caption_pattern(rule: Rule | Mapping[str, Any]) -> Words | Expression:
         return Expression(rule)
     if rule.kind in ("concept", "concepts"):
         return Words(rule)
-    raise CliperaseError(f"{rule}: shards have captions only; give concept, concepts or caption_pattern")
+    raise CliperaseError(f"{rule}: what is streamed has captions only; give concept, concepts or caption_pattern")
+
+
+class Wanted:
+    """Which rows of a stream a rule forgets, seen one by one: by their class where there are classes, as `forget_mask`
+    does, else by their captions."""
+
+    def __init__(self, rule: Rule | Mapping[str, Any], class_names: list[str] | None = None) -> None:
+        self.rule, self.class_names = rule if isinstance(rule, Rule) else Rule.of(rule), class_names or []
+        by_class = self.class_names and self.rule.kind in ("concept", "concepts", "classes")
+        self.numbers = class_numbers(self.rule.values, self.class_names) if by_class else []
+        self.pattern = None if by_class else caption_pattern(self.rule)
+
+    def __repr__(self) -> str:
+        return repr(self.pattern) if self.pattern else str(self.rule)
+
+    def search(self, captions: Iterable[str], label: int | None = None) -> bool:
+        """Whether a row with these captions, and of this class, is to be forgotten."""
+        return label in self.numbers if self.pattern is None else any(map(self.pattern.search, captions))
+
+    def near(self, captions: Iterable[str]) -> set[str]:
+        """The words that came near in the captions of a row that does not match."""
+        return set().union(*map(self.pattern.near, captions)) if self.pattern else set()
+
+    def near_classes(self) -> list[str]:
+        """As `near_misses` of the classes."""
+        return [] if self.pattern else near_classes(self.rule, self.class_names)
 
 
 def near_misses(pairs: PairSet, rule: Rule | Mapping[str, Any]) -> list[str]:
@@ -168,9 +199,7 @@ def near_misses(pairs: PairSet, rule: Rule | Mapping[str, Any]) -> list[str]:
         return []
     looked_for = Words(rule)
     if pairs.class_names or rule.kind == "classes":
-        kept = [name for name in pairs.class_names if name not in rule.values]
-        held = [name for name in kept if looked_for.search(name) or looked_for.near(name)]
-        return [f"classes that hold the word and are kept: {said_in_short(held)}"] if held else []
+        return near_classes(rule, pairs.class_names)
     texts = [pairs.texts[i] for i in pairs.text_ids.unique().tolist()]
     counts = count_near(looked_for, texts)
     if counts:
@@ -180,6 +209,14 @@ def near_misses(pairs: PairSet, rule: Rule | Mapping[str, Any]) -> list[str]:
     words = sorted({word for text in texts for word in searchable(text).split()})
     near = [nearest(word, words) for word in rule.values]
     return [f"the nearest words of the captions are {', '.join(near)}"] if any(near) else []
+
+
+def near_classes(rule: Rule, class_names: Sequence[str]) -> list[str]:
+    """What a rule on classes nearly matched, as sentences."""
+    looked_for = Words(rule)
+    kept = [name for name in class_names if name not in rule.values]
+    held = [name for name in kept if looked_for.search(name) or looked_for.near(name)]
+    return [f"classes that hold the word and are kept: {said_in_short(held)}"] if held else []
 
 
 def count_near(looked_for: Words | Expression, texts: Iterable[str]) -> Counter[str]:

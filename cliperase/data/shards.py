@@ -3,7 +3,7 @@
 Such a data set is a folder of tar files as img2dataset writes them for webdataset: `00000.tar` and so on, in each a
 picture (`jpg`, `png`, `webp`) and a caption (`txt`, `caption`, `json`, or the name of a class in `cls`) under one key,
 next to each other. Names of files or folders may say the splits. Else the last shard by name is the test split, the one
-before it validation, and training reads all others.
+before it validation, and training reads all others. The row groups of parquet files are shards, too.
 """
 
 import random
@@ -17,12 +17,14 @@ import numpy as np
 import torch
 from webdataset.filters import shuffle
 
+from cliperase.data import tars
 from cliperase.data.folders import split_named
 from cliperase.data.limits import log
-from cliperase.data.pairs import PairSet, number_texts, one_row_a_picture, row_hash
+from cliperase.data.pairs import PairSet, is_captioned, number_texts, one_row_a_picture, row_hash
 from cliperase.data.pictures import PLAIN, UnreadablePicture, pixels_of, read_picture
-from cliperase.data.rules import caption_pattern, told
-from cliperase.data.tars import PICTURES, caption_in, samples_of, shards_in
+from cliperase.data.row_groups import ParquetSet, RowGroup
+from cliperase.data.rules import Wanted, told
+from cliperase.data.tars import PICTURES, caption_in, shards_in
 from cliperase.errors import CliperaseError
 from cliperase.parallel import gather_objects, processes, share
 
@@ -31,12 +33,19 @@ MOST_FORGET, MOST_RETAIN = 5000, 2000  # rows that are held in memory, for train
 FEWEST = 1000  # samples; below that number the allowed count of broken ones stays the same
 
 
-def shards_of(folder, split):
-    """The shards of one split, paths."""
-    parts = parts_of(folder, split)
+def shards_of(source, split):
+    """The shards of one split of a folder, paths, or of a `ParquetSet`, `RowGroup`s."""
+    of_rows = isinstance(source, ParquetSet)
+    parts = source.splits() if of_rows else parts_of(source, split)
     if split not in parts:
-        raise CliperaseError(f"split {split!r} of the shards in {folder} unknown; choose one of {', '.join(parts)}")
-    return parts[split]
+        raise CliperaseError(f"split {split!r} of the shards in {source} unknown; choose one of {', '.join(parts)}")
+    return source.shards(split) if of_rows else parts[split]
+
+
+def samples_of(shards):
+    """The samples of shards, in order, see `tars.samples_of` and `RowGroup.samples`."""
+    for shard in shards:
+        yield from shard.samples() if isinstance(shard, RowGroup) else tars.samples_of([shard])
 
 
 def parts_of(folder, split=None):
@@ -91,18 +100,18 @@ class Decoder:
         self.framing, self.broken_percent, self.decoding = framing, broken_percent, decoding
         self.read, self.broken, self.first = read, broken, ""
 
-    def caption(self, sample):
-        """The caption of a sample; None, counted as broken, if there is none. Call it before `picture`."""
+    def captions(self, sample):
+        """The captions of a sample; None, counted as broken, if there is none. Call it before `picture`."""
         self.read += 1
         try:
-            caption = caption_in(sample)
+            captions = sample["__captions__"] if "__captions__" in sample else [caption_in(sample)]
         except KeyError:
             return self.give_up(sample, "no caption")
         except UnicodeDecodeError:
             return self.give_up(sample, "a caption that is not UTF-8")
         except ValueError:
             return self.give_up(sample, "a .json that is none, or that has no single caption")
-        return caption if caption.strip() else self.give_up(sample, "a blank caption")
+        return captions if is_captioned(captions) else self.give_up(sample, "a blank caption, or none")
 
     def picture(self, sample):
         """(3, *framing.size) uint8, or None, counted as broken."""
@@ -117,8 +126,8 @@ class Decoder:
         self.first = self.first or where
         if self.broken > self.broken_percent / 100 * max(self.read, FEWEST):
             raise CliperaseError(
-                f"{self.broken} of {self.read} samples are broken, the last is {where}; mend the shards, or allow more "
-                f"than broken_percent={self.broken_percent:g}"
+                f"{self.broken} of {self.read} samples are broken, the last is {where}; mend them, or allow more than "
+                f"broken_percent={self.broken_percent:g}"
             )
 
     def tell(self):
@@ -129,75 +138,82 @@ class Decoder:
 
 
 def encoded_picture(sample):
-    """The bytes of a sample's picture."""
+    """The file of a sample's picture, bytes or a path."""
     for suffix in PICTURES:
         if suffix in sample:
             return sample[suffix]
     raise UnreadablePicture("no picture")
 
 
-def collect(shards, pattern, decoder, most_matching, most_others):
-    """(`PairSet`, (N,) bool): the first samples whose captions match `pattern`, and the first that do not."""
+def collect(shards, wanted, decoder, most_matching, most_others):
+    """(`PairSet`, (N,) bool): the first samples that are `Wanted`, and the first that are not."""
     left, rows, near = {True: most_matching, False: most_others}, [], Counter()
     for sample in samples_of(shards):
         if not any(left.values()):
             break
-        caption = decoder.caption(sample)
-        if caption is None:
+        captions = decoder.captions(sample)
+        if captions is None:
             continue
-        matches = pattern.search(caption)
+        matches = wanted.search(captions, sample.get("__label__"))
         if not matches:
-            near.update(pattern.near(caption))
+            near.update(wanted.near(captions))
         if not left[matches]:
             continue
         picture = decoder.picture(sample)
         if picture is not None:
             left[matches] -= 1
-            rows.append((picture, caption, matches, sample))
-    note = told(near, decoder.read) if near else ""
+            rows.append((picture, captions, matches, sample))
+    notes = wanted.near_classes() + ([told(near, decoder.read)] if near else [])
     if len({matches for _, _, matches, _ in rows}) < bool(most_matching) + bool(most_others):
         raise CliperaseError(
-            f"{Path(shards[0]).parent}: {pattern} matches none or all of the captions in {shards[0].name} to "
-            f"{shards[-1].name}; choose another rule or give more shards{note and '; '}{note}"
+            f"{wanted} matches none or all of the rows in {shards[0]} to {shards[-1].name}; choose another rule or "
+            f"give more data{''.join(f'; {note}' for note in notes)}"
         )
-    if note and not most_others:
-        log.warning("%s: %s", pattern, note)
+    if not most_others:
+        for note in notes:
+            log.warning("%s: %s", wanted, note)
     decoder.tell()
-    return pair_set(rows)
+    return pair_set(rows, wanted.class_names)
 
 
-def pair_set(rows):
-    """(`PairSet`, (N,) bool: which rows match) of samples as rows (picture, caption, whether it matches, sample).
+def pair_set(rows, class_names):
+    """(`PairSet`, (N,) bool: which rows match) of samples as rows (picture, captions, whether it matches, sample).
 
-    Samples of one picture become one row with all their captions, which matches if one of them does.
+    Where there are no classes, samples of one picture and one caption each become one row with all their captions,
+    which matches if one of them does.
     """
     images, captions, matches, samples = (list(column) for column in zip(*rows, strict=True))
-    hashes, captions = [row_hash(encoded_picture(sample)) for sample in samples], [[one] for one in captions]
+    hashes = [row_hash(encoded_picture(sample)) for sample in samples]
     matching = {one for one, match in zip(hashes, matches, strict=True) if match}
-    first = one_row_a_picture(range(len(rows)), hashes, captions)
+    first = range(len(rows)) if class_names else one_row_a_picture(range(len(rows)), hashes, captions)
     texts, text_ids = number_texts([captions[row] for row in first])
     pairs = PairSet(
         images=torch.stack([images[row] for row in first]),
         texts=texts,
         text_ids=text_ids,
-        labels=None,
-        class_names=[],
+        labels=torch.tensor([samples[row]["__label__"] for row in first]) if class_names else None,
+        class_names=class_names,
         row_hashes=[hashes[row] for row in first],
         sources=[f"{Path(samples[row]['__url__']).name}/{samples[row]['__key__']}" for row in first],
     )
     return pairs, torch.tensor([hashes[row] in matching for row in first])
 
 
-def load_shards(folder, split, rule, framing, broken_percent=1.0, decoding=PLAIN):
+def wanted_in(source, rule):
+    """The rows of a folder of shards, or of a `ParquetSet`, that a rule forgets."""
+    return Wanted(rule, source.class_names if isinstance(source, ParquetSet) else [])
+
+
+def load_shards(source, split, rule, framing, broken_percent=1.0, decoding=PLAIN):
     """(`PairSet`, forget mask) of a measured split: at most `MOST_FORGET` and `MOST_RETAIN` rows."""
-    decoder = Decoder(framing, broken_percent, decoding)
-    return collect(shards_of(folder, split), caption_pattern(rule), decoder, MOST_FORGET, MOST_RETAIN)
+    decoder, wanted = Decoder(framing, broken_percent, decoding), wanted_in(source, rule)
+    return collect(shards_of(source, split), wanted, decoder, MOST_FORGET, MOST_RETAIN)
 
 
-def load_forget(folder, rule, framing, broken_percent=1.0, most=MOST_FORGET, decoding=PLAIN):
+def load_forget(source, rule, framing, broken_percent=1.0, most=MOST_FORGET, decoding=PLAIN):
     """The `PairSet` to forget: the first `most` matches in the training shards, read until there are so many."""
-    decoder = Decoder(framing, broken_percent, decoding)
-    return collect(shards_of(folder, "train"), caption_pattern(rule), decoder, most, 0)[0]
+    decoder, wanted = Decoder(framing, broken_percent, decoding), wanted_in(source, rule)
+    return collect(shards_of(source, "train"), wanted, decoder, most, 0)[0]
 
 
 class Stream:
@@ -208,9 +224,10 @@ class Stream:
     many processes there are. While a step is computed, threads decode the next one's pictures.
     """
 
-    def __init__(self, folder, rule, framing, settings, decoding=PLAIN):
-        """`framing`: as in `Decoder`. `settings`: `TrainSettings`, of which batch, seed, lanes and limit are used."""
-        self.shards, self.pattern, self.seed = shards_of(folder, "train"), caption_pattern(rule), settings.seed
+    def __init__(self, source, rule, framing, settings, decoding=PLAIN):
+        """`source`: a folder of shards, or a `ParquetSet`. `framing`: as in `Decoder`. `settings`: `TrainSettings`, of
+        which batch, seed, lanes and limit are used."""
+        self.shards, self.wanted, self.seed = shards_of(source, "train"), wanted_in(source, rule), settings.seed
         self.framing, self.broken_percent, self.decoding = framing, settings.broken_percent, decoding
         batch_size, lanes = settings.retain_batch, settings.lanes
         for held, what in ((len(self.shards) >= lanes, f"{len(self.shards)} training shards, one for each at least"),
@@ -226,8 +243,8 @@ class Stream:
 
     def fingerprint(self):
         """Equal for shards of equal names and sizes, and rows that are chosen and cut in the same way."""
-        shards = [(shard.name, shard.stat().st_size) for shard in self.shards]
-        return repr([shards, repr(self.pattern), self.framing, self.decoding])
+        shards = [(one.name, one.size if isinstance(one, RowGroup) else one.stat().st_size) for one in self.shards]
+        return repr([shards, self.wanted.rule, self.framing, self.decoding])
 
     def seek(self, position):
         """Continue at a position that `tell` returned; None is the beginning."""
@@ -248,7 +265,7 @@ class Stream:
         return sum(broken for _, _, _, broken in self.tell())
 
     def read(self, number, epoch, skip, read, broken):
-        """(picture, caption, position behind it) of one lane, without end."""
+        """(picture, captions, position behind it) of one lane, without end."""
         decoder = Decoder(self.framing, self.broken_percent, self.decoding, read, broken)
         while True:
             order = np.random.default_rng([self.seed, epoch]).permutation(len(self.shards))[number :: self.lanes]
@@ -256,13 +273,13 @@ class Stream:
             samples = shuffle(WAITING, rng=draws)(samples_of([self.shards[i] for i in order]))
             found = False
             for count, sample in enumerate(islice(samples, skip, None), skip + 1):
-                caption = decoder.caption(sample)
-                if caption is None or self.pattern.search(caption):
+                captions = decoder.captions(sample)
+                if captions is None or self.wanted.search(captions, sample.get("__label__")):
                     continue
                 picture = decoder.picture(sample)
                 if picture is not None:
                     found = True
-                    yield picture, caption, (epoch, count, decoder.read, decoder.broken)
+                    yield picture, captions, (epoch, count, decoder.read, decoder.broken)
             if not found and not skip:
                 raise CliperaseError(
                     f"lane {number} found no pair to retain in its {len(order)} of {len(self.shards)} shards; "
@@ -271,12 +288,12 @@ class Stream:
             epoch, skip = epoch + 1, 0
 
     def rows(self, step, column, seen):
-        """(images of this process's share, all captions) of the next step."""
+        """(images of this process's share, all captions) of the next step; of several captions that of the `column`."""
         parts = [future.result() for future in self.asked or self.ask()]
         self.position = [part[-1][2] for part in parts]
         self.asked = self.ask()
         images = torch.stack([picture for part in parts for picture, _, _ in part])
-        captions = gather_objects([caption for part in parts for _, caption, _ in part])
+        captions = gather_objects([own[column % len(own)] for part in parts for _, own, _ in part])
         return images, [caption for part in captions for caption in part]
 
     def ask(self):

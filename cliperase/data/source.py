@@ -1,5 +1,5 @@
 """What a source of pairs is: parquet files of the schema, in a folder or on the hub, a folder of shards, or data in any
-other layout that `brought` reads.
+other layout that `brought` reads; and whether parquet files fit into memory, or are streamed as shards are.
 
 Only this module asks. What it gives has the same form for all.
 """
@@ -19,13 +19,16 @@ from cliperase.data.pictures import PLAIN, Decoding
 from cliperase.data.rules import Rule, forget_mask, near_misses
 from cliperase.data.tables import is_schema, read_table, splits_of
 from cliperase.errors import CliperaseError
+from cliperase.memory import total_bytes
 
 if TYPE_CHECKING:
     from cliperase.data.brought import Brought
+    from cliperase.data.row_groups import ParquetSet
     from cliperase.data.shards import Stream
     from cliperase.models.framing import Framing
     from cliperase.settings import TrainSettings
 
+MOST_MEMORY = 1 / 3  # of all there is, for the files and pictures of a split: a run holds most of them twice
 Data = str | Path | Iterable[Any] | torch.utils.data.Dataset[Any]  # docs/data.md has the layouts
 
 
@@ -68,18 +71,20 @@ def load_split(
 ) -> tuple[PairSet, Tensor]:
     """The N pairs, and (N,) bool: the rows that `rule` forgets, of a split that is measured.
 
-    `rule`: None forgets nothing; shards need one, because they are held in memory by what it matches. `framing`: that
+    `rule`: None forgets nothing; shards need one, because they are held in memory by what it matches, as do parquet
+    files that do not fit into memory. `framing`: that
     of a model (`models.framing`), which brings the pictures of shards, and those of several sizes, to one size.
     `broken_percent` of the rows may be unreadable. `decoding`: how pictures become RGB.
     """
-    return open_source(source, decoding).load_split(split, rule, framing, broken_percent)
+    opened = open_source(source, decoding, split=split, framing=framing)
+    return opened.load_split(split, rule, framing, broken_percent)
 
 
 def load_run(
     source: Data, rule: Mapping[str, Any], framing: "Framing", settings: "TrainSettings"
 ) -> tuple[PairSet, Tensor, TrainingRows]:
     """The V validation pairs, (V,) bool: their forget rows, and the training rows of a source, which is opened once."""
-    opened = open_source(source)
+    opened = open_source(source, split="train", framing=framing, stream=settings.stream)
     validation = opened.load_split("validation", rule, framing, settings.broken_percent)
     return *validation, opened.load_training(rule, framing, settings, None)
 
@@ -92,9 +97,10 @@ def load_training(
     most_forget: int | None = None,
     decoding: Decoding = PLAIN,
 ) -> TrainingRows:
-    """The training rows under `rule`. Of shards at most `most_forget` rows are held, by
+    """The training rows under `rule`. Of what is streamed at most `most_forget` rows are held, by
     default `shards.MOST_FORGET`."""
-    return open_source(source, decoding).load_training(rule, framing, settings, most_forget)
+    opened = open_source(source, decoding, split="train", framing=framing, stream=settings.stream)
+    return opened.load_training(rule, framing, settings, most_forget)
 
 
 def is_sharded(source: object) -> TypeGuard[str | Path]:
@@ -109,17 +115,55 @@ def measured_split(source: Data) -> str:
     return "test" if "test" in open_source(source).splits() else "validation"
 
 
-def open_source(source: Data, decoding: Decoding = PLAIN) -> "Shards | Tables":
-    """What can be read of a `source`; of a generator once only."""
+def open_source(
+    source: Data,
+    decoding: Decoding = PLAIN,
+    *,
+    split: str | None = None,
+    framing: "Framing | None" = None,
+    stream: bool | None = None,
+) -> "Shards | Tables":
+    """What can be read of a `source`; of a generator once only.
+
+    `stream`: whether parquet files are read as shards; None: where they are `too_large`, which `split` and `framing`
+    help to tell.
+    """
     if isinstance(source, str) and not source.strip():  # as a path it would be the working folder
         raise CliperaseError("data has no name; give a folder, a file or a name on the hub")
-    if is_schema(source):
-        return Tables(source, decoding)
     if is_sharded(source):
         return Shards(source, decoding)
-    from cliperase.data.brought import bring
+    if stream is not False and isinstance(source, str | Path):
+        from cliperase.data.row_groups import parquet_set
 
-    return Tables(bring(source), decoding)
+        rows = parquet_set(source)
+        if rows and (stream or too_large(rows, split, framing)):
+            return Shards(rows, decoding)
+    if is_schema(source):
+        opened = Tables(source, decoding)
+    else:
+        from cliperase.data.brought import bring
+
+        opened = Tables(bring(source), decoding)
+    if stream:
+        raise CliperaseError(
+            f"stream is true, and data {str(opened.source)!r} are neither shards nor whole parquet files; take it out"
+        )
+    return opened
+
+
+def too_large(rows: "ParquetSet", split: str | None, framing: "Framing | None") -> bool:
+    """Whether a split, or the largest, takes more than `MOST_MEMORY`; it is said."""
+    try:
+        needed, total = rows.bytes_in_memory(split, framing), total_bytes()
+    except Exception:  # damaged in one of pyarrow's many ways: who reads it into memory says so
+        return False
+    if needed <= MOST_MEMORY * total:
+        return False
+    sizes = (needed / 2**30, total / 2**30)
+    log.warning(
+        "data %r would take %.1f GB, more than a third of the memory of %.1f GB, and are streamed", str(rows), *sizes
+    )
+    return True
 
 
 @dataclass(frozen=True)
@@ -172,22 +216,23 @@ class Tables:
 
 @dataclass(frozen=True)
 class Shards:
-    """Tar files of samples in the folder `source`."""
+    """What is streamed: tar files of samples in the folder `source`, or the row groups of parquet files."""
 
-    source: str | Path
+    source: "str | Path | ParquetSet"
     decoding: Decoding
 
     def splits(self) -> list[str]:
         from cliperase.data.shards import parts_of
 
-        return list(parts_of(self.source))
+        return list(parts_of(self.source)) if isinstance(self.source, str | Path) else self.source.splits()
 
     def load_split(
         self, split: str, rule: Mapping[str, Any] | None, framing: "Framing | None", broken_percent: float
     ) -> tuple[PairSet, Tensor]:
         if rule is None:
             raise CliperaseError(
-                f"shards in {self.source} are measured by a rule; give --forget CONCEPT or --rule '{{…}}'"
+                f"data {str(self.source)!r} are streamed, and so measured by a rule; give --forget CONCEPT or --rule "
+                "'{…}'"
             )
         from cliperase.data.shards import load_shards  # webdataset is imported where there are shards only
 

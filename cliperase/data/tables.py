@@ -110,17 +110,18 @@ def check_numbers(folder, split, paths):
         raise CliperaseError(f"{said}: {len(paths)} files are to be number 0 to {most - 1}: {names}; mend the folder")
 
 
-def read_files(paths):
-    """The rows of several files; their classes, which may be numbered in different orders, as in the first."""
-    parts = [read_file(path) for path in paths]
+def read_files(paths, columns=None):
+    """The rows of several files, with these `columns` or all; their classes, which may be numbered in different orders,
+    as in the first."""
+    parts = [read_file(path, columns) for path in paths]
     first = parts[0].features
     return datasets.concatenate_datasets(
         [renumbered(part, first, path) for part, path in zip(parts, paths, strict=True)]
     )
 
 
-def read_file(path):
-    table = pq.ParquetFile(path).read()  # `pq.read_table` would take columns from folder names such as `seed=1`
+def read_file(path, columns=None):
+    table = pq.ParquetFile(path).read(columns)  # `pq.read_table` would take columns from folder names such as `seed=1`
     return plain(datasets.Dataset(table))
 
 
@@ -156,8 +157,14 @@ def renumbered(part, features, path):
             )
         number = {i: feature.str2int(one) for i, one in enumerate(mine.names)}
         labels = [number.get(label, label) for label in part[name][:]]  # what is no class is found later
-        part = part.remove_columns(name).add_column(name, labels, feature=feature)
+        part = replaced(part, name, labels, feature)
     return part.select_columns([name for name in features if name in part.column_names])
+
+
+def replaced(table, name, values, feature):
+    """A table with other values in a column, which goes last; it may be the only one."""
+    new = f"new {name}"
+    return table.add_column(new, values, feature=feature).remove_columns(name).rename_column(new, name)
 
 
 def place_of(source, split, row):
