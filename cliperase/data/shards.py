@@ -24,7 +24,6 @@ from cliperase.data.pairs import PairSet, is_captioned, number_texts, one_row_a_
 from cliperase.data.pictures import PLAIN, UnreadablePicture, pixels_of, read_picture
 from cliperase.data.row_groups import ParquetSet, RowGroup
 from cliperase.data.rules import Wanted, told
-from cliperase.data.tars import PICTURES, caption_in, shards_in
 from cliperase.errors import CliperaseError
 from cliperase.parallel import gather_objects, processes, share
 
@@ -50,7 +49,7 @@ def samples_of(shards):
 
 def parts_of(folder, split=None):
     """{split: its shards, paths}. `split`: the one that is asked for, about which more is said."""
-    names = shards_in(folder)
+    names = tars.shards_in(folder)
     named = [split_of(path.relative_to(folder)) for path in names]
     if any(named):
         parts = parts_by_name(folder, names, named, split)
@@ -104,7 +103,7 @@ class Decoder:
         """The captions of a sample; None, counted as broken, if there is none. Call it before `picture`."""
         self.read += 1
         try:
-            captions = sample["__captions__"] if "__captions__" in sample else [caption_in(sample)]
+            captions = sample["__captions__"] if "__captions__" in sample else [tars.caption_in(sample)]
         except KeyError:
             return self.give_up(sample, "no caption")
         except UnicodeDecodeError:
@@ -139,7 +138,7 @@ class Decoder:
 
 def encoded_picture(sample):
     """The file of a sample's picture, bytes or a path."""
-    for suffix in PICTURES:
+    for suffix in tars.PICTURES:
         if suffix in sample:
             return sample[suffix]
     raise UnreadablePicture("no picture")
