@@ -56,8 +56,8 @@ SHOWN = {  # column of the page -> (quantity, digits)
 }
 PAGE = """# Steps of CLIPErase
 
-`make bench` wrote this page. {about}. Seconds are of this machine; the ratios are what counts. They are medians of
-rounds in which the steps took turns.
+`make bench` wrote this page. {about}.
+Seconds are of this machine; the ratios are what counts. They are medians of rounds in which the steps took turns.
 
 {table}
 

@@ -46,6 +46,18 @@ RULE, FRAMING, LANES = {"concept": "apple"}, Resized((SIDE, SIDE)), 2
 WIDTH, CAPTIONS = 64, 5  # of embeddings, and of each image
 STEPS, BEFORE, OF_STEPS = 30, 5, 10_000  # that are timed, before them, and the size of the set
 COLUMNS = ["measured", "rows", "seconds", "memory_mb", "waiting_percent"]
+PAGE = """# Growth
+
+`python -m benchmarks.growth` wrote this page. {about}.
+Columns: rows of the data; of retrieval, images.
+
+{table}
+- Pictures have {side} pixels a side, and a row in {every:,} is to be forgotten. Memory is the peak beyond that of the
+  process when it began. It should not grow with the rows; memory that the allocator keeps for later is part of it.
+- Waiting is the share of a training step of the compact CLIP in which it waits for data. Steps and decoding have the
+  same cores here. The goal is at most 5 %.
+- Retrieval scores every image against every caption, in blocks. Its time grows with the product of both numbers.
+"""
 
 
 def pictures():
@@ -176,7 +188,7 @@ def plan(rows, images, scratch):
 
 
 def page(table):
-    """The table as Markdown: a line for each measurement, seconds and MB for each number of rows."""
+    """A Markdown page with a line for each measurement, seconds and MB for each number of rows."""
     sizes = sorted(set(table["rows"]))
     lines = [["measured", *(f"{size:,}" for size in sizes)], ["---"] * (len(sizes) + 1)]
     for name, found in table.groupby("measured", sort=False):
@@ -185,7 +197,9 @@ def page(table):
             told = f"{one.waiting_percent:.1f} %" if one.waiting_percent >= 0 else f"{one.seconds:.3g} s"
             cells[one.rows] = f"{told}, {one.memory_mb:.0f} MB"
         lines.append([name, *(cells.get(size, "") for size in sizes)])
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    machine = f"On {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    return PAGE.format(about=machine, table=text, side=SIDE, every=EVERY)
 
 
 def main():

@@ -256,7 +256,7 @@ def decoding(task, count):
 
     def decode(_=None):
         images, captions, _ = zip(*islice(reader, count), strict=True)
-        return torch.stack(images), list(captions)
+        return torch.stack(images), [own[0] for own in captions]
 
     return decode
 

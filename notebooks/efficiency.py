@@ -44,11 +44,12 @@ before_all = math.nan if goal.empty else goal.sort_values("seed").value.iloc[0]
 ours = "CLIPErase"
 best = {name: front(costs[f"seconds_to_{name}"], kept) for name in ("retrained", "one_percent")}
 slower, memory = step["plain loop over library"], step["peak over bare"]
+streamed = step[step.index.get_level_values("case").str.contains("shards")]["tenfold peak over peak"]
 tested = {
     "a step takes at most 1.05 times the bare one, in every case": bare.max() <= 1.05,
     "the plain loop takes at least 3 times as long as the library's, in every case": slower.min() >= 3,
     "its peak of memory is at most 1.15 times the bare step's, in every case": memory.max() <= 1.15,
-    "ten times the data raise the peak by at most 5 %, in every case": step["tenfold peak over peak"].max() <= 1.05,
+    "ten times the data raise the peak of a stream by at most 5 %": streamed.max() <= 1.05,
     "no row that comes sooner to the retrained model's accuracy keeps more than CLIPErase": ours in best["retrained"],
     "nor one that comes sooner to one percent": ours in best["one_percent"],
 }
@@ -108,10 +109,11 @@ print("Experiments without seconds of their own:", ", ".join(spent.index[spent =
 # ## Erasing: cost beside quality
 #
 # The cost of a row is what it takes until the forgotten validation images are recognised no more often than by the
-# model that was retrained without the concept, or in at most one percent. It was looked up at every step, without the
-# time that takes; an edit counts as a whole, with the validation that it searches on. The original's embeddings of the
-# training images are there before. GFLOP are what torch counts. The height is the main table's mean over all concepts
-# and seeds, of the checkpoint that was selected, which may be a later one.
+# model that was retrained without the concept, or in at most one percent, while the others lose at most two points: a
+# step at a high rate may break the whole model for a while. It was looked up at every step, without the time that
+# takes; an edit counts as a whole, with the validation that it searches on. The original's embeddings of the training
+# images are there before. GFLOP are what torch counts. The height is the main table's mean over all concepts and
+# seeds, of the checkpoint that was selected, which may be a later one.
 
 # %%
 print(f"The retrained model recognises {before_all:.1f} % of the forgotten validation images.")

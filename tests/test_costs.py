@@ -13,7 +13,8 @@ import torch
 from cliperase.metrics.tasks import task_of
 from cliperase.models import load_model
 from paper.figures.costs import front, minutes, pareto_plot, time_plot
-from paper.plans.efficiency import CostBench, CostPlace, gflops, until
+from paper.plans import efficiency
+from paper.plans.efficiency import CostBench, CostPlace, gflops, reached, until
 from paper.runs import Run
 
 mpl.use("Agg")
@@ -34,6 +35,7 @@ def bench(data_folder, model_folder, tmp_path_factory):
 def measured(bench, method, monkeypatch, goals):
     """(metric -> value, the rows) of a run with these goals."""
     monkeypatch.setattr(CostBench, "goals", lambda *_: goals)
+    monkeypatch.setattr(efficiency, "MOST_LOST", 100.0)  # these models know nothing
     run = Run("efficiency", method, "apple", {"concept": "apple"}, 0, method, LOOP if method == "CLIPErase" else {})
     rows = bench.rows(run)
     return {row["metric"]: row["value"] for row in rows}, rows
@@ -64,6 +66,13 @@ def test_the_goal_is_what_the_retrained_model_recognises(bench):
     assert bench.goals(run) == {"one_percent": 1.0, "retrained": metrics["forget_accuracy"]}
     without = replace(bench, place=replace(bench.place, retrained=False))
     assert without.goals(run) == {"one_percent": 1.0}
+
+
+def test_a_model_that_is_broken_has_reached_nothing():
+    before = {"retain_accuracy": 96.0}
+    assert reached({"remaining": 1.0, "retain_accuracy": 94.0}, 1.0, before)
+    assert not reached({"remaining": 1.1, "retain_accuracy": 96.0}, 1.0, before)
+    assert not reached({"remaining": 0.0, "retain_accuracy": 93.9}, 1.0, before)
 
 
 def test_costs_add_up():

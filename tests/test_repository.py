@@ -43,7 +43,7 @@ EXECUTED = [
     for stage in ("notebook", "notebook_pictures")
     for line in ({"profile": "icons"} | line for line in TABLES[stage].values())
     if line["profile"] in PUBLISHED
-] + ["your_own_model"]  # no result, so no stage makes it
+] + [*STAGES["notebook_audit"]["foreach"], "efficiency", "paper_vs_ours", "your_own_model"]
 
 
 def pins():

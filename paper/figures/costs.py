@@ -6,7 +6,7 @@ import seaborn as sns
 from matplotlib.ticker import LogLocator, NullLocator
 
 from paper.figures.labels import name_point
-from paper.figures.style import GUIDE, OURS, ink_of, key, weight_of
+from paper.figures.style import FORGET, GUIDE, ink_of, key, weight_of
 
 DEPTH = 10  # points below the best that are drawn to scale; what keeps less stands at the lower edge
 EDGE = 1.8  # of a logarithmic axis, between the dearest row and those that never reach the goal
@@ -43,7 +43,7 @@ def pareto_plot(costs, kept, panels, ours="CLIPErase"):
     name_points(axes[:, 0], costs[list(panels)], kept, low, ours)
     key(figure, {
         "a row": {"marker": "o", "color": "0.25", "markersize": 5},
-        "on the Pareto front": {"marker": "o", "color": "0.25", "markersize": 5, "markeredgecolor": OURS, "mew": 1.6},
+        "on the Pareto front": {"marker": "o", "color": "0.25", "markersize": 5, "markeredgecolor": FORGET, "mew": 1.8},
         f"keeps less than {low:.0f} %": {"marker": "v", "color": "0.25", "markersize": 5},
     })  # fmt: skip
     return figure, axes[:, 0]
@@ -60,14 +60,22 @@ def front(cost, kept):
 
 def draw_points(axis, places, kept, low, ours, best):
     for method, place in places.items():
-        edge = {"markeredgecolor": OURS, "mew": 1.6} if method in best else {"mew": 0}
+        edge = {"markeredgecolor": FORGET, "mew": 1.8} if method in best else {"mew": 0}
         mark = "v" if kept[method] < low else "o"
         axis.plot(place, max(kept[method], low), mark, color=ink_of(method, [ours], ""), markersize=5, zorder=4, **edge)
 
 
 def name_points(axes, costs, kept, low, ours):
-    """A name beside each point, when all axes have their final places."""
+    """A name beside each point, when all axes have their final places; one text for those in the lower right corner."""
     for axis, (_, cost) in zip(axes, costs.items(), strict=True):
+        cornered = np.isinf(cost) & (kept[cost.index] < low)
+        lines = [
+            f"{name} ({kept[name]:.1f} %)" for name in kept[cost.index[cornered]].sort_values(ascending=False).index
+        ]
+        if lines:
+            place = (axis.get_xlim()[1] / EDGE**1.5, low - 0.6)
+            axis.text(*place, "\n".join(lines), fontsize=7, color="0.25", ha="right", va="bottom")
+        cost = cost[~cornered]
         points = [(place, max(kept[name], low)) for name, place in cost.clip(upper=axis.get_xlim()[1] / EDGE).items()]
         pixels, standing = axis.transData.transform(points), []
         crowded = np.argsort([np.hypot(*(pixels - own).T).mean() for own in pixels])  # these have the first choice
