@@ -25,10 +25,8 @@ def compare(before, after, data, rule=None, split="test", queries=()):
     `metrics` of both, `harm` (classes with accuracies in percent, most harmed first), `queries` with the `FOUND`
     nearest images of each model, and `maps`.
     """
-    source, sides = open_source(data), []
-    for model, name in ((before, "before"), (after, "after")):  # each has pictures of its own size
-        rows = source.load_split(split, rule, model.framing, BROKEN_PERCENT)
-        sides.append(Side(model, name, Split.of(*rows)))
+    source = open_source(data)
+    sides = [Side.of(model, name, source, split, rule) for model, name in ((before, "before"), (after, "after"))]
     harm = harmed(*sides) if sides[0].split.has_classes else []
     asked = list(dict.fromkeys([*queries, *chosen(sides[0].split, harm)]))
     return {
@@ -47,6 +45,11 @@ class Side(Subject):
     def __init__(self, model, name, split):
         super().__init__(model, name)
         self.split = split
+
+    @classmethod
+    def of(cls, model, name, source, split, rule):
+        """`source`: opened by `open_source`. Each model has pictures of its own size."""
+        return cls(model, name, Split.of(*source.load_split(split, rule, model.framing, BROKEN_PERCENT)))
 
     def metrics(self):
         return task_of(self.split.pairs).measure(self.model, self.split.pairs, self.split.forgotten)

@@ -153,4 +153,4 @@ for head in HEADS:
         print(f"{head}, {method}: recognised {extent(left[head][method])}, kept {-lost[head][method]:+.1f} points")
     claims(tested[head], papers=tested[first])
     for other in papers[:-1] if head != second else ():
-        claim_above(runs[head], other, of_paper=head == first)
+        claim_above(runs[head], other, beyond="" if head == first else head)

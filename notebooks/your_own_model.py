@@ -44,6 +44,7 @@ from cliperase import pages
 from cliperase.api import audit, compare, evaluate, preview, unlearn
 from cliperase.card import write_card
 from cliperase.comparison import Side
+from cliperase.data.source import open_source
 from cliperase.models import load_model
 from cliperase.models.base import pick_device
 
@@ -167,7 +168,8 @@ show(pd.DataFrame(compared["harm"])[["class", "images", "change"]])
 # Ask both models. You see the nearest pictures with their cosines; ★ marks what is to be forgotten.
 
 # %% tags=["nbval-ignore-output"]
-sides = [Side.of(load_model(each, pick_device()), each, data, split, forget) for each in (model, output)]
+source = open_source(data)
+sides = [Side.of(load_model(each, pick_device()), each, source, split, forget) for each in (model, output)]
 
 
 def nearest(side, text):

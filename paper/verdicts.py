@@ -140,12 +140,13 @@ def gap_lead(runs, theirs, ours="CLIPErase"):
     return lead(*(runs.loc[method].average_gap for method in (ours, theirs)))
 
 
-def claim_above(runs, theirs, ours="CLIPErase", of_paper=True):
-    """Print the difference of the average gaps of each run, and the claim of `above`, which is the paper's or ours."""
+def claim_above(runs, theirs, ours="CLIPErase", beyond=""):
+    """Print the difference of the average gaps of each run, and the claim of `above`, which is the paper's; where it is
+    about something `beyond` the paper, it names that and is ours."""
     mean, half, pairs = gap_lead(runs, theirs, ours)
     print(f"average gap of each run, {ours} less {theirs}: {mean:+.2f} ± {half:.2f} points (paired, {pairs})")
-    tested = above(runs, theirs, ours)
-    claims(tested, papers=tested if of_paper else ())
+    tested = {f"{beyond}: {text}" if beyond else text: holds for text, holds in above(runs, theirs, ours).items()}
+    claims(tested, papers=() if beyond else tested)
 
 
 def say_target(forgotten, loss, methods, most_forget=1.0, most_loss=1.5):
