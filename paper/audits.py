@@ -14,10 +14,10 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from cliperase.audit.auditing import carry_out, open_case, plan
-from cliperase.audit.case import Case, Subject
+from cliperase.audit.auditing import carry_out, plan
+from cliperase.audit.case import Case, Split, Subject
 from cliperase.audit.verdict import KNOWN, NEVER_KNOWN, PUSHED, UNDECIDED, verdict_of, vote
-from cliperase.models.base import pick_device
+from cliperase.data.rules import Rule, forget_mask
 from paper.results import REFERENCES, rows_of
 from paper.runs import Bench, Place
 
@@ -86,10 +86,22 @@ class AuditBench(Bench):
         """The `Case` of a run's concept and original, with no unlearned model yet."""
         key = (run.concept, self.place.original_of(run))
         if key not in self.cases:
-            models, (split, *others) = [self.place.original_of(run)] * 2, self.place.splits
-            case = open_case(models, self.place.data, run.rule, split, others, self.plan[0], pick_device())
-            self.cases[key] = replace(case, progress=False)
+            before, splits = Subject(self.original(run), "original"), self.looked_at(run)
+            looked_at, training = (splits.pop(name) for name in (self.place.splits[0], "train"))
+            self.cases[key] = Case(
+                before, before, [], Rule.of(run.rule), looked_at, training, splits,
+                self.plan[0].seed, progress=False,
+            )  # fmt: skip
         return self.cases[key]
+
+    def looked_at(self, run):
+        """{name: `Split`}: the split that is audited, the training rows, the other sources."""
+        settings, (first, *others), found = self.plan[0], self.place.splits, {}
+        for name in (first, "train", *others):
+            mask = forget_mask(self.splits[name], run.rule, required=name not in others)
+            most = settings.training_images if name == "train" else settings.images
+            found[name] = Split.of(self.splits[name], mask).sampled(most, settings.seed)
+        return found
 
 
 def votes(rows, study):
