@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from benchmarks.gpu_report import markdown
 from cliperase.data.pairs import PairSet, number_texts
 from cliperase.data.row_groups import parquet_set
 from cliperase.data.rules import forget_mask
@@ -52,6 +53,7 @@ PAGE = """# Growth
 Columns: rows of the data; of retrieval, images.
 
 {table}
+
 - Pictures have {side} pixels a side, and a row in {every:,} is to be forgotten. Memory is the peak beyond that of the
   process when it began. It should not grow with the rows; memory that the allocator keeps for later is part of it.
 - Waiting is the share of a training step of the compact CLIP in which it waits for data. Steps and decoding have the
@@ -190,14 +192,14 @@ def plan(rows, images, scratch):
 def page(table):
     """A Markdown page with a line for each measurement, seconds and MB for each number of rows."""
     sizes = sorted(set(table["rows"]))
-    lines = [["measured", *(f"{size:,}" for size in sizes)], ["---"] * (len(sizes) + 1)]
+    lines = []
     for name, found in table.groupby("measured", sort=False):
         cells = {}
         for one in found.itertuples():
             told = f"{one.waiting_percent:.1f} %" if one.waiting_percent >= 0 else f"{one.seconds:.3g} s"
             cells[one.rows] = f"{told}, {one.memory_mb:.0f} MB"
         lines.append([name, *(cells.get(size, "") for size in sizes)])
-    text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    text = markdown(pd.DataFrame(lines, columns=["measured", *(f"{size:,}" for size in sizes)]))
     machine = f"On {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}"
     return PAGE.format(about=machine, table=text, side=SIDE, every=EVERY)
 

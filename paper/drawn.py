@@ -2,9 +2,9 @@
 
 import pandas as pd
 
-from paper.ledger import detection_table, judge_statements, paper_cells
+from paper.ledger import beside_paper, judge_statements, paper_cells
 from paper.statistics import change_from_original, in_order, runs_of, summarise_each, with_gap
-from paper.tables import experiment_rows, settings_of
+from paper.tables import experiment_rows, settings_of, with_wilson
 
 RATES = ["detection_rate", "other_detection_rate", "false_detection_rate", "average_gap"]
 
@@ -56,3 +56,27 @@ class Drawn:
         """The paper's statements on other concepts beside ours."""
         judged = judge_statements("diffusion", self.rows).drop(columns=["metric", "change"])
         return judged.assign(provenance=self.provenance)
+
+
+def detection_table(ranked, runs, pictures, others):
+    """Rates of generated pictures with their 95 % Wilson intervals, and the paper's beside them.
+
+    `ranked`: a summary of the rates, a line for each forgotten concept and row; `runs`: see `statistics.runs_of`;
+    `pictures` of each prompt, `others`: how many other prompts there are.
+    """
+    cells = {
+        (line.method, concept): [f"{line.paper:g}", f"{line.difference:+.1f}", line.verdict]
+        for concept, summary in ranked.groupby("concept")
+        for line in beside_paper(summary, "diffusion", "", concept).itertuples()
+    }
+    lines = []
+    for row in ranked.itertuples():
+        by_seed = runs.detection_rate[row.method, row.concept]
+        line = {"forget": row.concept, "method": row.method, "pictures a prompt": pictures}
+        line["forgotten seen"] = with_wilson(row.detection_rate, pictures)
+        line["by seed"] = f"{by_seed.min():.1f} to {by_seed.max():.1f}"
+        line["others seen"] = with_wilson(row.other_detection_rate, pictures * others)
+        line["seen unasked"] = with_wilson(row.false_detection_rate, pictures * others)
+        cell = cells.get((row.method, row.concept), ["–"] * 3)
+        lines.append(line | dict(zip(("paper", "difference", "verdict"), cell, strict=True)))
+    return pd.DataFrame(lines)

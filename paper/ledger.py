@@ -7,7 +7,7 @@ import pandas as pd
 from cliperase.settings import read_params
 from paper.results import REFERENCES
 from paper.statistics import change_from_original, paired_change, summarise
-from paper.tables import experiment_rows, in_root, with_wilson
+from paper.tables import experiment_rows, in_root
 
 MATCH_POINTS = 2.0  # |ours - paper| up to which a cell counts as a match
 MOVED_POINTS = 1.0  # change against the baseline from which a direction counts
@@ -113,30 +113,6 @@ def beside_paper(summary, experiment, provenance, concept=None):
         if said != "not run":
             line |= {"ours": ours, "difference": ours - cell["value"], "provenance of ours": provenance}
         lines.append(line)
-    return pd.DataFrame(lines)
-
-
-def detection_table(ranked, runs, pictures, others):
-    """Rates of generated pictures with their 95 % Wilson intervals, and the paper's beside them.
-
-    `ranked`: a summary of the rates, a line for each forgotten concept and row; `runs`: see `statistics.runs_of`;
-    `pictures` of each prompt, `others`: how many other prompts there are.
-    """
-    cells = {
-        (line.method, concept): [f"{line.paper:g}", f"{line.difference:+.1f}", line.verdict]
-        for concept, summary in ranked.groupby("concept")
-        for line in beside_paper(summary, "diffusion", "", concept).itertuples()
-    }
-    lines = []
-    for row in ranked.itertuples():
-        by_seed = runs.detection_rate[row.method, row.concept]
-        line = {"forget": row.concept, "method": row.method, "pictures a prompt": pictures}
-        line["forgotten seen"] = with_wilson(row.detection_rate, pictures)
-        line["by seed"] = f"{by_seed.min():.1f} to {by_seed.max():.1f}"
-        line["others seen"] = with_wilson(row.other_detection_rate, pictures * others)
-        line["seen unasked"] = with_wilson(row.false_detection_rate, pictures * others)
-        cell = cells.get((row.method, row.concept), ["–"] * 3)
-        lines.append(line | dict(zip(("paper", "difference", "verdict"), cell, strict=True)))
     return pd.DataFrame(lines)
 
 

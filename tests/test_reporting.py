@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from paper import verdicts
-from paper.ledger import OF_STATEMENT, VERDICTS, all_cells, bears_out, detection_table, judge_ratios, ledger, outcome
+from paper.drawn import detection_table
+from paper.ledger import OF_STATEMENT, VERDICTS, all_cells, bears_out, judge_ratios, ledger, outcome
 from paper.results import COLUMNS
 from paper.statistics import (
     change_from_original,
