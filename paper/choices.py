@@ -22,11 +22,15 @@ from cliperase.files import whole_file
 from cliperase.metrics.tasks import MATCHING, RETRIEVAL, ZERO_SHOT
 from cliperase.settings import parse_yaml
 from paper.params import CHOSEN, read_profile
+from paper.rates import DRAWN
 from paper.results import read_results
 from paper.search import read_search
 from paper.tables import WHOLE_BUDGET, publish_table
 
-TASKS = {"main": ZERO_SHOT, "ratios": ZERO_SHOT, "pairs": MATCHING, "retrieval": RETRIEVAL, "blip": ZERO_SHOT}
+TASKS = {
+    "main": ZERO_SHOT, "ratios": ZERO_SHOT, "blip": ZERO_SHOT, "pairs": MATCHING, "retrieval": RETRIEVAL,
+    "diffusion": DRAWN,
+}  # fmt: skip
 
 
 def summarise_search(table, search, task):

@@ -6,11 +6,12 @@ prompted concepts, or an object detector of `transformers`, with classes of its 
 """
 
 import json
-import time
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from tqdm import tqdm
@@ -23,9 +24,10 @@ from cliperase.metrics.tasks import PROMPT
 from cliperase.models import load_model
 from cliperase.models.base import pick_device
 from cliperase.models.text_encoder import check_tokenizer, to_transformers
-from paper.pretraining import fix_threads
-from paper.results import COLUMNS, rows_of
-from paper.runs import Bench, Run
+from paper.rates import DRAWN, detection_rates, rate_metrics
+from paper.results import rows_of
+from paper.runs import Bench, Place
+from paper.store import fingerprint
 
 SHAPE = {  # what must agree between a pipeline's text encoder and the CLIP that replaces it
     "hidden_size": "text states of width",
@@ -158,56 +160,88 @@ def create_detector(source, concepts, threshold=0.5):
     return ZeroShotDetector(load_model(source, pick_device()), concepts)
 
 
-def run_diffusion(settings, profile, data, model_folder):
-    """(rows for the table, sample grids for the picture): every row of the experiment, every seed.
+@dataclass(frozen=True)
+class DrawnPlace(Place):
+    """A place where runs are measured by what a generator draws. `asked`: what `Drawing` takes, as JSON."""
 
-    A grid (C, `shown`, H, W, 3) holds the first pictures of each concept, the seeds in turn. `settings`: the
-    experiment, a `paper.plans.diffusion.Diffusion`. `data` and `model_folder`: what is unlearned.
-    """
-    fix_threads()
-    pipeline, concepts = load_pipeline(settings.pipeline), settings.concepts
-    detect = create_detector(settings.detector, concepts, settings.threshold)
-    bench = Bench.load(settings.place(profile, data, model_folder, ("validation",)))
-    prompts = [settings.prompt.format(name) for name in concepts]
-    sampling = {name: getattr(settings, name) for name in ("images", "steps", "guidance")}
-    sampling["batch_size"] = settings.batch
-    rows, grids = detector_rows(detect, concepts, settings.measured_on, bench.about), {}
+    entry: ClassVar[str] = "paper/diffusion.py"
+    asked: str = "{}"
 
-    def record(method, forgotten, seed, seconds=0.0):
-        found = generate(pipeline, prompts, seed=seed, **sampling)
-        rates = detection_rates(detect, found)
-        for concept in forgotten:
-            about = {**bench.about, "experiment": "diffusion", "method": method, "concept": concept}
-            about |= {"seed": str(seed), "split": SPLIT}
-            rows.extend(rows_of(about, rate_metrics(rates, concepts, concept), seconds))
-        name = method if method == "original" else f"{method}/{forgotten[0]}"
-        grids.setdefault(name, []).append(found[:, : settings.shown].permute(0, 1, 3, 4, 2))
+    def bench(self):
+        return DrawnBench.load(self)
 
-    for seed in profile.seeds:
-        reader = load_model(bench.place.model, pick_device())
-        swap_text_encoder(pipeline, reader)
-        record("original", settings.forgotten, seed)
-        for row in settings.methods:
-            for concept in settings.forgotten:
-                run = Run("diffusion", row, concept, {"concept": concept}, seed, **settings.configured(profile, row))
-                reset_peak()
-                start = time.perf_counter()
-                model, _ = bench.unlearn(run)
-                seconds = round(time.perf_counter() - start, 2)
-                swap_text_encoder(pipeline, model)
-                record(row, [concept], seed, seconds)
-    in_turn = {name: torch.stack(of_seeds, dim=2).flatten(1, 2) for name, of_seeds in grids.items()}
-    return pd.DataFrame(rows)[COLUMNS], {name: grid[:, : settings.shown].numpy() for name, grid in in_turn.items()}
+    def identity(self):
+        return [*super().identity(), self.asked, *self.contents]
+
+    @cached_property
+    def contents(self):
+        """Hashes of the generator and the detector, where they are folders."""
+        asked = json.loads(self.asked)
+        return [fingerprint(asked[name]) for name in ("pipeline", "detector")]
 
 
-def detection_rates(detect, pictures):
-    """(P, C) percent of the pictures (P, images, 3, H, W) of each prompt in which each concept is detected."""
-    return torch.stack([100 * detect(each).double().mean(dim=0) for each in pictures])
+class Drawing:
+    """The generator and the detector, loaded once, and how pictures are drawn: settings of the experiment."""
+
+    def __init__(self, pipeline, detector, concepts, prompt, images, steps, guidance, batch, threshold):
+        self.pipeline, self.concepts, self.images = load_pipeline(pipeline), concepts, images
+        self.detect = create_detector(detector, concepts, threshold)
+        self.prompts = [prompt.format(name) for name in concepts]
+        self.sampling = {"steps": steps, "guidance": guidance, "batch_size": batch}
+
+    def pictures(self, model, seed, images=0):
+        """What is drawn when `model` reads: (C, images, 3, H, W), as many of each concept as are measured, or fewer."""
+        swap_text_encoder(self.pipeline, model)
+        return generate(self.pipeline, self.prompts, images or self.images, seed, **self.sampling)
+
+    def rates(self, model, seed):
+        """(C, C), see `detection_rates`."""
+        return detection_rates(self.detect, self.pictures(model, seed))
 
 
-def detector_rows(detect, concepts, pictures, about):
+@dataclass
+class DrawnBench(Bench):
+    """A bench that lets an unlearned text encoder read for the generator, and counts what is drawn."""
+
+    known_rates: dict[int, torch.Tensor] = field(default_factory=dict)  # of the original, by the seed of sampling
+
+    @cached_property
+    def drawing(self):
+        return Drawing(**json.loads(self.place.asked))
+
+    def rows(self, run):
+        """The rates of the pictures of one run, and what its model names of the validation images."""
+        reset_peak()
+        model, history, seconds = self.made(run)
+        before = self.original_rates(run)
+        rates = self.drawing.rates(model, run.seed) if history else before
+        found, known = (rate_metrics(each, self.drawing.concepts, run.concept) for each in (rates, before))
+        found["selection_score"], about = DRAWN.score(found, known), self.about_run(run)
+        named = self.selection_metrics(run, model, history) if history else self.measure(model, "validation", run)
+        del named["selection_score"]  # settings are chosen by what is drawn
+        each = {SPLIT: found, "validation": named}
+        return [row for split, metrics in each.items() for row in rows_of({**about, "split": split}, metrics, seconds)]
+
+    def original_rates(self, run):
+        """What the original draws with the noise of a run's seed; many runs have it in common."""
+        if run.seed not in self.known_rates:
+            self.known_rates[run.seed] = self.drawing.rates(self.original(run), run.seed)
+        return self.known_rates[run.seed]
+
+    def shown(self, runs, count):
+        """{name: (C, count, H, W, 3)}: the first pictures of each concept, for the original and each of `runs`."""
+        found = {}
+        for run in runs:
+            name = run.row if run.method == "original" else f"{run.row}/{run.concept}"
+            if name not in found:
+                pictures = self.drawing.pictures(self.made(run)[0], run.seed, count)
+                found[name] = pictures.permute(0, 1, 3, 4, 2).numpy()
+        return found
+
+
+def detector_rows(bench, pictures):
     """How often the detector is right about test pictures that were drawn, not generated: rows of each data set."""
-    rows = []
+    rows, detect, concepts = [], bench.drawing.detect, bench.drawing.concepts
     for source in pictures:
         pairs = load_pairs(source, "test")
         unknown = [name for name in concepts if name not in pairs.class_names]
@@ -218,21 +252,5 @@ def detector_rows(detect, concepts, pictures, about):
         metrics = {f"detector_accuracy@{name}": value for name, value in found.items()}
         metrics["detector_accuracy"] = sum(found.values()) / len(found)
         run = {"experiment": "diffusion", "method": "detector", "concept": "none", "seed": "0", "split": "test"}
-        rows += rows_of({**about, **run, "dataset": Path(source).name}, metrics)
+        rows += rows_of({**bench.about, **run, "dataset": Path(source).name}, metrics)
     return rows
-
-
-def rate_metrics(rates, concepts, forgotten):
-    """`detection_rate`: how often the forgotten concept is seen when it is asked for, in percent.
-
-    `other_detection_rate`: the same of the other concepts, their mean; `detection_rate@<concept>`: of each.
-    `false_detection_rate`: how often the forgotten concept is seen where something else was asked for.
-    """
-    own, place = rates.diagonal().tolist(), concepts.index(forgotten)
-    others = [number for number in range(len(concepts)) if number != place]
-    return {
-        **{f"detection_rate@{name}": rate for name, rate in zip(concepts, own, strict=True)},
-        "detection_rate": own[place],
-        "other_detection_rate": sum(own[number] for number in others) / len(others),
-        "false_detection_rate": rates[others, place].mean().item(),
-    }

@@ -8,6 +8,7 @@ unchanged, which this few steps do not teach it, and what it fails to pass stays
 random for classifier-free guidance (Ho & Salimans 2022).
 """
 
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -111,8 +112,8 @@ def text_states(pipeline, texts):
 def train_generator(data, model_folder, output, settings):
     """Train a small pipeline on the pictures of `data`, prompted with their class, and save it as a folder.
 
-    The text encoder is that of the CLIP in `model_folder` and stays as it is. Resumes when killed. Returns the mean
-    loss of the last steps.
+    The text encoder is that of the CLIP in `model_folder` and stays as it is; `original` in the output is that CLIP.
+    Resumes when killed. Returns the mean loss of the last steps.
     """
     settings = checked(GeneratorSettings, settings, "generator")
     device = pick_device()
@@ -128,6 +129,7 @@ def train_generator(data, model_folder, output, settings):
     about = (latents, pairs.labels, prompts.to(device), settings, fingerprint(reader, pairs))
     loss = train_averaged(Denoising(pipeline.unet.to(device), pipeline.scheduler, *about), output)
     pipeline.save_pretrained(output)
+    reader.save(Path(output) / "original")
     remove_checkpoint(checkpoint_beside(output))
     return loss
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import pandas as pd
 
 from cliperase.errors import end_in_one_line
-from paper.diffusion import create_detector, detection_rates, generate, load_pipeline
+from paper.diffusion import create_detector, generate, load_pipeline
 from paper.experiments import experiment_of
 from paper.params import read_profile
 from paper.pretraining import fix_threads
+from paper.rates import detection_rates
 from paper.tables import publish_table
 
 GUIDANCES, IMAGES, SEED = (1.0, 1.5, 2.0, 2.5, 3.0), 30, 100

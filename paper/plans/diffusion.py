@@ -1,14 +1,21 @@
 """A text-to-image model reads with the unlearned text encoder: what does it still draw?"""
 
+import json
+from typing import ClassVar
+
+import pandas as pd
 from pydantic import Field, model_validator
 
-from cliperase.unlearning import Recipe
-from paper.diffusion import run_diffusion
-from paper.plans.base import Experiment
-from paper.results import REFERENCES
+from paper.diffusion import DrawnPlace, detector_rows
+from paper.plans.base import Planned
+from paper.results import COLUMNS, REFERENCES
+from paper.runs import open_bench
+
+ASKED = ("pipeline", "detector", "concepts", "prompt", "images", "steps", "guidance", "batch", "threshold")
 
 
-class Diffusion(Experiment):
+class Diffusion(Planned):
+    splits: ClassVar[tuple[str, ...]] = ("validation",)  # what selects the checkpoint; pictures are of no split
     concepts: list[str] = Field(min_length=1)  # that are drawn
     forgotten: list[str] = Field(min_length=1)  # of these, one at a time
     pipeline: str  # a Stable Diffusion pipeline: folder or hub name
@@ -20,7 +27,7 @@ class Diffusion(Experiment):
     guidance: float
     batch: int = Field(ge=1)  # pictures at a time
     threshold: float = Field(ge=0, le=1)  # confidence that counts as seen, for an object detector
-    shown: int = Field(ge=1)  # pictures of each concept that are kept for the notebook
+    shown: int = Field(ge=1)  # pictures of each concept, of the first seed, that are kept for the notebook
     generator_training: dict = Field(default={})
     detector_training: dict = Field(default={})
 
@@ -36,8 +43,23 @@ class Diffusion(Experiment):
             raise ValueError(f"prompt is {self.prompt!r}; write {{}} where the concept goes")
         return self
 
+    def plan(self, profile, pairs):
+        """The original is drawn with the noise of every seed."""
+        return [
+            self.planned(profile, row, concept, {"concept": concept}, seed)
+            for row in ("original", *self.methods)
+            for concept in self.forgotten
+            for seed in profile.seeds
+        ]
+
+    def place(self, profile, data, model, splits):
+        asked = json.dumps({name: getattr(self, name) for name in ASKED})
+        return DrawnPlace(**vars(super().place(profile, data, model, splits)), asked=asked)
+
     def run(self, profile, data, model):
-        for row in self.methods:  # a wrong setting is told now, not after an hour of generating
-            configured = self.configured(profile, row)
-            Recipe.of(configured["method"], configured["settings"])
-        return run_diffusion(self, profile, data, model)
+        """The table, and pictures of the first seed."""
+        table, _ = super().run(profile, data, model)
+        bench = open_bench(self.place(profile, data, model, self.splits))
+        runs = [run for run in self.plan(profile, None) if run.seed == profile.seeds[0]]
+        measured = pd.DataFrame(detector_rows(bench, self.measured_on), columns=COLUMNS)
+        return pd.concat([measured, table], ignore_index=True), bench.shown(runs, self.shown)
