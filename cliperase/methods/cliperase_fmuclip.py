@@ -5,8 +5,8 @@ forget rows and L_RM InfoNCE of the retain rows, among all rows; L_CM is KL(p_o 
 over all rows of logit-scaled similarities, each model at its own temperature. All three add up both directions where
 CLIP takes their mean. So L_FM is gradient ascent and not CLIPErase's dot product, and L_CM sees the forget rows too.
 
-Settings: λ1 = 1 and λ2 = λ3 = 3 as in the paper, with AdamW at 1e-6 and 20 epochs; these λ are the defaults. No profile
-has this row yet.
+Settings: λ1 = 1 and λ2 = λ3 = 3 as in the paper, with AdamW at 1e-6 and 20 epochs; these λ are the defaults. Ours keep
+λ1; λ2 and λ3 are searched (paper/profiles), and on the class task λ2 is far below 3.
 
 Known failure: -InfoNCE has no lower bound, as in GA, and rows that share a text are false negatives of each other.
 """

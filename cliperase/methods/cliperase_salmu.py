@@ -5,7 +5,8 @@ L_RM = 2·mean (S_u - S_o)² on Dr, twice because both directions are added up, 
 dimensions of the image embeddings plus that of the text embeddings on Dr. Neither the contrast nor the KL divergence of
 CLIPErase is in it.
 
-Settings: equal weights, which are the defaults, with ViT-B/16 at 1e-7 and 10 epochs. No profile has this row yet.
+Settings: equal weights, which are the defaults, with ViT-B/16 at 1e-7 and 10 epochs. Ours keep 1 for the last two; the
+weight of L_FM is searched (paper/profiles) and stands near the lowest value that was tried.
 
 Known failure: unrelated pairs do not have a similarity of zero. With zero as the target for all pairs of Df, a
 forgotten image ends below what a model that never saw it gives (SALMUBench reports 0.024 beside 0.143).

@@ -1,7 +1,7 @@
 """Gradient difference (GradDiff; Liu et al. 2022): L = -γ·InfoNCE(Df) + α·InfoNCE(Dr).
 
-Settings: usual γ = α = 1, which are the defaults. Ours (paper/profiles) keep α = 1. γ is searched and below 1, because
-with γ = 1 a learning rate that forgets also destroys retention (figures/icons/tuning/tuning.md).
+Settings: usual γ = α = 1, which are the defaults. Ours (paper/profiles) keep α = 1. γ is searched and far below 1,
+because a higher one costs retention (figures/icons/tuning/main.md).
 
 Known failure: the ascent term has no lower bound, so in the long run it outweighs any α.
 """

@@ -4,8 +4,7 @@ p is the softmax over the batch's logit-scaled similarities, in both directions;
 the next token. What is held is the original's behaviour rather than the labels.
 
 Settings: usual β = 1, the two terms as they are, which is the default. Ours is searched and far above 1
-(paper/profiles), because with β = 1 a learning rate that forgets also destroys retention
-(figures/icons/tuning/tuning.md).
+(paper/profiles), because a lower one costs retention (figures/icons/tuning/main.md).
 
 Known failure: like GradDiff it is unbounded below, so in the long run the ascent outweighs any β.
 """

@@ -8,8 +8,8 @@ has them. CLIP has no fusion module; the elementwise product stands for it, beca
 errors are summed over dimensions, averaged over samples.
 
 Settings: the published code adds the three with equal weights, which is the default, but averages squared errors over
-dimensions too. Ours keep 1 for decoupling, over pairs, and multimodal; the weight of unimodal is searched
-(paper/profiles), and on the class task the largest candidate won.
+dimensions too. Ours keep 1 for decoupling and multimodal; the weight of unimodal is searched (paper/profiles) and is
+far above 1 on pictograms. Rows of the photographs have decoupling over pairs.
 
 Known failure: the target is only as good as its shuffle. Shuffled within the forget set, as in the published code, the
 pairs of one class stay true pairs, and the loss then holds what it should forget; hence `other_texts`.
@@ -67,8 +67,8 @@ def shuffled_similarity(batch: Batch) -> Tensor:
 def other_texts(batch: Batch) -> Tensor:
     """(N,) for each forget pair a random row of the retain batch whose text is not its own.
 
-    Texts come from the retain batch: shuffling within the forget set would leave true pairs, for all
-    pairs of a forgotten class share their text.
+    Texts come from the retain batch: shuffling within the forget set would leave true pairs, because
+    all pairs of a forgotten class share their text.
     """
     allowed = (batch.forget.text_ids[:, None] != batch.retain.text_ids[None, :]).float()
     if not allowed.any(dim=1).all():

@@ -6,12 +6,13 @@ would leave its text without a direction, a division of noise by noise; so it ke
 direction for each forgotten text. `rank` takes fewer: first the direction of the texts' mean, then the largest
 principal directions of what is left of them. At rank 1 several texts have one direction together, and hardly move.
 
-Settings: a projection has strength 1, which is the default and was searched at rank 1 (paper/profiles). Below it a part
-of the texts stays, above it they are turned round. `batches` batches tell the texts.
+Settings: a projection has strength 1, which is the default. Ours is searched (paper/profiles), for the older row of the
+photographs at rank 1. Below 1 a part of the texts stays, above it they are turned round. `batches` batches tell the
+texts.
 
 Known failure: every text goes through the edited head, so texts that share the removed directions move too. Captions
-that all differ span the whole space; they need a `rank`. Images keep their place, and a linear probe finds the concept
-in them as before.
+that all differ may span the whole space; they need a `rank`. Images keep their place, and a linear probe finds the
+concept in them as before.
 """
 
 import torch

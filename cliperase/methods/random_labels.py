@@ -5,7 +5,7 @@ from the other classes. For CLIP the classes of a step are the texts of its reta
 its forget batch, which are thus pushed away.
 
 Settings: usual γ = 1, both losses as they are, which is the default. Ours is searched and far below 1
-(paper/profiles), because with γ = 1 retention suffers (figures/icons/tuning/tuning.md).
+(paper/profiles), because a higher one costs retention (figures/icons/tuning/main.md).
 
 Known failure: the images are pulled to *something*, so forgotten concepts come out as confident errors.
 """

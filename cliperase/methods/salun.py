@@ -4,8 +4,8 @@
 without any gradient (words that no caption has) are not counted. 2. Random labels on masked weights. The other
 weights are put back after every step, since weight decay and momentum would move them.
 
-Settings: usual share one half, which is the default and ours (paper/profiles). As for random labels, γ is searched and
-far below 1.
+Settings: usual share one half, which is the default. Ours is searched (paper/profiles), as is γ, which is far below 1
+as for random labels.
 
 Known failure: what random labels do to the embedding, with a smaller reach.
 """

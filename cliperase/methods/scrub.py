@@ -7,8 +7,8 @@ constants there.
 
 Settings: the published code takes T = 2, α = 0.5 and μ = 1 on its small sets, and maximises in the first 3 of 10
 epochs; these are the defaults. A turn there is an epoch of its set. Here a round is a tenth of the steps and each turn
-half of it, because every row has the same number of steps. `form: joint` takes both losses in every step. Ours are
-searched (paper/profiles), joint and with T = 1: more weight on the KL of Dr, less on that of Df.
+half of it, because every row has the same number of steps. `form: joint` takes both losses in every step. α and μ
+are searched (paper/profiles). Rows of the photographs are older: joint, and with T = 1.
 
 Known failure: sensitive to the length of the forget phase. Too short forgets too little, too long damages the rest.
 """

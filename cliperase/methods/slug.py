@@ -9,7 +9,7 @@ percent of the forget set is still recognised, else smaller. The best score of a
 Settings: the published code tries every layer on the front, with one front for each tower; it starts at s = 0.1,
 doubles it until no forget image has its class among the first five, then bisects, 10 measurements a layer. Ours has
 one front for both towers and bisects below `largest_step`, 5 measurements a layer; `layers` and `largest_step` are
-searched (paper/profiles), with embeddings.
+searched (paper/profiles). The row of the photographs is older and has embeddings among its layers.
 
 Known failure: one layer holds more than one concept; neighbours go with it.
 """

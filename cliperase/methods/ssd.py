@@ -6,10 +6,10 @@ in D and F_r the importance for Dr. The published code reads D in this order too
 logit_scale are skipped: dampening the temperature changes every answer.
 
 `importance_of: retain` takes D = Dr. A token that only Df uses then has F_D = 0, and its embedding is erased whatever α
-is. Our rows up to now were made so.
+is. The row of the photographs is older and was made so.
 
-Settings: usual α = 10, λ = 1, which are the defaults. Ours are searched with D = Dr (paper/profiles). α is higher: at
-10 a small model loses what classes share (figures/icons/tuning), and a lower λ.
+Settings: usual α = 10, λ = 1, which are the defaults. Ours are searched (paper/profiles). For one class α is higher,
+because at 10 a small model loses what classes share (figures/icons/tuning/main.md); λ is lower everywhere.
 
 Known failure: no α is right for all concepts; too low erases what others share, too high forgets nothing. From α = 1/w
 on nothing can be dampened, because F_D is at least w·F_f.

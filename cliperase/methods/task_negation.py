@@ -6,7 +6,7 @@ opposite makes the model worse at the task.
 
 Settings: as published, α is the largest of 0.05, 0.10 … 1 that keeps 95 % of the accuracy elsewhere, the image encoder
 alone is fine-tuned, with AdamW at 1e-5 for 2,000 steps of 128, and the class prompts stay. Here all weights take part,
-α is `scale`, and a small model needs few steps. No profile has this row yet, so nothing is searched.
+α is `scale`, and a small model needs few steps. α and the rate are searched (paper/profiles).
 
 Known failure: a concept that the original knows well has next to no vector, because there is nothing left to learn.
 What fine-tuning changes beside the concept is turned round too.

@@ -15,8 +15,8 @@ in both towers, squared errors summed over dimensions, averaged over samples. Th
 pushed further away than a model that never knew. It is distillation (Hinton et al. 2015) from a teacher that never saw
 Df, and costs one regression instead of a training.
 
-Settings: one setting for every concept and every number of them is meant, the default (`leads` in paper/profiles tells
-what else was tried, on concepts that are not reported).
+Settings: one setting is meant for every concept and every number of them, the default. Only the learning rate is
+searched (paper/profiles). What else was tried, on concepts that are not reported, stands in `leads` there.
 
 Known failure: the regression is as good as its features. What the map at `depth` does not show it cannot foresee, so a
 target lies nearer to the mean of Dr than a retrained model's embedding does. A token that Df shares with Dr ("apple" in
