@@ -2,7 +2,7 @@
 
 Latent diffusion (Rombach et al. 2022) needs an autoencoder; pictures this small need none, and `PixelAutoencoder`
 only folds 2×2 pixels into channels, without loss. Noise schedule: cosine (Nichol & Dhariwal 2021) that ends in pure
-noise (Lin et al. 2024), for a background of one colour is the last thing that noise hides. The network predicts the
+noise (Lin et al. 2024), because a background of one colour is the last thing that noise hides. The network predicts the
 clean picture, as Salimans & Ho (2022) allow: to predict noise or velocity it must pass the noise of its input through
 unchanged, which this few steps do not teach it, and what it fails to pass stays in the picture. Prompts are dropped at
 random for classifier-free guidance (Ho & Salimans 2022).
