@@ -93,16 +93,18 @@ class Run:
             original = None  # it holds embeddings of rows that are no longer there
         elif original is None:
             original = embed(self.model, forget, retain, settings.autocast)
+        validate, selected_on = None, None
+        if self.validation is not None:
+            task, rows = task_of(self.validation), (self.validation, cast("Tensor", self.forgotten))
+            before = self.before or task.measure(self.model, *rows)
+            validate = partial(task.validate, pairs=rows[0], forgotten=rows[1], before=before)
+            selected_on = selection(*rows) if self.checkpoint else None
         if method.takes_steps and original is not None:
             # pyrefly: ignore[missing-attribute] – what takes steps is a `LossMethod`
+            method.start(self.model, forget, retain)
+            # pyrefly: ignore[missing-attribute] – the same
             original = method.targets(self.model, forget, retain, original)
         with narrowed(self.model, retain, forget):
-            validate, selected_on = None, None
-            if self.validation is not None:
-                task, rows = task_of(self.validation), (self.validation, cast("Tensor", self.forgotten))
-                before = self.before or task.measure(self.model, *rows)
-                validate = partial(task.validate, pairs=rows[0], forgotten=rows[1], before=before)
-                selected_on = selection(*rows) if self.checkpoint else None
             training = PairTraining(self.model, method, settings, retain, forget, original, selected_on)
             if not method.takes_steps:
                 return edit_once(training, validate)

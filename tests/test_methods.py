@@ -224,13 +224,13 @@ def test_every_method_has_losses_or_edits_the_weights(name, batch):
         assert isinstance(method, EditMethod)
 
 
-def test_which_methods_replace_the_data_restrict_the_weights_or_have_other_targets(model):
-    """Who defines one of the three says so to the loop; the others hand on what they were given."""
+def test_which_methods_replace_the_data_edit_before_restrict_the_weights_or_have_other_targets(model):
+    """Who defines one of the four says so to the loop; the others hand on what they were given."""
     own = {name: vars(method_class(name)) for name in method_names()}
     assert [name for name in own if "prepare" in own[name]] == ["ENMN"]
     assert [name for name in own if method_class(name).replaces_data] == ["ENMN"]
     assert [name for name in own if "restrict" in own[name]] == ["SalUn"]
-    assert [name for name in own if "targets" in own[name]] == ["unseen"]
+    assert [name for name in own if {"targets", "start"} & set(own[name])] == ["unseen"]
     plain, forget, retain = create_method("GA", {}), object(), object()
     assert plain.prepare(model, forget, retain, seed=0) == (forget, retain)
     assert plain.restrict(model, None) == {}

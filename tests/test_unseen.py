@@ -1,16 +1,19 @@
 """Unseen: its targets are what the retain rows say of the forget rows, and its loss reaches zero there."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
 
+from cliperase.data.pairs import load_pairs
 from cliperase.data.rules import forget_mask
 from cliperase.errors import CliperaseError
 from cliperase.features import Features, LiveFeatures, Original
 from cliperase.methods import create_method
-from cliperase.methods.unseen import indifferent, mean_of_own, regressed, spread, tokens_of
+from cliperase.methods.unseen import indifferent, mean_of_own, own_tokens, regressed, spread, tokens_of, used_texts
 from cliperase.metrics.encode import encode_texts
+from cliperase.metrics.tasks import ZERO_SHOT
 from cliperase.models import load_model
 from cliperase.unlearning import Recipe, Run
 
@@ -120,6 +123,53 @@ def test_the_loop_trains_towards_the_targets(model, sets, original):
     for name, rows in (("image", slice(None)), ("text", used)):
         distances = [(getattr(one, name)[rows] - getattr(towards, name)[rows]).norm() for one in (before, after)]
         assert distances[1] < 0.8 * distances[0], name
+
+
+def test_tokens_that_only_the_forget_set_has_are_drawn_anew(model, sets):
+    student, method = copy.deepcopy(model), create_method("unseen", {"new_tokens": True})
+    own = own_tokens(model, *(used_texts(pairs) for pairs in reversed(sets)))
+    assert len(own)
+    method.start(student, *sets)
+    before, after = (one.token_table.weight.detach() for one in (model, student))
+    changed = (before != after).any(dim=1).nonzero()[:, 0]
+    assert torch.equal(changed, own)
+    lengths = before.norm(dim=1).median().expand(len(own))
+    torch.testing.assert_close(after[own].norm(dim=1), lengths)
+    method.start(again := copy.deepcopy(model), *sets)
+    assert torch.equal(again.token_table.weight, student.token_table.weight)
+    create_method("unseen", {}).start(untouched := copy.deepcopy(model), *sets)
+    assert torch.equal(untouched.token_table.weight, model.token_table.weight)
+
+
+def test_a_text_with_a_new_token_is_taught_what_the_model_says_by_now(model, sets):
+    student, method = copy.deepcopy(model), create_method("unseen", {"new_tokens": True})
+    method.start(student, *sets)
+    numbers = sets[0].text_ids.clone()
+    numbers[0] = stays = sets[1].text_ids[0]  # a text of the retain set: all its tokens stay
+    forget = dataclasses.replace(sets[0], text_ids=numbers)
+    texts = used_texts(forget)
+    found = method.as_new(student, torch.zeros(len(texts), 128), forget, sets[1])
+    kept = torch.tensor([text in [sets[1].texts[number] for number in stays] for text in texts])
+    assert kept.any()
+    assert not kept.all()
+    assert not found[kept].any()  # the regression speaks
+    torch.testing.assert_close(found[~kept], encode_texts(student, texts)[~kept])
+
+
+def test_new_tokens_do_not_reach_what_the_score_is_held_against(model, sets, data_folder):
+    validation = load_pairs(data_folder, "validation")
+    recipe = Recipe.of("unseen", {"new_tokens": True, "steps": 1, "learning_rate": 1e-9, "retain_batch": 8})
+    forgotten, student = validation.labels == 0, copy.deepcopy(model)
+    history = Run(student, recipe, *sets, validation, forgotten, progress=False).carry_out()
+    before, after = (ZERO_SHOT.measure(one, validation, forgotten) for one in (model, student))
+    assert history.validation["score"] == pytest.approx(ZERO_SHOT.score(after, before))
+
+
+def test_new_tokens_need_a_table(model, sets, monkeypatch):
+    monkeypatch.setattr(type(model), "token_table", None)
+    with pytest.raises(CliperaseError, match="shows no table of token embeddings; leave out new_tokens"):
+        create_method("unseen", {"new_tokens": True}).start(model, *sets)
+    create_method("unseen", {}).start(model, *sets)
 
 
 def test_streamed_rows_are_refused(model, sets, original):

@@ -42,6 +42,10 @@ class LossMethod(Method):
         """(forget, retain) to draw from. A method that returns other sets must set `replaces_data`."""
         return forget, retain
 
+    def start(self, model: ImageTextModel, forget: PairSet, retain: "PairSet | Stream") -> None:
+        """Edit `model` in place, once, before anything else is asked of it; by default nothing."""
+        return
+
     def targets(
         self, model: ImageTextModel, forget: PairSet, retain: "PairSet | Stream", original: Original
     ) -> Original:

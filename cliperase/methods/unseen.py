@@ -11,7 +11,9 @@ the targets, f the student's:
 
 L = ‖f(Df) - ê(Df)‖² + retain · ‖f(Dr) - e(Dr)‖² + λ_RM · L_RM(Dr)
 
-in both towers, squared errors summed over dimensions, averaged over samples. The first term reaches zero, so nothing is
+in both towers, squared errors summed over dimensions, averaged over samples. With `new_tokens` the tokens that only Df
+uses first lose what was learnt of them: their embeddings are drawn anew, as long as those of other tokens, and a text
+that has one is taught what the original then says of it. The first term reaches zero, so nothing is
 pushed further away than a model that never knew. It is distillation (Hinton et al. 2015) from a teacher that never saw
 Df, and costs one regression instead of a training.
 
@@ -34,7 +36,7 @@ from torch import Tensor
 from cliperase.batch import Batch
 from cliperase.data.pairs import PairSet
 from cliperase.errors import CliperaseError
-from cliperase.features import Features, Original
+from cliperase.features import Features, LiveFeatures, Original
 from cliperase.losses import retention
 from cliperase.methods.base import LossMethod
 from cliperase.methods.multidelete import squared_error
@@ -53,15 +55,23 @@ class Unseen(LossMethod):
     grid: PositiveInt = 2  # cells of the map on each side
     stretch: NonNegativeFloat = 0.5
     penalty: float = Field(default=0.01, gt=0)  # of the regression, on standardised features, for each row
+    new_tokens: bool = (
+        False  # draw the embeddings of tokens anew that only Df uses; for a vocabulary learnt on Dr and Df
+    )
     rows: int = Field(default=8000, ge=2)  # of Dr that the regression sees, at most
+
+    def start(self, model: ImageTextModel, forget: PairSet, retain: "PairSet | Stream") -> None:
+        if not self.new_tokens:
+            return
+        if model.token_table is None:
+            raise CliperaseError("unseen: this model shows no table of token embeddings; leave out new_tokens")
+        known, wanted = (used_texts(pairs) for pairs in (in_memory(retain), forget))
+        renew(model.token_table.weight, own_tokens(model, known, wanted))
 
     def targets(
         self, model: ImageTextModel, forget: PairSet, retain: "PairSet | Stream", original: Original
     ) -> Original:
-        if not (isinstance(retain, PairSet) and isinstance(original.retain, Features)):
-            raise CliperaseError(
-                "unseen needs all retain rows in memory; give tables instead of shards, or choose another method"
-            )
+        retain = in_memory(retain, original.retain)
         drawn = spread(len(retain), self.rows)
         known, wanted = (self.image_features(model, pairs) for pairs in (retain.images[drawn], forget.images))
         image = regressed(known, original.retain.image[drawn], wanted, self.penalty)
@@ -71,9 +81,18 @@ class Unseen(LossMethod):
         known, wanted = tokens_of(model, [retain.texts[i] for i in used], [forget.texts[i] for i in gone])
         text = original.forget.text.clone()
         foreseen = regressed(known, original.retain.text[used], wanted, self.penalty)
+        if self.new_tokens:
+            foreseen = self.as_new(model, foreseen, forget, retain)
         own = mean_of_own(image, torch.searchsorted(gone, forget.text_ids), len(gone))
         text[gone] = indifferent(foreseen, own, original.retain.image[drawn].mean(dim=0))
         return replace(original, forget=Features(image, text))
+
+    @torch.no_grad()
+    def as_new(self, model: ImageTextModel, foreseen: Tensor, forget: PairSet, retain: PairSet) -> Tensor:
+        """The rows of `foreseen` (W, D), but for texts with a new token what `model` says of them by now."""
+        texts = used_texts(forget)
+        new = torch.isin(model.token_rows(texts), own_tokens(model, used_texts(retain), texts)).any(dim=1)
+        return torch.where(new[:, None], model.encode_text(texts).to(foreseen), foreseen)
 
     @torch.no_grad()
     def image_features(self, model: ImageTextModel, images: Tensor) -> Tensor:
@@ -100,6 +119,32 @@ class Unseen(LossMethod):
 def spread(count: int, most: int) -> Tensor:
     """Row numbers: all, or `most` of them evenly."""
     return torch.linspace(0, count - 1, min(count, most)).long()
+
+
+def in_memory(retain: "PairSet | Stream", known: object = None) -> PairSet:
+    """`retain`, if it and the original's embeddings of it are no stream."""
+    if not isinstance(retain, PairSet) or isinstance(known, LiveFeatures):
+        raise CliperaseError(
+            "unseen needs all retain rows in memory; give tables instead of shards, or choose another method"
+        )
+    return retain
+
+
+def used_texts(pairs: PairSet) -> list[str]:
+    return [pairs.texts[number] for number in pairs.text_ids.unique().tolist()]
+
+
+def own_tokens(model: ImageTextModel, known: list[str], wanted: list[str]) -> Tensor:
+    """The numbers of the tokens that a `wanted` text has and no `known` one."""
+    used, found = (model.token_rows(texts).unique() for texts in (known, wanted))
+    return found[~torch.isin(found, used)]
+
+
+@torch.no_grad()
+def renew(table: Tensor, rows: Tensor) -> None:
+    """Draw these rows of a `table` (V, D) of embeddings anew: a direction by chance, the length that most rows have."""
+    drawn = torch.randn(len(rows), table.shape[1], generator=torch.Generator().manual_seed(0))
+    table[rows.to(table.device)] = (F.normalize(drawn, dim=1) * table.norm(dim=1).median().cpu()).to(table)
 
 
 def tokens_of(model: ImageTextModel, known: list[str], wanted: list[str]) -> list[Tensor]:

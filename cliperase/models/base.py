@@ -130,6 +130,11 @@ class ImageTextModel(nn.Module, ABC):
         """Undo `narrow_vocabulary`: the parameters are the whole model's again, with what was learnt."""
 
     @property
+    def token_table(self) -> nn.Embedding | None:
+        """The embeddings of tokens, (vocabulary, width); default: None, this family shows none."""
+        return None
+
+    @property
     def image_tower(self) -> nn.Module | None:
         """The module whose output (N, D) is the image features before their norm; default: None, there is none."""
         return None

@@ -152,6 +152,10 @@ class OpenCLIP(ImageTextModel):
         if self.clip_text_tower is not None:
             widen(self.clip_text_tower)
 
+    @property
+    def token_table(self):
+        return self.clip_text_tower and self.clip_text_tower.token_embedding
+
     @torch.no_grad()
     def multiply_text_head(self, matrix):
         tower = self.clip_text_tower

@@ -121,6 +121,10 @@ class TransformersCLIP(ImageTextModel):
     def widen_vocabulary(self):
         widen(self.model.text_model.embeddings)
 
+    @property
+    def token_table(self):
+        return self.model.text_model.embeddings.token_embedding
+
     @torch.no_grad()
     def multiply_text_head(self, matrix):
         multiply_head(self.model.text_model.head if self.siglip else self.model.text_projection, matrix, "text")
