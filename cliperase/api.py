@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -203,29 +204,39 @@ def convert(model: str | Path, to: str, output: str | Path, into: str | Path | N
     return converted(load_model(model, pick_device()), model, to, Path(output), into)
 
 
+@dataclass(frozen=True)
+class AuditOptions:
+    """How `audit` asks, where it is not to ask in the usual way.
+
+    `probes`: the names of some, by default all. `settings`: of the audit (`auditing.AuditSettings`) and of probes, as
+    "probe.setting". `seed` decides what is drawn. `thresholds`: {"probe.measure": {"threshold", "auc", "source"}},
+    measured on models that saw a concept and on models that did not; a figure without one has no vote. `others`: other
+    splits of the data, or other data whose split "test" is taken; by default the split `heldout` where there is one.
+    `shadows`: models that were trained with the concept, as the original was, from other seeds; only `lira` asks them.
+    """
+
+    probes: Iterable[str] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    thresholds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    others: Sequence[str | Path] | None = None
+    shadows: Sequence[str | Path] = ()
+
+
 def audit(
     before: str | Path,
     after: str | Path,
     data: Data,
     rule: Mapping[str, Any],
     references: Sequence[str | Path] = (),
-    probes: Iterable[str] | None = None,
-    thresholds: Mapping[str, Mapping[str, Any]] | None = None,
     split: str = "test",
-    others: Sequence[str | Path] | None = None,
-    settings: Mapping[str, Any] | None = None,
-    seed: int = 0,
+    options: AuditOptions | None = None,
     output: str | Path | None = None,
-    shadows: Sequence[str | Path] = (),
 ) -> dict[str, Any]:
     """Is it really gone? Put the probes of `cliperase.audit` to an unlearned model.
 
-    `before`: the original; `after`: the unlearned one; `references`: models that were trained without the concept;
-    `shadows`: others that were trained with it, as the original was, from other seeds. Each is a source as in
-    `unlearn`, as are `data` and `rule`. `probes`: their names, by default all. `thresholds`: {"probe.measure":
-    {"threshold", "auc", "source"}}, measured on models that saw a concept and on models that did not; a figure without
-    one has no vote. `others`: other splits of `data`, or other data whose split "test" is taken; by default the split
-    `heldout` where there is one. `settings`: of the audit (`auditing.AuditSettings`) and of probes, as "probe.setting".
+    `before`: the original; `after`: the unlearned one; `references`: models that were trained without the concept. Each
+    is a source as in `unlearn`, as are `data` and `rule`; `split` is the one that is asked about.
 
     Written to `output`: `audit.json`, `page.html`, `rows.csv` (name, value, unit), and each finished probe, so that an
     audit that was killed goes on. Returns what `audit.json` holds: docs/audit.md explains it. Raises `CliperaseError`
@@ -235,15 +246,16 @@ def audit(
     from cliperase.audit.report import write_report
     from cliperase.audit.verdict import read_thresholds
 
-    own, chosen = plan(probes, settings or {}, seed)
-    limits, sources = read_thresholds(thresholds or {}), [before, after, *references]
+    asked, sources = options or AuditOptions(), [before, after, *references]
+    own, chosen = plan(asked.probes, asked.settings, asked.seed)
+    limits = read_thresholds(asked.thresholds)
     with ExitStack() as stack:
         if output:
             check_writable(Path(output) / "audit.json")
             stack.enter_context(only_writer(output))
-        case = open_case(sources, data, rule, split, others, own, pick_device(), shadows)
+        case = open_case(sources, data, rule, split, asked.others, own, pick_device(), asked.shadows)
         results = carry_out(case, chosen, output)
-        result = result_of(case, [*sources, *shadows], data, split, own, results, limits)
+        result = result_of(case, [*sources, *asked.shadows], data, split, own, results, limits)
         if output:
             write_report(Path(output), result)
     return result

@@ -235,8 +235,7 @@ def run_evaluate(arguments):
     from cliperase.api import evaluate
     from cliperase.files import check_writable, write_json
 
-    asked = arguments.rule is not None or arguments.forget is not None
-    rule = rule_of(arguments) if asked else None
+    rule = rule_of(arguments) if arguments.rule is not None or arguments.forget is not None else None
     if arguments.output:
         check_writable(arguments.output)
     metrics = evaluate(arguments.model, arguments.data, rule, arguments.split, arguments.templates)
@@ -252,13 +251,15 @@ def run_convert(arguments):
 
 
 def run_audit(arguments):
-    from cliperase.api import audit
+    from cliperase.api import AuditOptions, audit
 
-    result = audit(
-        arguments.before, arguments.after, arguments.data, rule_of(arguments), arguments.reference, arguments.probes,
-        read_params(arguments.thresholds) if arguments.thresholds else None, arguments.split, arguments.other,
-        override({}, arguments.set), arguments.seed, arguments.output, arguments.shadow,
+    thresholds = read_params(arguments.thresholds) if arguments.thresholds else {}
+    options = AuditOptions(
+        probes=arguments.probes, settings=override({}, arguments.set), seed=arguments.seed, thresholds=thresholds,
+        others=arguments.other, shadows=arguments.shadow,
     )  # fmt: skip
+    where = (arguments.before, arguments.after, arguments.data)
+    result = audit(*where, rule_of(arguments), arguments.reference, arguments.split, options, arguments.output)
     print("\n".join([result["verdict"], *result["reasons"], f"Read {arguments.output / 'page.html'}"]))
 
 

@@ -41,7 +41,7 @@ from IPython.display import HTML, Markdown, display
 from PIL import Image, ImageDraw
 
 from cliperase import pages
-from cliperase.api import audit, compare, evaluate, preview, unlearn
+from cliperase.api import AuditOptions, audit, compare, evaluate, preview, unlearn
 from cliperase.card import write_card
 from cliperase.comparison import Side
 from cliperase.data.source import open_source
@@ -225,8 +225,8 @@ live(table.value, *sliders.values(), button, table)
 # original's.
 
 # %% tags=["show-input", "nbval-ignore-output"]
-probes = ["reference-gap", "linear-probe", "other-words"]
-audited = audit(model, output, data, forget, references, probes, split=split, output=f"{output}/audit")
+options = AuditOptions(probes=["reference-gap", "linear-probe", "other-words"])
+audited = audit(model, output, data, forget, references, split, options, f"{output}/audit")
 show(pd.DataFrame([one for probe in audited["probes"] for one in probe["measures"]])[["name", "finding"]])
 
 # %% [markdown]

@@ -13,7 +13,7 @@ from conftest import CLASSES, write_profile
 from PIL import Image
 
 from cliperase import models
-from cliperase.api import audit, evaluate, unlearn
+from cliperase.api import AuditOptions, audit, evaluate, unlearn
 from cliperase.audit import PROBES
 from cliperase.errors import CliperaseError
 from cliperase.methods import METHODS
@@ -206,7 +206,8 @@ def test_a_probe(model_folder, data_folder, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setitem(PROBES, "articles", "my_probe:Articles")
     where = (model_folder, model_folder, data_folder, {"concept": "apple"})
-    result = audit(*where, probes=["articles"], settings={"articles.article": "the"}, output=tmp_path / "out")
+    asked = AuditOptions(probes=["articles"], settings={"articles.article": "the"})
+    result = audit(*where, options=asked, output=tmp_path / "out")
     (probe,) = result["probes"]
     assert probe["settings"] == {"article": "the"}
     assert probe["measures"][0]["before"]["value"] == probe["measures"][0]["after"]["value"] != 0

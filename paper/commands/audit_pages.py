@@ -16,7 +16,7 @@ def run(arguments):
     import shutil
     from pathlib import Path
 
-    from cliperase.api import audit
+    from cliperase.api import AuditOptions, audit
     from cliperase.files import read_json, whole_file
     from paper.experiments import experiment_of
     from paper.params import read_profile
@@ -26,6 +26,8 @@ def run(arguments):
     experiment = experiment_of(profile, "audit")
     bench = open_bench(experiment.place(profile, arguments.data, models, experiment.splits))
     references = [of_seed(models, seed) / f"retrain-{CONCEPT}" for seed in experiment.originals]
+    thresholds = read_json(Path(arguments.power) / "thresholds.json")
+    options = AuditOptions(settings=profile.power["settings"], thresholds=thresholds)
     kept = Path("artifacts") / profile.profile / "audits"
     for row in ROWS:
         after = models / "original"
@@ -33,9 +35,7 @@ def run(arguments):
             run = experiment.planned(profile, row, CONCEPT, {"concept": CONCEPT}, SEED)
             after = kept / row / "model"
             bench.unlearn(run)[0].save(after)
-        audit(
-            models / "original", after, arguments.data, {"concept": CONCEPT}, references, output=kept / row,
-            thresholds=read_json(Path(arguments.power) / "thresholds.json"), settings=profile.power["settings"],
-        )  # fmt: skip
+        where = (models / "original", after, arguments.data, {"concept": CONCEPT})
+        audit(*where, references, options=options, output=kept / row)
         with whole_file(arguments.output / f"{row.lower()}.html") as partial:
             shutil.copy(kept / row / "page.html", partial)
