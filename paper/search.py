@@ -5,7 +5,7 @@ and the best of them the further ones, too. Every row has the same number of can
 ranges by a Halton sequence, evenly on a logarithmic scale, so that nobody picks them.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ from cliperase.errors import CliperaseError
 from cliperase.settings import Settings, checked, read_params
 from paper.experiments import experiment_of
 from paper.params import PROFILES
-from paper.runs import run_all
+from paper.runs import Run, run_all
 
 RANGES = PROFILES / "search" / "ranges.yaml"
 RATES = ("learning_rate", "fine_tune_rate")
@@ -169,6 +169,5 @@ class Candidates:
 
     def run(self, name, row, candidate, concept):
         rule, draw = self.experiment.searched(concept, self.search.seed, self.class_names)
-        about = (name, concept, rule, self.search.seed)
-        run = self.experiment.planned(self.profile, *about, of=row, change=candidate, draw=draw)
-        return replace(run, experiment=self.title)
+        run = Run(self.title, name, concept, rule, self.search.seed, row)
+        return self.experiment.planned(self.profile, run, candidate, draw)

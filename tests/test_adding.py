@@ -225,11 +225,10 @@ class Steps(Planned):
     steps: list[int]
 
     def plan(self, profile, pairs):
-        rule = {"concept": self.concept}
+        rule, rows = {"concept": self.concept}, {f"{steps} steps": {"steps": steps} for steps in self.steps}
         return [
-            Run(self.name, f"{steps} steps", self.concept, rule, seed, **configured)
-            for steps in self.steps
-            for configured in [self.configured(profile, "CLIPErase", {"steps": steps})]
+            self.planned(profile, Run(self.name, row, self.concept, rule, seed, "CLIPErase"), change)
+            for row, change in rows.items()
             for seed in profile.seeds
         ]
 '''

@@ -20,7 +20,7 @@ def run(arguments):
     from cliperase.files import read_json, whole_file
     from paper.experiments import experiment_of
     from paper.params import read_profile
-    from paper.runs import of_seed, open_bench
+    from paper.runs import Run, of_seed, open_bench
 
     profile, models = read_profile(arguments.profile), Path(arguments.models)
     experiment = experiment_of(profile, "audit")
@@ -32,9 +32,9 @@ def run(arguments):
     for row in ROWS:
         after = models / "original"
         if row != "original":
-            run = experiment.planned(profile, row, CONCEPT, {"concept": CONCEPT}, SEED)
+            run = Run(experiment.name, row, CONCEPT, {"concept": CONCEPT}, SEED, row)
             after = kept / row / "model"
-            bench.unlearn(run)[0].save(after)
+            bench.unlearn(experiment.planned(profile, run))[0].save(after)
         where = (models / "original", after, arguments.data, {"concept": CONCEPT})
         audit(*where, references, options=options, output=kept / row)
         with whole_file(arguments.output / f"{row.lower()}.html") as partial:

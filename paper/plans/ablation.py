@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 from paper.plans.base import Planned
+from paper.runs import Run
 
 
 class Ablation(Planned):
@@ -12,9 +13,10 @@ class Ablation(Planned):
 
     def plan(self, profile, pairs):
         about = (self.concept, {"concept": self.concept})
-        runs = [self.planned(profile, "original", *about, seed) for seed in self.seeds(profile, "original")]
+        seeds = self.seeds(profile, "original")
+        runs = [self.planned(profile, Run(self.name, "original", *about, seed, "original")) for seed in seeds]
         for row, subset in self.subsets.items():
             change = {name: value for name, value in subset.items() if name != "of"}
             of = subset.get("of", "CLIPErase")
-            runs += [self.planned(profile, row, *about, seed, of=of, change=change) for seed in profile.seeds]
+            runs += [self.planned(profile, Run(self.name, row, *about, seed, of), change) for seed in profile.seeds]
         return runs

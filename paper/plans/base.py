@@ -1,6 +1,7 @@
 """What every experiment is: settings from a profile, and a `run` that gives a table of results."""
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,7 +12,7 @@ from cliperase.errors import CliperaseError
 from cliperase.settings import Settings
 from paper.params import Row
 from paper.results import REFERENCES
-from paper.runs import Place, Run, run_all
+from paper.runs import Place, run_all
 
 
 class Experiment(Settings, ABC):
@@ -86,11 +87,11 @@ class Planned(Experiment):
     def plan(self, profile, pairs):
         """The list of `Run`s. `pairs`: the validation split, for its class names."""
 
-    def planned(self, profile, row, concept, rule, seed, *, of=None, change=None, draw=None, **more):
-        """The `Run` of a row. `of`: the row whose settings it takes, with a `change`, where that is another one;
-        `more`: what else a run has."""
-        configured = self.configured(profile, of or row, change, draw)
-        return Run(self.name, row, concept, rule, seed, original=self.original_of(seed), **configured, **more)
+    def planned(self, profile, run, change=None, draw=None):
+        """A `Run` whose `method` is a row still: with that row's algorithm and settings, as of `configured`, and with
+        the original that its seed starts from."""
+        configured = self.configured(profile, run.method, change, draw)
+        return replace(run, original=self.original_of(run.seed), **configured)
 
     def run(self, profile, data, model):
         runs = only_rows(self.plan(profile, load_pairs(data, "validation")), self.rows)

@@ -28,7 +28,7 @@ from cliperase.models.base import pick_device
 from cliperase.unlearning import Recipe
 from cliperase.unlearning import Run as Unlearning
 from paper.plans.base import Planned
-from paper.runs import Bench, Place
+from paper.runs import Bench, Place, Run
 
 ONE_PERCENT = 1.0  # of the forgotten images
 UNITS = {"step": "steps", "seconds": "s", "gflops": "GFLOP"}
@@ -46,7 +46,8 @@ class Efficiency(Planned):
 
     def plan(self, profile, pairs):
         seed, rule = profile.seeds[0], {"concept": self.concept}
-        return [self.planned(profile, row, self.concept, rule, seed) for row in self.methods]
+        runs = [Run(self.name, row, self.concept, rule, seed, row) for row in self.methods]
+        return [self.planned(profile, run) for run in runs]
 
     def place(self, profile, data, model, splits):
         common = vars(super().place(profile, data, model, splits))

@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 from paper.plans.base import Planned
+from paper.runs import Run
 
 
 class Main(Planned):
@@ -12,7 +13,7 @@ class Main(Planned):
 
     def plan(self, profile, pairs):
         return [
-            self.planned(profile, row, concept, {"concept": concept}, seed)
+            self.planned(profile, Run(self.name, row, concept, {"concept": concept}, seed, row))
             for row in (*self.references, *self.methods)
             for concept in self.concepts
             for seed in self.seeds(profile, row)

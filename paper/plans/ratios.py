@@ -4,6 +4,7 @@ import numpy as np
 
 from cliperase.errors import CliperaseError
 from paper.plans.base import Planned
+from paper.runs import Run
 
 
 class Ratios(Planned):
@@ -13,7 +14,7 @@ class Ratios(Planned):
     def plan(self, profile, pairs):
         drawn = [name for name in pairs.class_names if name not in self.set_aside]
         return [
-            self.planned(profile, row, concept, rule, seed, draw=loop)
+            self.planned(profile, Run(self.name, row, concept, rule, seed, row), draw=loop)
             for seed in profile.seeds
             for concept, (rule, loop) in self.drawn(drawn, seed, len(pairs.class_names)).items()
             for row in ("original", *self.methods)

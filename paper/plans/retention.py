@@ -6,6 +6,7 @@ How much `trained` classes gain over `bystander` classes is fine-tuning, not ret
 import numpy as np
 
 from paper.plans.base import Planned
+from paper.runs import Run
 
 
 class Retention(Planned):
@@ -22,10 +23,9 @@ class Retention(Planned):
                 order = np.random.default_rng([seed, len(others)]).permutation(others).tolist()
                 absent = sorted(order[: round(self.bystanders * len(order))])
                 watched = {"bystander": absent, "trained": sorted(set(others) - set(absent))}
-                about = (concept, {"concept": concept}, seed)
+                about, seen = (concept, {"concept": concept}, seed), {"absent": absent, "watched": watched}
                 for row in ("original", *self.methods):
-                    runs.append(self.planned(profile, row, *about, absent=absent, watched=watched))
+                    runs.append(self.planned(profile, Run(self.name, row, *about, row, **seen)))
                 for row, change in self.variants.items():
-                    more = {"of": "CLIPErase", "change": change, "absent": absent, "watched": watched}
-                    runs.append(self.planned(profile, row, *about, **more))
+                    runs.append(self.planned(profile, Run(self.name, row, *about, "CLIPErase", **seen), change))
         return runs

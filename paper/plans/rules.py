@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from paper.plans.base import Planned
+from paper.runs import Run
 
 
 class Rules(Planned):
@@ -11,7 +12,7 @@ class Rules(Planned):
 
     def plan(self, profile, pairs):
         return [
-            self.planned(profile, row, concept, rule, seed)
+            self.planned(profile, Run(self.name, row, concept, rule, seed, row))
             for concept, rule in self.rules.items()
             for row in (*self.references, *self.methods)
             for seed in self.seeds(profile, row)

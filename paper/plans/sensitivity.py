@@ -9,6 +9,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from paper.plans.base import Planned
+from paper.runs import Run
 
 
 class Sensitivity(Planned):
@@ -21,8 +22,9 @@ class Sensitivity(Planned):
         grid = {"CLIPErase": {}}  # as it was chosen
         for fm, cm in product(self.lambda_fm, self.lambda_cm):
             grid[f"λ_FM {fm:g}, λ_CM {cm:g}"] = {"lambda_fm": fm, "lambda_cm": cm}
+        seed = profile.seeds[0]
         return [
-            self.planned(profile, row, concept, {"concept": concept}, profile.seeds[0], of="CLIPErase", change=change)
+            self.planned(profile, Run(self.name, row, concept, {"concept": concept}, seed, "CLIPErase"), change)
             for row, change in grid.items()
             for concept in self.concepts
         ]
