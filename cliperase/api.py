@@ -105,8 +105,7 @@ def preview(
     found = preview(loaded, data, rule, recipe.training)
     if output:
         check_writable(Path(output) / "preview.html")
-        said = [f"No learning rate was given: the settings are defaults, {defaults}."] if defaults else []
-        write_preview(Path(output) / "preview.html", found, said)
+        write_preview(Path(output) / "preview.html", found, defaults)
     return found
 
 

@@ -169,10 +169,8 @@ def settings_of(arguments):
 def run_doctor(arguments):
     from cliperase.doctor import examine
 
-    examined = examine(
-        arguments.model, arguments.data, rule_of(arguments), arguments.method, settings_of(arguments), arguments.output
-    )
-    tell(examined)
+    what = (rule_of(arguments), arguments.method, settings_of(arguments))
+    tell(examine(arguments.model, arguments.data, *what, arguments.output))
 
 
 def tell(findings):
@@ -204,12 +202,13 @@ def run_unlearn(arguments):
 
 def show_what_would_be_forgotten(arguments, settings, rule):
     """The dry run: the doctor's findings, and the rows."""
-    from cliperase.api import preview
-    from cliperase.preview import sentences
+    from cliperase.dry_run import DryRun
+    from cliperase.preview import sentences, write_preview
 
-    run_doctor(arguments)
-    found = preview(arguments.model, arguments.data, rule, arguments.method, settings, arguments.output)
-    print("\n".join(sentences(found)))
+    run = DryRun(arguments.model, arguments.data, rule, arguments.method, settings, arguments.output)
+    tell(run.findings())
+    write_preview(arguments.output / "preview.html", run.preview, run.defaults)
+    print("\n".join(sentences(run.preview)))
     print(f"Read {arguments.output / 'preview.html'}")
 
 

@@ -43,24 +43,7 @@ def examine(model, data, rule, method, settings, output, runs=1):
     The arguments are those of `api.unlearn`. `runs`: how many such runs there are to be, for the time of them all.
     Nothing is written but a probe in the output's folder.
     """
-    yield from packages()
-    yield device()
-    examination = Examination(model, data, rule, method, settings, output)
-    for subject in ("method", "output", "model", "data"):
-        try:
-            yield Finding(subject, getattr(examination, f"look_at_{subject}")())
-        except CliperaseError as error:
-            yield Finding(subject, str(error), missing=True)
-    if examination.model and Path(output).is_dir():  # it is, where it can be written
-        steps = examination.recipe is None or examination.recipe.method.takes_steps
-        yield disk(examination.model, output, COPIES if steps else 2)
-    if examination.recipe and examination.model and examination.validation is not None:
-        try:
-            yield from cost(examination, runs)
-        except CliperaseError as error:
-            yield Finding("steps", str(error), missing=True)
-        except torch.OutOfMemoryError:
-            yield Finding("memory", "the device has too little for one step; set micro_batch or autocast", missing=True)
+    yield from Examination(model, data, rule, method, settings, output).findings(runs)
 
 
 def packages():
@@ -90,7 +73,9 @@ def device():
 class Examination:
     """What a run needs, looked at one after the other; what could be loaded is kept for the cost."""
 
+    fewest = 0  # rows to forget that are read of what is streamed; of the costs, as many as are measured
     recipe: Recipe | None = None
+    defaults: str | None = None  # where settings that nobody gave come from
     model: ImageTextModel | None = None
     validation: PairSet | None = None
     forgotten: torch.Tensor | None = None
@@ -100,6 +85,39 @@ class Examination:
     def __init__(self, model, data, rule, method, settings, output):
         self.source, self.data, self.rule = model, data, rule
         self.method, self.settings, self.output = method, settings, output
+
+    def findings(self, runs=1):
+        """All `Finding`s, as of `examine`."""
+        yield from self.looks()
+        yield from self.costs(runs)
+
+    def looks(self):
+        """The `Finding`s of what is there."""
+        yield from packages()
+        yield device()
+        for subject in ("method", "output", "model", "data"):
+            try:
+                yield Finding(subject, getattr(self, f"look_at_{subject}")())
+            except CliperaseError as error:
+                yield Finding(subject, str(error), missing=True)
+        if self.model and Path(self.output).is_dir():  # it is, where it can be written
+            steps = self.recipe is None or self.recipe.method.takes_steps
+            yield disk(self.model, self.output, COPIES if steps else 2)
+
+    def costs(self, runs=1):
+        """Those of time and memory, where nothing is missing that they need. The steps train the model."""
+        try:
+            if self.complete:
+                yield from cost(self, runs)
+        except CliperaseError as error:
+            yield Finding("steps", str(error), missing=True)
+        except torch.OutOfMemoryError:
+            yield Finding("memory", "the device has too little for one step; set micro_batch or autocast", missing=True)
+
+    @property
+    def complete(self):
+        """Whether method, model and data are there."""
+        return bool(self.recipe and self.model and self.validation is not None)
 
     def look_at_method(self):
         self.recipe, _, _ = Recipe.completed(self.method, self.settings)
@@ -117,8 +135,8 @@ class Examination:
         height, width = model.framing.size
         said = f"{self.source}, {millions:.1f} million weights, images of {height} × {width} pixels"
         if self.recipe:
-            self.recipe, _, defaults = Recipe.completed(self.method, self.settings, model=model)
-            said += f"; the settings are defaults, {defaults}" if defaults else ""
+            self.recipe, _, self.defaults = Recipe.completed(self.method, self.settings, model=model)
+            said += f"; the settings are defaults, {self.defaults}" if self.defaults else ""
         return said
 
     def look_at_data(self):
@@ -135,14 +153,12 @@ class Examination:
         self.validation, self.forgotten = validation, forgotten
         return f"{self.data}: {found} {forgotten.sum()} of {len(validation)} validation rows"
 
-    def first_rows(self, model, recipe):
-        """(forget, retain): rows enough for the steps that are measured."""
-        settings, training = recipe.training, self.training
-        most = MEASURED * settings.forget_batch
-        if training is None:
-            training = self.opened.load_training(self.rule, model.framing, settings, most)
-            return training.forget, training.retain
-        return first_rows(training.forget, most), first_rows(training.retain, MEASURED * settings.retain_batch)
+    def rows(self, model, recipe):
+        """The `TrainingRows`; of what is streamed, the first ones to forget."""
+        if self.training is None:
+            most = max(self.fewest, MEASURED * recipe.training.forget_batch)
+            self.training = self.opened.load_training(self.rule, model.framing, recipe.training, most)
+        return self.training
 
 
 def bytes_of(model):
@@ -160,10 +176,12 @@ def disk(model, output, copies=COPIES):
 def cost(examination, runs=1):
     """Seconds and memory of the whole run, from a few steps of it and the encoding of a few images."""
     model, recipe, validation = examination.model, examination.recipe, examination.validation
-    streamed = examination.training is None
-    settings = recipe.training.counted(MOST_FORGET if streamed else len(examination.training.forget))
-    forget, retain = examination.first_rows(model, recipe)
-    check_streamable(recipe, retain)
+    training, settings = examination.rows(model, recipe), recipe.training
+    streamed = training.streamed
+    check_streamable(recipe, training.retain)
+    forget = first_rows(training.forget, MEASURED * settings.forget_batch)
+    retain = training.retain if streamed else first_rows(training.retain, MEASURED * settings.retain_batch)
+    settings = settings.counted(MOST_FORGET if streamed else len(training.forget))
     reset_peak()
     encode_images(model, forget.images[:8])  # warm-up
     start = time.perf_counter()
@@ -172,14 +190,12 @@ def cost(examination, runs=1):
     if not recipe.method.takes_steps:
         yield Finding("time", f"{encoding * 1e3:.1f} ms to encode a row; {recipe.name} takes no steps")
         return
-    rows, preparing = (
-        MOST_FORGET if streamed else len(examination.training.pairs),
-        0.0,
-    )  # the original is asked of so many
+    rows = MOST_FORGET if streamed else len(training.pairs)  # the original is asked of so many
+    preparing = 0.0
     if recipe.method.replaces_data:
         texts, start = len(forget.texts_used()) + len(retain.texts_used()), time.perf_counter()
         recipe.method.prepare(model, forget, retain, settings.seed)
-        preparing = (time.perf_counter() - start) * len(examination.training.pairs.texts_used()) / texts  # by the texts
+        preparing = (time.perf_counter() - start) * len(training.pairs.texts_used()) / texts  # by the texts
         original, rows = None, 0
     run = Run(model, recipe, forget, retain, validation, examination.forgotten, original, progress=False)
     seconds_of(run, WARM_UP)
@@ -193,7 +209,7 @@ def cost(examination, runs=1):
     said = f"{peak_megabytes() / 1024:.1f} GB at the peak of {MEASURED} steps, and up to "
     said += f"{KEPT * bytes_of(model) / 2**30:.2f} GB for the best weights and a checkpoint"
     if settings.resident and not streamed:
-        said += f", {examination.training.pairs.images.numel() / 2**30:.2f} GB for resident images"
+        said += f", {training.pairs.images.numel() / 2**30:.2f} GB for resident images"
     yield Finding("memory", said)
 
 

@@ -14,15 +14,19 @@ NEAREST = 8  # texts at risk
 
 
 def preview(model, data, rule, settings):
-    """What `rule` matches in `data`, as plain values. `model`: an `ImageTextModel`; `settings`: `TrainSettings`.
+    """`preview_of` what `rule` matches in `data`. `model`: an `ImageTextModel`; `settings`: `TrainSettings`."""
+    source = open_source(data, split="train", framing=model.framing, stream=settings.stream)
+    split = Split.of(*source.load_split("validation", rule, model.framing, settings.broken_percent))
+    return preview_of(model, data, rule, split, source.load_training(rule, model.framing, settings, SHOWN))
+
+
+def preview_of(model, data, rule, split, training):
+    """What `rule` matches, as plain values, of a validation `Split` and of `TrainingRows`. `data`: their source.
 
     `rows`: how many of each split are forgotten and kept. `notes`: what the rule nearly matched. `pictures`: up to
     `SHOWN` forgotten training rows, evenly spaced. `at_risk`: texts that are kept and stand nearest to what is
     forgotten, on validation images.
     """
-    source = open_source(data, split="train", framing=model.framing, stream=settings.stream)
-    split = Split.of(*source.load_split("validation", rule, model.framing, settings.broken_percent))
-    training = source.load_training(rule, model.framing, settings, SHOWN)
     rows = {"train": training.rows, "validation": {"forget": int(split.forgotten.sum()),
                                                    "retain": int((~split.forgotten).sum())}}  # fmt: skip
     pictures = [pages.row_of(training.forget, i) for i in pages.evenly(range(len(training.forget)), SHOWN)]
@@ -64,6 +68,7 @@ def sentences(found):
         )
 
 
-def write_preview(path, found, said=()):
-    """The `preview` as a page. `said`: further sentences."""
+def write_preview(path, found, defaults=None):
+    """The `preview` as a page. `defaults`: where settings that nobody gave come from."""
+    said = [f"No learning rate was given: the settings are defaults, {defaults}."] if defaults else []
     pages.write_page(path, "preview.html", found=found, said=said)

@@ -13,11 +13,15 @@ from PIL import Image
 from cliperase.api import compare, preview, unlearn
 from cliperase.card import command_of, write_card
 from cliperase.cli import main, override, parse, rule_of
+from cliperase.data import shards as data_shards
+from cliperase.data import source as data_source
 from cliperase.data.source import measured_split
 from cliperase.defaults import TABLE, completed
 from cliperase.errors import CliperaseError
 from cliperase.manifest import check_result
 from cliperase.models import load_model
+from cliperase.models.openclip import OpenCLIP
+from cliperase.preview import sentences
 from cliperase.settings import read_params
 from cliperase.unlearning import Recipe
 
@@ -117,6 +121,28 @@ def test_a_dry_run_trains_nothing_and_shows_the_rows(data_folder, model_folder, 
     assert page.count("<img") == ROWS["train"]
     assert page.count('src="data:image/png;base64,') == ROWS["train"]
     assert not OUTSIDE.search(page.replace('src="data:', ""))
+
+
+READ = {"data_folder": (data_source, "load_pairs"), "shards": (data_shards, "collect")}  # what reads a split of it
+
+
+@pytest.mark.parametrize("source", READ)
+def test_a_dry_run_loads_model_and_data_once_and_looks_before_it_trains(
+    source, model_folder, tmp_path, capsys, monkeypatch, request
+):
+    data, loads, reads = request.getfixturevalue(source), [], []
+    settings = {"learning_rate": 1e-2, "lanes": 2} | SHORT
+    shown = [one for one in sentences(preview(model_folder, data, APPLE, settings=settings)) if "near it" in one]
+    load, read = OpenCLIP.load, getattr(*READ[source])
+    monkeypatch.setattr(OpenCLIP, "load", lambda *given: loads.append(given) or load(*given))
+    monkeypatch.setattr(*READ[source], lambda *given: reads.append(given) or read(*given))
+    call = ["unlearn", "--model", str(model_folder), "--data", str(data), "--forget", "apple", "--dry-run"]
+    assigned = [f"{name}={value}" for name, value in settings.items()]
+    assert main([*call, "--set", *assigned, "--output", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "s a step" in said
+    assert [line for line in said.splitlines() if "near it" in line] == shown
+    assert (len(loads), len(reads)) == (1, 2)  # of the data a training and a validation split
 
 
 def test_what_is_at_risk_comes_first(data_folder, model_folder):
