@@ -26,6 +26,7 @@ COMMANDS = "paper/__main__.py"
 METHODS = "cliperase/methods/__init__.py"
 EXPERIMENTS = "paper/experiments.py"
 PROBES, AUDITING = "cliperase/audit/__init__.py", "cliperase/audit/auditing.py"
+SEARCHED = ("part", "unlearn", "draws", "set_aside")  # settings of an experiment that the search for its rows reads
 FAMILIES, USUAL_FAMILY = "cliperase/models/__init__.py", "open_clip"  # another one is imported by name
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 REGISTERED = re.compile(r"([a-z_][\w.]*):\w+")
@@ -123,10 +124,19 @@ class Code:
             experiments = read_params(self.root / "paper/profiles" / path.name)["experiments"]
             for name, search in ((name, section.get("tuned")) for name, section in experiments.items()):
                 if search in chosen:
-                    hashed = hashlib.sha256(repr(chosen[search]).encode()).hexdigest()[:16]
-                    lines[f"experiment/{path.stem}-{name}"] = (
-                        f"{hashed} {search} in paper/profiles/chosen/{path.name}\n"
-                    )
+                    where = f"{search} in paper/profiles/chosen/{path.name}"
+                    lines[f"experiment/{path.stem}-{name}"] = f"{hash_of(chosen[search])} {where}\n"
+        return lines
+
+    def searched(self):
+        """{entry point of a search: a line with the hash of those settings of its experiment that it reads}."""
+        lines = {}
+        for path in sorted((self.root / "paper/profiles").glob("*.yaml")):
+            profile = read_params(path)
+            for name in profile.get("search", {}).get("experiments", {}):
+                section, where = profile["experiments"][name], f"experiments.{name} in paper/profiles/{path.name}"
+                read = {key: section[key] for key in SEARCHED if key in section}
+                lines[f"search/{path.stem}-{name}"] = f"{hash_of(read)} {where}\n"
         return lines
 
     def searches(self):
@@ -154,15 +164,20 @@ class Code:
         return [*paths, *self.parsed(PROBES)[2].values()] if AUDITING in self.reach(paths) else paths
 
     def write(self, folder):
-        """One file for each entry point: a line `<hash> <path>` for each module that it reaches, and one for what a
-        search chose for it."""
+        """One file for each entry point: a line `<hash> <path>` for each module that it reaches; of an experiment one
+        for what a search chose for it, of a search one for what it reads of its experiment."""
         shutil.rmtree(folder, ignore_errors=True)
-        chosen = self.chosen()
+        settings = self.chosen() | self.searched()
         for name, paths in self.entry_points().items():
             path = Path(folder) / name
             path.parent.mkdir(parents=True, exist_ok=True)
             lines = [f"{value} {file}\n" for file, value in self.reach(paths).items()]
-            path.write_text("".join([*lines, chosen.get(name, "")]))
+            path.write_text("".join([*lines, settings.get(name, "")]))
+
+
+def hash_of(settings):
+    """A hash of plain values."""
+    return hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
 
 
 class Bare(ast.NodeTransformer):

@@ -135,7 +135,7 @@ def run_search(profile, search, experiment, data, model):
         if concept in profile.concepts:
             raise CliperaseError(f"search concept {concept!r} is among the reported ones; choose another")
     tried = Candidates(profile, search, experiment, load_pairs(data, "validation").class_names)
-    place = tried.experiment.model_copy(update={"model_name": ""}).place(profile, data, model, ["validation"])
+    place = tried.experiment.place(profile, data, model, ["validation"])
     first = run_all(place, tried.runs(search.concepts))
     if not search.further:
         return first
@@ -151,7 +151,8 @@ class Candidates:
         self.profile, self.search, self.class_names = profile, search, class_names
         self.title = "tuning" if experiment == "main" else f"tuning {experiment}"
         rows = {row: {} for row in search.listed()}  # a candidate has all settings of its row
-        self.experiment = experiment_of(profile, experiment).model_copy(update={"methods": rows, "tuned": ""})
+        own = {"methods": rows, "tuned": "", "originals": [0], "model_name": ""}  # all start from the one that is given
+        self.experiment = experiment_of(profile, experiment).model_copy(update=own)
 
     def names(self):
         """{row: the names of its candidates}."""

@@ -193,6 +193,23 @@ def test_the_written_files_say_what_changed(copy):
     assert len(list((copy / "artifacts/code").rglob("*.*"))) > 20
 
 
+def test_a_search_is_stale_by_those_settings_of_its_experiment_that_it_reads(copy):
+    path, name = copy / "paper/profiles/icons.yaml", "search/icons-ratios"
+    before, profile = Code(copy).searched(), path.read_text()
+    for old, new, stale in (
+        ("originals: &originals [0, 1, 2]", "originals: &originals [0, 1]", False),
+        ("fine-tune retention: {method: fine-tune}", "fine-tune retention: {method: GA}", False),
+        ("unlearn: {epochs: 1.5, evaluations: 6}", "unlearn: {epochs: 2.5, evaluations: 6}", True),
+        ("{percent: 3, forget_batch: 16}", "{percent: 3, forget_batch: 8}", True),
+    ):
+        assert old in profile
+        path.write_text(profile.replace(old, new))
+        after = Code(copy).searched()
+        path.write_text(profile)
+        assert (before[name] != after[name]) == stale, new
+        assert {one for one in before if before[one] != after[one]} <= {name}
+
+
 RUNS = {  # that the test of the whole pipeline does not have
     "paper/choices.py": ["-m", "paper.choices", "--experiment", "main", "--publish-to", "published"],
     "notebooks/ablation.py": ["-m", "paper.notebooks", "ablation", "-p", "publish_to", "published"],

@@ -150,7 +150,7 @@ def test_a_changed_setting_makes_those_stages_stale_that_have_it(copy):
     found = stale(copy)
     (copy / ICONS).write_text(before)
     assert found == {*(f"experiment_originals@icons-{name}" for name in ("main", "ratios", "audit")),
-                     "experiment@icons-efficiency", "search@icons-main", "results@icons"}  # fmt: skip
+                     "experiment@icons-efficiency", "results@icons"}  # fmt: skip
 
 
 def test_another_choice_of_a_search_makes_those_experiments_stale_that_it_tuned(copy):

@@ -23,6 +23,7 @@ from cliperase.settings import read_params
 from paper import rehearsal
 from paper.__main__ import parse as parse_pipeline
 from paper.code import Code
+from paper.commands.audit_pages import ROWS
 from paper.environment import VARIABLES
 from paper.experiments import experiment_of
 from paper.params import read_profile
@@ -413,6 +414,13 @@ def test_what_diffusion_reads_is_what_its_stage_depends_on(stages):
     made_before = {str(out) for one in nx.descendants(graph, stage) for out in one.outs}
     assert set(settings.measured_on) <= made_before
     assert {settings.pipeline, settings.detector} <= {str(out) for stage in stages.values() for out in stage.outs}
+
+
+def test_the_pages_of_audits_depend_on_what_was_chosen_for_their_rows(stages):
+    (chosen,) = [dep.params for dep in stages["audit_pages"].deps if "chosen" in str(dep)]
+    tuned = experiment_of(ICONS, "audit").tuned
+    assert set(chosen) == {f"{tuned}.{row}" for row in ROWS if row in ICONS.chosen[tuned]}
+    assert len(chosen) == len(ROWS) - 1  # the original has no settings
 
 
 def test_rules_in_parameters_are_what_a_shell_hands_on():

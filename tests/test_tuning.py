@@ -13,10 +13,11 @@ from cliperase.errors import CliperaseError
 from cliperase.metrics.tasks import ZERO_SHOT
 from cliperase.settings import checked
 from paper.choices import chosen_settings, lines_of, main, summarise_search
+from paper.code import SEARCHED as READ
 from paper.experiments import experiment_of
 from paper.params import Profile, read_profile
 from paper.results import COLUMNS, write_table
-from paper.search import Search, between, drawn_from, read_search, run_search
+from paper.search import Candidates, Search, between, drawn_from, read_search, run_search
 
 ROOT = Path(__file__).parent.parent
 METRICS = ["selection_score", "forget_accuracy", "retain_accuracy", "forget_cosine", "unrelated_cosine", "used_budget"]
@@ -122,6 +123,23 @@ def test_every_row_of_a_search_has_the_same_budget(profile, experiment):
     search = read_search(profile, experiment)
     assert {len(listed) for row, listed in search.listed().items() if search.ranges[row]} == {search.drawn}
     assert not {*search.concepts, *search.further} & set(profile.concepts)
+
+
+@pytest.mark.parametrize(("profile", "experiment"), SEARCHED, ids=[f"{one}-{two}" for one, two in SEARCHED])
+def test_a_search_reads_those_settings_of_its_experiment_that_its_stage_depends_on(
+    profile, experiment, tmp_path, monkeypatch
+):
+    profile = read_profile(profile)
+    search, whole, section = read_search(profile, experiment), experiment_of(profile, experiment), {"name": experiment}
+    section |= {name: value for name, value in profile.experiments[experiment].items() if name in READ}
+    names, found = [*getattr(whole, "set_aside", []), "another"], []
+    (tmp_path / whole.part).mkdir()
+    for one in (whole, type(whole).model_construct(**section)):  # what the second lacks is an error, or a default
+        monkeypatch.setattr("paper.search.experiment_of", lambda profile, name, one=one: one)
+        tried = Candidates(profile, search, experiment, names)
+        place = tried.experiment.place(profile, "data", tmp_path, ["validation"])
+        found.append((tried.runs([*search.concepts, *search.further]), place))
+    assert found[0] == found[1]
 
 
 def test_every_tuned_row_was_searched():
