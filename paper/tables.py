@@ -36,7 +36,11 @@ def settings_of(experiment, profile="icons"):
 
 def experiment_rows(results, experiment, split="test"):
     """Rows of one experiment on one split."""
-    table = read_results(in_root(results))
+    return rows_in(read_results(in_root(results)), experiment, split)
+
+
+def rows_in(table, experiment, split):
+    """The same of a table that was read."""
     return table[(table.experiment == experiment) & (table.split == split)]
 
 
@@ -124,9 +128,10 @@ def with_ranges(summary, rows, directions, columns):
 def publish_ranges(results, experiment, summary, directions, columns, folder):
     """Publish `with_ranges` of an experiment, with the runs whose budget ran out, and the summary without its
     intervals: concepts are too few for one. Returns the readable table."""
-    rows = experiment_rows(results, experiment)
+    table = read_results(in_root(results))
+    rows, validation = (rows_in(table, experiment, split) for split in ("test", "validation"))
     (provenance,) = rows.provenance.unique()
-    budget = out_of_budget(experiment_rows(results, experiment, split="validation"))
+    budget = out_of_budget(validation)
     table = with_ranges(summary, rows, directions, columns).join(budget, on="method").fillna({budget.name: "–"})
     table = table.assign(provenance=provenance)
     numbers = summary.drop(columns=[column for column in summary if column.endswith((" low", " high"))])
@@ -154,8 +159,9 @@ def mark_best(table, summary, column, references=REFERENCES):
 def costs(results, order):
     """Seconds and peak memory of one run alone, where they were measured, the share of weights that changed, and how
     many runs kept their last checkpoint: their budget ran out."""
-    alone = experiment_rows(results, "efficiency", split="validation").drop_duplicates("method").set_index("method")
-    validation = experiment_rows(results, "main", split="validation")
+    table = read_results(in_root(results))
+    alone, validation = (rows_in(table, experiment, "validation") for experiment in ("efficiency", "main"))
+    alone = alone.drop_duplicates("method").set_index("method")
     changed = validation[validation.metric == "changed_parameters"].groupby("method").value.mean()
     columns = [changed.rename("changed parameters, %"), out_of_budget(validation)]
     table = pd.concat([alone[["seconds", "peak_mb"]], *columns], axis="columns")
