@@ -27,6 +27,7 @@ METHODS = "cliperase/methods/__init__.py"
 EXPERIMENTS = "paper/experiments.py"
 PROBES, AUDITING = "cliperase/audit/__init__.py", "cliperase/audit/auditing.py"
 SEARCHED = ("part", "unlearn", "draws", "set_aside")  # settings of an experiment that the search for its rows reads
+DRAWN = ("pipeline", "detector", "concepts", "prompt", "images", "steps", "guidance", "batch", "threshold")
 FAMILIES, USUAL_FAMILY = "cliperase/models/__init__.py", "open_clip"  # another one is imported by name
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 REGISTERED = re.compile(r"([a-z_][\w.]*):\w+")
@@ -135,8 +136,7 @@ class Code:
             profile = read_params(path)
             for name in profile.get("search", {}).get("experiments", {}):
                 section, where = profile["experiments"][name], f"experiments.{name} in paper/profiles/{path.name}"
-                read = {key: section[key] for key in SEARCHED if key in section}
-                lines[f"search/{path.stem}-{name}"] = f"{hash_of(read)} {where}\n"
+                lines[f"search/{path.stem}-{name}"] = f"{hash_of(read_by_search(section))} {where}\n"
         return lines
 
     def searches(self):
@@ -178,6 +178,12 @@ class Code:
 def hash_of(settings):
     """A hash of plain values."""
     return hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
+
+
+def read_by_search(section):
+    """Those settings of an experiment that the search for its rows reads: more of one that draws pictures."""
+    names = SEARCHED + (DRAWN if "pipeline" in section else ())
+    return {name: section[name] for name in names if name in section}
 
 
 class Bare(ast.NodeTransformer):

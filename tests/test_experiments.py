@@ -203,7 +203,7 @@ def test_what_a_row_is_run_with():
 def test_captions_have_rows_of_their_own():
     own = {"rules": {"apple": {"caption_pattern": "apple"}}, "unlearn": {"forget_batch": 3}}
     runs = planned("retrieval", **own, methods={"GA": {"learning_rate": 2e-7}}, tuned="")
-    assert {run.row for run in runs} == {"original", "GA"}
+    assert {run.row for run in runs} == {"original", "retrain", "GA"}
     assert all(run.settings["learning_rate"] == 2e-7 for run in runs if run.row == "GA")
     assert all(run.settings["forget_batch"] == 3 for run in runs if run.row == "GA")
 

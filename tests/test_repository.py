@@ -121,7 +121,7 @@ def test_the_original_is_good_enough_to_forget_from():
     assert (original[original.metric == "forget_accuracy"].value >= 80).all()
 
 
-@pytest.mark.parametrize(("profile", "task"), [("icons", "retrieval"), ("cifar", "main"), ("cifar", "retrieval")])
+@pytest.mark.parametrize(("profile", "task"), [("cifar", "main"), ("cifar", "retrieval")])
 def test_settings_that_stand_in_a_profile_are_choices_of_its_search(profile, task):
     assert experiment_of(PROFILES[profile], task).methods == PROFILES[profile].chosen[task]
 

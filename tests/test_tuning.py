@@ -13,7 +13,7 @@ from cliperase.errors import CliperaseError
 from cliperase.metrics.tasks import ZERO_SHOT
 from cliperase.settings import checked
 from paper.choices import chosen_settings, lines_of, main, summarise_search
-from paper.code import SEARCHED as READ
+from paper.code import read_by_search
 from paper.experiments import experiment_of
 from paper.params import Profile, read_profile
 from paper.results import COLUMNS, write_table
@@ -131,9 +131,9 @@ def test_a_search_reads_those_settings_of_its_experiment_that_its_stage_depends_
 ):
     profile = read_profile(profile)
     search, whole, section = read_search(profile, experiment), experiment_of(profile, experiment), {"name": experiment}
-    section |= {name: value for name, value in profile.experiments[experiment].items() if name in READ}
+    section |= read_by_search(profile.experiments[experiment])
     names, found = [*getattr(whole, "set_aside", []), "another"], []
-    (tmp_path / whole.part).mkdir()
+    (tmp_path / whole.part).mkdir(parents=True)
     for one in (whole, type(whole).model_construct(**section)):  # what the second lacks is an error, or a default
         monkeypatch.setattr("paper.search.experiment_of", lambda profile, name, one=one: one)
         tried = Candidates(profile, search, experiment, names)

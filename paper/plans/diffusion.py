@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from paper.diffusion import DrawnPlace, detector_rows
 from paper.plans.base import Planned
 from paper.results import COLUMNS, REFERENCES
-from paper.runs import open_bench
+from paper.runs import Run, open_bench
 
 ASKED = ("pipeline", "detector", "concepts", "prompt", "images", "steps", "guidance", "batch", "threshold")
 
@@ -46,7 +46,7 @@ class Diffusion(Planned):
     def plan(self, profile, pairs):
         """The original is drawn with the noise of every seed."""
         return [
-            self.planned(profile, row, concept, {"concept": concept}, seed)
+            self.planned(profile, Run(self.name, row, concept, {"concept": concept}, seed, row))
             for row in ("original", *self.methods)
             for concept in self.forgotten
             for seed in profile.seeds
