@@ -1,4 +1,8 @@
-"""The box that opens a notebook, the claims that it tests, and the findings that are withdrawn until they are rerun."""
+"""The box that opens a notebook, the claims that it tests, and the findings that are withdrawn until they are rerun.
+
+The `say_…` have one caller, the notebook `main_results`. There they would be forty lines of wording between its tables,
+and half of them has to mind which methods a profile has.
+"""
 
 from typing import NamedTuple
 
