@@ -21,7 +21,7 @@ EXPERIMENTS = {  # name -> its class, imported when it is asked for
     "embedding": "paper.plans.embedding:Embedding",
     "proposal": "paper.plans.proposal:Proposals",
     "audit": "paper.plans.audit:Audit",
-    "leads": "paper.plans.audit:Leads",
+    "leads": "paper.plans.tried:TriedLeads",
     "efficiency": "paper.plans.efficiency:Efficiency",
 }
 
