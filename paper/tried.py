@@ -116,7 +116,7 @@ def bargained(forget, retain):
 
 
 def projected(forget, retain):
-    """(1, weight of L_r) of two gradients. More of g_r, by as much as g_f has against it, takes that part out of g_f."""
+    """(1, weight of L_r) of two gradients: as much more of g_r as g_f has against it, which takes that part out."""
     return 1.0, 1.0 - (inner(forget, retain) / inner(retain, retain)).clamp(max=0.0)
 
 
