@@ -59,18 +59,10 @@ WITHDRAWN = {  # by notebook; delete an entry when its experiment has been run a
             ("cifar",),
         )
     ],
-    "diffusion": [
-        Withdrawn(
-            "CLIPErase's text encoder still draws the concept",
-            "it depends on the checkpoint, and our generator pads prompts with “!” where Stable Diffusion pads with "
-            "end-of-text",
-            ("icons",),
-        )
-    ],
     "paper_vs_ours": [
         Withdrawn(
-            "the ledger's cells of ratios on photographs, and of CLIPErase in diffusion",
-            "ratios on photographs and diffusion are withdrawn, each with its reason",
+            "the ledger's cells of ratios on photographs",
+            "these findings are withdrawn, each with its reason",
             ("icons",),
         )
     ],
