@@ -166,12 +166,14 @@ def names_figure(own, others, label, shown=4):
 
 def rates_figure(changes, concepts, label):
     """Every concept before and after: `changes` {forgotten concept: {method: [Change of each of the concepts]}}."""
-    methods = [method for each in changes.values() for method in each]
-    figure, axes = plt.subplots(1, len(methods), figsize=(7, 0.2 * len(concepts) + 1.3))
-    figure.subplots_adjust(left=0.105, right=0.99, top=0.87, bottom=0.19, wspace=0.06)
-    write_beside(axes[0], [(y, name, "0.15") for y, name in enumerate(concepts)])
-    for place, (forgotten, panels) in enumerate(changes.items()):
-        group = axes[place * len(panels) :][: len(panels)]
+    block, foot, head = 0.2 * len(concepts), 0.75, 0.55  # inches: a row of panels, the room below all, and above each
+    height = (block + head) * len(changes) + foot
+    methods = len(next(iter(changes.values())))
+    figure, axes = plt.subplots(len(changes), methods, figsize=(7, height), squeeze=False)
+    figure.subplots_adjust(left=0.105, right=0.99, top=1 - head / height, bottom=foot / height, wspace=0.06,
+                           hspace=head / block + 0.08)  # fmt: skip
+    for group, (forgotten, panels) in zip(axes, changes.items(), strict=True):
+        write_beside(group[0], [(y, name, "0.15") for y, name in enumerate(concepts)])
         change_panels(group, panels, range(len(concepts)))
         shade(group, [(concepts.index(forgotten) - 0.46, concepts.index(forgotten) + 0.46)])
         group[0].annotate(f"forget {forgotten}", (0, 1), (0, 20), xycoords="axes fraction", textcoords="offset points",
