@@ -193,10 +193,7 @@ def cost(examination, runs=1):
     rows = MOST_FORGET if streamed else len(training.pairs)  # the original is asked of so many
     preparing = 0.0
     if recipe.method.replaces_data:
-        texts, start = len(forget.texts_used()) + len(retain.texts_used()), time.perf_counter()
-        recipe.method.prepare(model, forget, retain, settings.seed)
-        preparing = (time.perf_counter() - start) * len(training.pairs.texts_used()) / texts  # by the texts
-        original, rows = None, 0
+        preparing, original, rows = seconds_to_prepare(model, recipe, forget, retain, training.pairs), None, 0
     run = Run(model, recipe, forget, retain, validation, examination.forgotten, original, progress=False)
     seconds_of(run, WARM_UP)
     step = seconds_of(run, MEASURED) / MEASURED
@@ -206,11 +203,23 @@ def cost(examination, runs=1):
     if streamed:
         said += f", with {MOST_FORGET} rows to forget, the most; before it the shards are read for them"
     yield Finding("time", said + (f", {runs * total / 3600:.1f} h for {runs} of them" if runs > 1 else ""))
+    yield memory(model, None if streamed or not settings.resident else training.pairs)
+
+
+def seconds_to_prepare(model, recipe, forget, retain, pairs):
+    """Seconds until a method has replaced the data, all `pairs`: it takes time by their texts."""
+    texts, start = len(forget.texts_used()) + len(retain.texts_used()), time.perf_counter()
+    recipe.method.prepare(model, forget, retain, recipe.training.seed)
+    return (time.perf_counter() - start) * len(pairs.texts_used()) / texts
+
+
+def memory(model, resident=None):
+    """What was used since the last `reset_peak`, and what a run holds beside it. `resident`: pairs on the device."""
     said = f"{peak_megabytes() / 1024:.1f} GB at the peak of {MEASURED} steps, and up to "
     said += f"{KEPT * bytes_of(model) / 2**30:.2f} GB for the best weights and a checkpoint"
-    if settings.resident and not streamed:
-        said += f", {training.pairs.images.numel() / 2**30:.2f} GB for resident images"
-    yield Finding("memory", said)
+    if resident is not None:
+        said += f", {resident.images.numel() / 2**30:.2f} GB for resident images"
+    return Finding("memory", said)
 
 
 def first_rows(pairs, count):
