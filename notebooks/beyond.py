@@ -65,8 +65,8 @@ open_with(
 
 # %%
 panels = {
-    "linear-probe.image_recall_1_shots": "Few-shot probe of\nimages, 1 shot, %",
-    "linear-probe.image_recall_8_shots": "Few-shot probe of\nimages, 8 shots, %",
+    "linear-probe.image_recall_1_shots": "Few-shot probe,\n1 shot, %",
+    "linear-probe.image_recall_8_shots": "Few-shot probe,\n8 shots, %",
     "relearning.area_8_pairs": "Relearning with\n8 pairs, %",
     "reference-gap.forget_cosine": "Cosine to the\nown prompt",
     "reference-gap.retain_accuracy": "Accuracy on the\nrest, %",
