@@ -112,8 +112,8 @@ print(f"seconds of one run alone, unseen over CLIPErase: {times:.2f}")
 # | flat | forgetting has the gradient of the worst place nearby | SAM |
 # | invariant | a penalty on how much the loss of retention changes with a factor of the logits | ILU |
 #
-# In a CLIP that factor is its temperature, which pretraining has learnt, so the penalty is small from the beginning. The
-# primal-dual weight keeps more and leaves the few-shot probe more. The others change little.
+# In a CLIP that factor is its temperature, which pretraining has learnt, so the penalty is small from the beginning.
+# The primal-dual weight keeps more and leaves the few-shot probe more. The others change little.
 
 # %%
 leads = experiment_rows(results, "leads", split="validation")

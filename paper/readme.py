@@ -251,7 +251,9 @@ def board(methods=None, columns=None):
 def audited():
     """What the audit says of the best rows of the main table, and of our own method."""
     ours = ["unseen", "unseen, twice the steps", "unseen, new tokens"]
-    return board(["original", "retrain", "CLIPErase", "MultiDelete", "SSD", *ours], [*KINDS, "few-shot probe", "retain accuracy"])
+    return board(
+        ["original", "retrain", "CLIPErase", "MultiDelete", "SSD", *ours], [*KINDS, "few-shot probe", "retain accuracy"]
+    )
 
 
 MARKS = {

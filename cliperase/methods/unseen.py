@@ -26,7 +26,7 @@ target lies nearer to the mean of Dr than a retrained model's embedding does. A 
 """
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
@@ -71,20 +71,20 @@ class Unseen(LossMethod):
     def targets(
         self, model: ImageTextModel, forget: PairSet, retain: "PairSet | Stream", original: Original
     ) -> Original:
-        retain = in_memory(retain, original.retain)
+        retain, before = in_memory(retain, original.retain), cast("Features", original.retain)
         drawn = spread(len(retain), self.rows)
         known, wanted = (self.image_features(model, pairs) for pairs in (retain.images[drawn], forget.images))
-        image = regressed(known, original.retain.image[drawn], wanted, self.penalty)
+        image = regressed(known, before.image[drawn], wanted, self.penalty)
         image = F.normalize(image + self.stretch * (image - original.forget.image), dim=1)
         used, gone = retain.text_ids.unique(), forget.text_ids.unique()
         used = used[spread(len(used), self.rows)]
         known, wanted = tokens_of(model, [retain.texts[i] for i in used], [forget.texts[i] for i in gone])
         text = original.forget.text.clone()
-        foreseen = regressed(known, original.retain.text[used], wanted, self.penalty)
+        foreseen = regressed(known, before.text[used], wanted, self.penalty)
         if self.new_tokens:
             foreseen = self.as_new(model, foreseen, forget, retain)
         own = mean_of_own(image, torch.searchsorted(gone, forget.text_ids), len(gone))
-        text[gone] = indifferent(foreseen, own, original.retain.image[drawn].mean(dim=0))
+        text[gone] = indifferent(foreseen, own, before.image[drawn].mean(dim=0))
         return replace(original, forget=Features(image, text))
 
     @torch.no_grad()
