@@ -27,7 +27,7 @@ METHODS = "cliperase/methods/__init__.py"
 EXPERIMENTS = "paper/experiments.py"
 PROBES, AUDITING = "cliperase/audit/__init__.py", "cliperase/audit/auditing.py"
 SEARCHED = ("part", "unlearn", "draws", "set_aside")  # settings of an experiment that the search for its rows reads
-DRAWN = ("pipeline", "detector", "concepts", "prompt", "images", "steps", "guidance", "batch", "threshold")
+DRAWING = ("pipeline", "detector", "concepts", "prompt", "images", "steps", "guidance", "batch", "threshold")
 FAMILIES, USUAL_FAMILY = "cliperase/models/__init__.py", "open_clip"  # another one is imported by name
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 REGISTERED = re.compile(r"([a-z_][\w.]*):\w+")
@@ -182,7 +182,7 @@ def hash_of(settings):
 
 def read_by_search(section):
     """Those settings of an experiment that the search for its rows reads: more of one that draws pictures."""
-    names = SEARCHED + (DRAWN if "pipeline" in section else ())
+    names = SEARCHED + (DRAWING if "pipeline" in section else ())
     return {name: section[name] for name in names if name in section}
 
 

@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
@@ -162,7 +163,7 @@ def create_detector(source, concepts, threshold=0.5):
 
 @dataclass(frozen=True)
 class DrawnPlace(Place):
-    """A place where runs are measured by what a generator draws. `asked`: what `Drawing` takes, as JSON."""
+    """A place where runs are measured by what a generator draws. `asked`: settings for `Drawing`, as JSON."""
 
     entry: ClassVar[str] = "paper/diffusion.py"
     asked: str = "{}"
@@ -181,13 +182,14 @@ class DrawnPlace(Place):
 
 
 class Drawing:
-    """The generator and the detector, loaded once, and how pictures are drawn: settings of the experiment."""
+    """The generator and the detector, loaded once, and how pictures are drawn."""
 
-    def __init__(self, pipeline, detector, concepts, prompt, images, steps, guidance, batch, threshold):
-        self.pipeline, self.concepts, self.images = load_pipeline(pipeline), concepts, images
-        self.detect = create_detector(detector, concepts, threshold)
-        self.prompts = [prompt.format(name) for name in concepts]
-        self.sampling = {"steps": steps, "guidance": guidance, "batch_size": batch}
+    def __init__(self, asked):
+        """`asked`: the experiment, or what has those of its settings that are in `paper.code.DRAWING`."""
+        self.pipeline, self.concepts, self.images = load_pipeline(asked.pipeline), asked.concepts, asked.images
+        self.detect = create_detector(asked.detector, asked.concepts, asked.threshold)
+        self.prompts = [asked.prompt.format(name) for name in asked.concepts]
+        self.sampling = {"steps": asked.steps, "guidance": asked.guidance, "batch_size": asked.batch}
 
     def pictures(self, model, seed, images=0):
         """What is drawn when `model` reads: (C, images, 3, H, W), as many of each concept as are measured, or fewer."""
@@ -207,7 +209,7 @@ class DrawnBench(Bench):
 
     @cached_property
     def drawing(self):
-        return Drawing(**json.loads(self.place.asked))
+        return Drawing(SimpleNamespace(**json.loads(self.place.asked)))
 
     def rows(self, run):
         """The rates of the pictures of one run, and what its model names of the validation images."""

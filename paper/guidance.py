@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from cliperase.errors import end_in_one_line
-from paper.diffusion import create_detector, generate, load_pipeline
+from paper.diffusion import Drawing, generate
 from paper.experiments import experiment_of
 from paper.params import read_profile
 from paper.pretraining import fix_threads
@@ -27,12 +27,11 @@ def main():
     fix_threads()
     profile = read_profile(arguments.profile)
     settings = experiment_of(profile, "diffusion")
-    pipeline, detect = load_pipeline(settings.pipeline), create_detector(settings.detector, settings.concepts)
-    prompts = [settings.prompt.format(name) for name in settings.concepts]
+    drawing = Drawing(settings)
     lines = []
     for guidance in GUIDANCES:
-        found = generate(pipeline, prompts, IMAGES, SEED, settings.steps, guidance, settings.batch)
-        rates = detection_rates(detect, found).diagonal().tolist()
+        found = generate(drawing.pipeline, drawing.prompts, IMAGES, SEED, settings.steps, guidance, settings.batch)
+        rates = detection_rates(drawing.detect, found).diagonal().tolist()
         line = {"guidance": guidance, "mean": sum(rates) / len(rates), "lowest": min(rates)}
         lines.append(line | dict(zip(settings.concepts, rates, strict=True)))
     table = pd.DataFrame(lines).assign(seed=SEED, pictures=IMAGES, provenance=profile.provenance)

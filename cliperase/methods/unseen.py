@@ -55,9 +55,7 @@ class Unseen(LossMethod):
     grid: PositiveInt = 2  # cells of the map on each side
     stretch: NonNegativeFloat = 0.5
     penalty: float = Field(default=0.01, gt=0)  # of the regression, on standardised features, for each row
-    new_tokens: bool = (
-        False  # draw the embeddings of tokens anew that only Df uses; for a vocabulary learnt on Dr and Df
-    )
+    new_tokens: bool = False  # draw the embeddings of tokens anew that only Df uses
     rows: int = Field(default=8000, ge=2)  # of Dr that the regression sees, at most
 
     def start(self, model: ImageTextModel, forget: PairSet, retain: "PairSet | Stream") -> None:
@@ -78,7 +76,7 @@ class Unseen(LossMethod):
         image = F.normalize(image + self.stretch * (image - original.forget.image), dim=1)
         used, gone = retain.text_ids.unique(), forget.text_ids.unique()
         used = used[spread(len(used), self.rows)]
-        known, wanted = tokens_of(model, [retain.texts[i] for i in used], [forget.texts[i] for i in gone])
+        known, wanted = tokens_of(model, [retain.texts[i] for i in used], used_texts(forget))
         text = original.forget.text.clone()
         foreseen = regressed(known, before.text[used], wanted, self.penalty)
         if self.new_tokens:
@@ -131,6 +129,7 @@ def in_memory(retain: "PairSet | Stream", known: object = None) -> PairSet:
 
 
 def used_texts(pairs: PairSet) -> list[str]:
+    """The captions of all columns; `PairSet.texts_used` has those of one."""
     return [pairs.texts[number] for number in pairs.text_ids.unique().tolist()]
 
 

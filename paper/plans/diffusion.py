@@ -6,12 +6,11 @@ from typing import ClassVar
 import pandas as pd
 from pydantic import Field, model_validator
 
+from paper.code import DRAWING
 from paper.diffusion import DrawnPlace, detector_rows
 from paper.plans.base import Planned
 from paper.results import COLUMNS, REFERENCES
 from paper.runs import Run, open_bench
-
-ASKED = ("pipeline", "detector", "concepts", "prompt", "images", "steps", "guidance", "batch", "threshold")
 
 
 class Diffusion(Planned):
@@ -53,11 +52,11 @@ class Diffusion(Planned):
         ]
 
     def place(self, profile, data, model, splits):
-        asked = json.dumps({name: getattr(self, name) for name in ASKED})
+        asked = json.dumps({name: getattr(self, name) for name in DRAWING})
         return DrawnPlace(**vars(super().place(profile, data, model, splits)), asked=asked)
 
     def run(self, profile, data, model):
-        """The table, and pictures of the first seed."""
+        """The table, and pictures of the first seed, whose models are made again: a kept run has no pictures."""
         table, _ = super().run(profile, data, model)
         bench = open_bench(self.place(profile, data, model, self.splits))
         runs = [run for run in self.plan(profile, None) if run.seed == profile.seeds[0]]
