@@ -327,6 +327,15 @@ def test_the_paths_that_a_stage_reads_are_dependencies(stages):
                 assert any(path == one or path.startswith(f"{one}/") for one in deps + made), (name, path)
 
 
+def test_whoever_asks_for_the_published_original_does_not_train_it(stages):
+    from dvc.repo.reproduce import get_active_graph
+
+    graph = get_active_graph(next(iter(stages.values())).repo.index.graph)
+    needed = {stage.addressing for stage in nx.descendants(graph, stages["experiment@cifar-ablation"])}
+    assert {"original", "data_hub@cifar-cifar100"} <= needed
+    assert not {name for name in needed if name.startswith("pretrain")}
+
+
 def test_the_defaults_for_small_models_are_what_the_search_chose():
     smallest = read_params(ROOT / "cliperase" / "defaults.yaml")["defaults"][0]
     assert smallest["loop"] == {**ICONS.unlearn, **ICONS.experiments["main"]["unlearn"]}
