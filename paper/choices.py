@@ -24,7 +24,7 @@ from cliperase.settings import parse_yaml
 from paper.params import CHOSEN, read_profile
 from paper.rates import DRAWN
 from paper.results import read_results
-from paper.search import read_search
+from paper.search import CONTROL, read_search
 from paper.tables import WHOLE_BUDGET, publish_table
 
 TASKS = {
@@ -60,7 +60,7 @@ def summarise_search(table, search, task):
 
 def retention_control(summary, task):
     """The lines of fine-tune once more, as the row that is chosen by what it keeps."""
-    control = summary[summary.method == "fine-tune"].assign(method="fine-tune retention")
+    control = summary[summary.method == "fine-tune"].assign(method=CONTROL)
     settings = [parse_yaml(line, "the settings of a candidate") for line in control.settings]
     control["settings"] = [one_line({"method": "fine-tune", **one}) for one in settings]
     return mark(control, control[task.retain].idxmax())

@@ -141,11 +141,13 @@ class Code:
 
     def searches(self):
         """The entry points of each profile's searches."""
-        ranges = read_params(self.root / "paper/profiles/search/ranges.yaml")
-        rows, points = [settings.get("method", row) for row, settings in ranges.items()], {}
-        for profile in sorted((self.root / "paper/profiles").glob("*.yaml")):
-            for name in read_params(profile).get("search", {}).get("experiments", {}):
-                points[f"search/{profile.stem}-{name}"] = self.command("tune", name, rows)
+        points = {}
+        for path in sorted((self.root / "paper/profiles").glob("*.yaml")):
+            profile = read_params(path)
+            for name in profile.get("search", {}).get("experiments", {}):
+                rows = profile["experiments"][name]["methods"]
+                methods = [settings.get("method", row) for row, settings in rows.items()]
+                points[f"search/{path.stem}-{name}"] = self.command("tune", name, methods)
         return points
 
     def command(self, command, experiment, methods):
@@ -183,7 +185,8 @@ def hash_of(settings):
 def read_by_search(section):
     """Those settings of an experiment that the search for its rows reads: more of one that draws pictures."""
     names = SEARCHED + (DRAWING if "pipeline" in section else ())
-    return {name: section[name] for name in names if name in section}
+    rows = dict.fromkeys(sorted(section["methods"]))  # their settings there are those of the runs, not of candidates
+    return {"methods": rows, **{name: section[name] for name in names if name in section}}
 
 
 class Bare(ast.NodeTransformer):

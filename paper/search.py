@@ -20,15 +20,15 @@ from paper.runs import Run, run_all
 
 RANGES = PROFILES / "search" / "ranges.yaml"
 RATES = ("learning_rate", "fine_tune_rate")
+CONTROL = "fine-tune retention"
 EDGE = 0.1  # share of a range, on its logarithmic scale, that counts as its edge
 
 
 class Forgotten(Settings):
-    """What the search for an experiment forgets, and which rows it leaves out."""
+    """What the search for an experiment forgets. Its rows are those of the experiment."""
 
     concepts: list[str] = Field(min_length=1)  # none of the reported ones
     further: list[str] = Field(default=[])  # concepts of the second round
-    without: list[str] = Field(default=[])  # rows that the experiment does not have
     rates: float = Field(default=1.0, gt=0)  # factor on the ranges of `RATES`, for a model of another size
 
 
@@ -105,17 +105,23 @@ def read_search(profile, experiment, path=RANGES):
         )
     searches = checked(Searches, profile.search, f"search of profile {profile.profile}")
     forgotten, ranges = searches.experiments[experiment], read_params(path)
-    for row in forgotten.without:
-        if row not in ranges:
-            raise CliperaseError(f"search of {experiment!r} leaves out row {row!r}, which has no range; take it out")
+    rows = searched_rows(profile.experiments[experiment]["methods"])
+    unknown = [row for row in rows if row not in ranges]
+    if unknown:
+        raise CliperaseError(f"row {unknown[0]!r} of experiment {experiment!r} has no range; add one to {path}")
     return Search(
         forgotten.concepts,
-        {row: at_rates(one, forgotten.rates) for row, one in ranges.items() if row not in forgotten.without},
+        {row: at_rates(one, forgotten.rates) for row, one in ranges.items() if row in rows},
         searches.seed,
         searches.drawn,
         forgotten.further,
         searches.kept,
     )
+
+
+def searched_rows(methods):
+    """The rows of an experiment that have candidates of their own; the control is chosen among those of fine-tune."""
+    return list(dict.fromkeys("fine-tune" if row == CONTROL else row for row in methods))
 
 
 def at_rates(ranges, factor):

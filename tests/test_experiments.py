@@ -256,15 +256,17 @@ def test_the_search_tries_every_candidate_on_validation_images(data_folder, mode
         run_search(profile, replace(search, concepts=["apple"]), "pairs", data_folder, model_folder)
 
 
-def test_a_search_that_is_none_is_named(tmp_path):
-    section = {"seed": 100, "drawn": 2, "experiments": {"pairs": {"concepts": ["leaf"], "without": ["SSD"]}}}
-    profile = checked(Profile, PROFILE | {"search": section}, "p")
+def test_a_search_is_for_the_rows_of_its_experiment(tmp_path):
+    section = {"seed": 100, "drawn": 2, "experiments": {"pairs": {"concepts": ["leaf"]}}}
+    rows = {"GA": {}, "no-op": {"method": "GA"}, "fine-tune retention": {"method": "fine-tune"}}
+    experiments = {"pairs": {"rules": {}, "methods": rows}}
+    profile = checked(Profile, PROFILE | {"search": section, "experiments": experiments}, "p")
     with pytest.raises(CliperaseError, match="profile 'test' is for the experiment 'ratios'; it has pairs"):
         read_search(profile, "ratios")
-    assert "SSD" not in read_search(profile, "pairs").ranges
-    (tmp_path / "ranges.yaml").write_text("GA: {learning_rate: [1.0e-5, 1.0e-3]}")
-    with pytest.raises(CliperaseError, match="leaves out row 'SSD', which has no range"):
-        read_search(profile, "pairs", tmp_path / "ranges.yaml")
+    with pytest.raises(CliperaseError, match="row 'no-op' of experiment 'pairs' has no range; add one to "):
+        read_search(profile, "pairs")
+    del rows["no-op"]
+    assert set(read_search(profile, "pairs").ranges) == {"GA", "fine-tune"}  # whose candidates the control has, too
     section["experiments"]["pairs"] |= {"concepts": []}
     with pytest.raises(CliperaseError, match=r"search of profile test: experiments.pairs.concepts is .* at least 1"):
         read_search(checked(Profile, PROFILE | {"search": section}, "p"), "pairs")
