@@ -1,9 +1,9 @@
 """Relearning: how fast is the concept back when a few of its pairs are trained on again?
 
-ILU (2025) tests with one epoch on 60 samples. Here `pairs` forget pairs and a batch of retain pairs are trained on with
-CLIP's contrastive loss, for `steps` steps. The share of recognised forgotten test images is taken every `every` steps;
-the figure is the area under that curve, as a mean in percent. Pairs, learning rate and retain batches are the same for
-every model, because a curve depends on them.
+ILU (Wang et al. 2025) tests with one epoch on 60 samples. Here `pairs` forget pairs and a batch of retain pairs are
+trained on with CLIP's contrastive loss, for `steps` steps. The share of recognised forgotten test images is taken every
+`every` steps; the figure is the area under that curve, as a mean in percent. Pairs, learning rate and retain batches are
+the same for every model, because a curve depends on them.
 
 What it does not show: forgetting, where relearning is slower than in the reference. A prompt that was pushed far away
 takes longer to come back than in a model that never knew the concept: that is another trace of unlearning. `retain_…`
@@ -54,7 +54,7 @@ class Relearning(Probe):
         "Slow relearning is no proof of forgetting, and the learning rate decides how fast anything is learnt: "
         "only the comparison at the same rate counts."
     )
-    source = "ILU (Fan et al., 2025), its test by relearning; the curve and its area are this project's"
+    source = "ILU (Wang et al., 2025), its test by relearning; the curve and its area are this project's"
 
     pairs: list[PositiveInt] = Field(default=[1, 8, 64], min_length=1)
     steps: PositiveInt = 20
