@@ -326,11 +326,11 @@ def test_workers_end_with_a_parent_that_is_killed(data_folder, model_folder, tmp
         return [one for one in fields if int(one[3]) == parent.pid and one[0] != "Z"]
 
     try:
-        assert until(lambda: len(members()) >= 4, seconds=60)  # parent, server, two workers
+        assert until(lambda: len(members()) >= 4, seconds=300)  # parent, server, two workers
         time.sleep(2)  # they are at work
         parent.kill()
         parent.wait()
-        assert until(lambda: not members(), seconds=15)
+        assert until(lambda: not members(), seconds=60)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(parent.pid, signal.SIGKILL)

@@ -33,11 +33,6 @@ PROBES = {
 }
 
 
-def probe_names() -> list[str]:
-    """The names of all probes, in the order of the report."""
-    return list(PROBES)
-
-
 def probe_class(name: str) -> "type[Probe]":
     """The `Probe` that is called `name`."""
     if name not in PROBES:
