@@ -1,6 +1,6 @@
 """Unlearn, evaluate and audit, in one call each. The command line is a thin layer over these."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +23,7 @@ from cliperase.unlearning import Recipe, Run, check_streamable
 
 def unlearn(model: str | Path, data: Data, rule: Mapping[str, Any], method: str = "CLIPErase",
             settings: Mapping[str, Any] | None = None, seed: int = 0, output: str | Path | None = None,
-            ) -> dict[str, Any]:  # fmt: skip
+            callback: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:  # fmt: skip
     """Make a model forget the rows of `data` that `rule` matches, and keep the rest.
 
     `model`: folder, or open_clip name and weights. `data`: a folder, file or hub name, a data set of torch or
@@ -31,7 +31,8 @@ def unlearn(model: str | Path, data: Data, rule: Mapping[str, Any], method: str 
     see `cliperase.data.rules.forget_mask`. `settings`: those of the method and of the loop
     (`cliperase.settings.TrainSettings`) in one mapping; a method that trains needs `learning_rate`, and `steps` or
     `epochs` over the forget set. CLIPErase without a learning rate takes `defaults`. The weights are selected on
-    validation data, by the task that `tasks.task_of` finds.
+    validation data, by the task that `tasks.task_of` finds. `callback` is called after each evaluation with what the
+    report's `log` says of it: the step, the loss terms, the validation metrics. It is for a logger of one's own.
 
     Written to `output`: the model as a folder, `report.json`, `manifest.json` with their hashes, a model card
     `README.md`, and while it runs a checkpoint to resume from. Under `torchrun` the processes share every step
@@ -59,7 +60,7 @@ def unlearn(model: str | Path, data: Data, rule: Mapping[str, Any], method: str 
         before = task_of(validation).measure(student, validation, forgotten)
         history = Run(
             student, recipe, training.forget, training.retain, validation, forgotten, before=before,
-            checkpoint=checkpoint,
+            checkpoint=checkpoint, callback=callback,
         ).carry_out()  # fmt: skip
         if history.ran_out and is_first():
             log.warning("the last checkpoint was the best: more epochs, or a higher learning rate, may forget better")

@@ -4,6 +4,7 @@ It steps, evaluates, keeps the best weights, and writes checkpoints. What is tra
 `Training`, which says how the gradients of a step come about.
 """
 
+import sys
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -67,12 +68,13 @@ class History:
         return next(entry["validation"] for entry in self.log if entry["step"] == self.best_step)
 
 
-def run_loop(training, validate=None, checkpoint=None, progress=True):
+def run_loop(training, validate=None, checkpoint=None, progress=True, callback=None):
     """Train `training.model` in place by `training.settings`. Returns its `History`.
 
     `validate(model)` returns metrics with a `score`, higher is better: the best weights are kept, of equals the first.
     Without it the last weights are kept, or their moving average. `checkpoint`, a path, makes a killed run go on from
-    its last evaluation to the same result.
+    its last evaluation to the same result. `progress`: a bar on a terminal, elsewhere a line for each evaluation.
+    `callback(entry)` gets each entry of the log when it is made, in the first process only.
     """
     if validate and training.settings.averaging:
         raise CliperaseError(
@@ -82,16 +84,21 @@ def run_loop(training, validate=None, checkpoint=None, progress=True):
     if checkpoint:
         loop.restore(load_checkpoint(checkpoint, training.identity()))
     wait_for_all()  # no process writes a checkpoint before all have read theirs
-    steps = training.settings.steps
-    bar = tqdm(
-        range(loop.done, steps), initial=loop.done, total=steps, leave=False, disable=not (progress and is_first())
-    )
+    steps, begun, first = training.settings.steps, time.perf_counter(), loop.done
+    shown = progress and is_first()
+    bar = tqdm(range(first, steps), initial=first, total=steps, leave=False, disable=None if shown else True)
     for step in bar:
         loop.step(step)
         if loop.done % training.settings.evaluate_every and loop.done < steps:
             continue
-        told = loop.evaluate(validate)
-        bar.set_postfix({name: f"{value:.3g}" for name, value in told.items()})
+        told = {name: f"{value:.3g}" for name, value in loop.evaluate(validate).items()}
+        bar.set_postfix(told)
+        if shown and bar.disable:
+            left = (time.perf_counter() - begun) / (loop.done - first) * (steps - loop.done)
+            said = ", ".join(f"{name} {value}" for name, value in told.items())
+            print(f"step {loop.done} of {steps}, {left:.0f} s left: {said}", file=sys.stderr, flush=True)
+        if callback and is_first():
+            callback(loop.log[-1])
         state = loop.state() if checkpoint else None  # all processes ask a stream for its place together
         if checkpoint and is_first():
             save_checkpoint(checkpoint, state)

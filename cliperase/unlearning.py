@@ -1,6 +1,7 @@
 """One run of unlearning: a model, a recipe, and what it is to forget, retain and be selected on."""
 
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -68,7 +69,7 @@ class Run:
 
     `retain` is a `PairSet` or a `Stream`. `original` holds the original's embeddings of both, where they are known
     already. `forgotten` (V,) bool marks the forget rows of `validation`, on which the weights are selected; without a
-    validation set the last ones stay.
+    validation set the last ones stay. `callback`: see `run_loop`.
     """
 
     model: ImageTextModel
@@ -81,6 +82,7 @@ class Run:
     before: dict | None = None
     checkpoint: Path | None = None
     progress: bool = True
+    callback: Callable[[dict], None] | None = None
 
     def carry_out(self):
         """Forget. Returns the `History`."""
@@ -108,7 +110,7 @@ class Run:
             training = PairTraining(self.model, method, settings, retain, forget, original, selected_on)
             if not method.takes_steps:
                 return edit_once(training, validate)
-            return run_loop(training, validate, self.checkpoint, self.progress)
+            return run_loop(training, validate, self.checkpoint, self.progress, self.callback)
 
 
 def embed(model, forget, retain, autocast=False):
