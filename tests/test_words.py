@@ -109,6 +109,14 @@ def test_rules_that_say_two_things_or_nothing_are_refused(rule, message):
         forget_mask(captioned(["a", "b"]), rule)
 
 
+def test_an_expression_that_would_take_years_is_stopped(monkeypatch):
+    monkeypatch.setattr("cliperase.data.rules.MOST_SECONDS", 0.05)
+    pairs = captioned(["a lamp", "a" * 60 + "!"])
+    with pytest.raises(CliperaseError, match=r"takes more than 0.05 s on the caption .*without repeats within repeats"):
+        forget_mask(pairs, {"caption_pattern": "(a|aa)+$"})
+    assert forget_mask(pairs, {"caption_pattern": "a{3,}"}).tolist() == [False, True]
+
+
 def test_what_was_nearly_matched_is_said():
     pairs = captioned(["an apple", "two apples", "pineapples", "red apples", "a lamp"])
     (note,) = near_misses(pairs, {"concept": "apple"})

@@ -1,13 +1,13 @@
 """Forget rules: which rows of a data set should be forgotten."""
 
 import difflib
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+import regex
 import torch
 from torch import Tensor
 
@@ -18,6 +18,8 @@ from cliperase.errors import CliperaseError
 LISTS, TEXTS = ("concepts", "classes", "rows"), ("concept", "caption_pattern")  # kinds of rules, by their value
 OPTIONS = ("plural", "case")  # of rules on words
 MOST_SAID = 5  # words in a message
+MOST_SHOWN = 60  # letters of a caption in a message
+MOST_SECONDS = 1.0  # that an expression may take on one caption: nested repeats can take years
 
 
 @dataclass(frozen=True)
@@ -139,8 +141,8 @@ class Expression:
 
     def __init__(self, rule: Rule) -> None:
         try:
-            self.compiled = re.compile(unicodedata.normalize("NFC", rule.values[0]), re.IGNORECASE)
-        except re.error as error:
+            self.compiled = regex.compile(unicodedata.normalize("NFC", rule.values[0]), regex.IGNORECASE)
+        except regex.error as error:
             raise CliperaseError(
                 f"caption_pattern {rule.values[0]!r} is no regular expression ({error}); correct it"
             ) from None
@@ -149,7 +151,13 @@ class Expression:
         return f"forget rule caption_pattern: {self.compiled.pattern!r}"
 
     def search(self, caption: str) -> bool:
-        return bool(self.compiled.search(unicodedata.normalize("NFC", caption)))
+        try:
+            return bool(self.compiled.search(unicodedata.normalize("NFC", caption), timeout=MOST_SECONDS))
+        except TimeoutError:
+            raise CliperaseError(
+                f"caption_pattern {self.compiled.pattern!r} takes more than {MOST_SECONDS:g} s on the caption "
+                f"{caption[:MOST_SHOWN]!r}; write it without repeats within repeats"
+            ) from None
 
     def near(self, caption: str) -> set[str]:
         return set()
