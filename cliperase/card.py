@@ -5,16 +5,19 @@ hash: whoever publishes the model may add to it.
 """
 
 import json
+import re
 import shlex
 from pathlib import Path
 
 from huggingface_hub import ModelCard, ModelCardData
+from open_clip import get_pretrained_cfg
 
 from cliperase.files import read_json, whole_file
 from cliperase.manifest import REPORT
 from cliperase.pages import FOLDER
 
 AUDIT, CARD = Path("audit") / "audit.json", "README.md"
+NAMED = re.compile(r"[\w.-]+/[\w.-]+")
 LIBRARIES = {"open_clip_config.json": "open_clip", "config.json": "transformers"}  # by a file of the model
 
 
@@ -22,10 +25,9 @@ def write_card(folder):
     """Write the card of the result in `folder`."""
     folder = Path(folder)
     report, audit = read_json(folder / REPORT), folder / AUDIT
-    base = report["model"]
     about = ModelCardData(
-        base_model=base if "/" in base and not Path(base).exists() else None,  # a name of the hub, not of this machine
-        license=license_of(base),
+        base_model=hub_name(report["model"]),
+        license=license_of(report["model"]),
         library_name=next((name for file, name in LIBRARIES.items() if (folder / file).is_file()), None),
         tags=["machine-unlearning", "clip", "cliperase"],
     )
@@ -35,6 +37,18 @@ def write_card(folder):
     )  # fmt: skip
     with whole_file(folder / CARD) as partial:
         partial.write_text(f"{card}\n", encoding="utf-8")
+
+
+def hub_name(model):
+    """The name on the hub of a model that the library takes by `model`, else None: a folder is of this machine."""
+    _, prefixed, name = model.partition(":")
+    name = name.partition("@")[0] if prefixed else model
+    if Path(name).exists() or not NAMED.fullmatch(name):
+        return None
+    if prefixed:
+        return name
+    entry = get_pretrained_cfg(*model.split("/"))  # open_clip's names of architecture and weights
+    return entry.get("hf_hub", "").strip("/") or None
 
 
 def license_of(model):

@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 from cliperase.api import compare, preview, unlearn
-from cliperase.card import command_of, write_card
+from cliperase.card import command_of, hub_name, write_card
 from cliperase.cli import main, override, parse, rule_of
 from cliperase.data import shards as data_shards
 from cliperase.data import source as data_source
@@ -96,6 +96,30 @@ def test_the_licence_is_the_originals_or_unknown(forgotten, tmp_path):
     assert card.data.license == "apache-2.0"
     assert "Not audited" in card.text
     assert card.data.base_model is None  # a folder of this machine is no name on the hub
+
+
+def test_the_base_model_is_a_name_on_the_hub_or_none(tmp_path):
+    assert {name: hub_name(name) for name in HUB_NAMES} == HUB_NAMES
+    assert hub_name(str(tmp_path / "gone" / "model")) is None
+
+
+HUB_NAMES = {
+    "ViT-B-32/openai": "timm/vit_base_patch32_clip_224.openai",
+    "ViT-B-32/weights.pt": None,
+    "hf-hub:laion/CLIP-ViT-B-32-laion2B-s34B-b79K": "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
+    "blip:Salesforce/blip-itm-base-coco": "Salesforce/blip-itm-base-coco",
+    "pipeline:org/stable@ViT-L-14/openai": "org/stable",
+    "forgotten": None,
+}
+
+
+def test_a_callback_gets_what_the_log_says_and_a_log_file_a_line_for_each(data_folder, model_folder, capsys):
+    seen = []
+    report = unlearn(model_folder, data_folder, APPLE, settings=SHORT, callback=seen.append)
+    assert seen == report["log"]
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("step ")]
+    assert len(lines) == len(seen)
+    assert re.fullmatch(rf"step {seen[-1]['step']} of \d+, 0 s left: RM .*, FM .*, CM .*, score .*", lines[-1])
 
 
 def test_a_result_that_cannot_be_audited_stays(data_folder, model_folder, tmp_path, capsys, caplog, training):
