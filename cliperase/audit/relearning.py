@@ -2,8 +2,8 @@
 
 ILU (Wang et al. 2025) tests with one epoch on 60 samples. Here `pairs` forget pairs and a batch of retain pairs are
 trained on with CLIP's contrastive loss, for `steps` steps. The share of recognised forgotten test images is taken every
-`every` steps; the figure is the area under that curve, as a mean in percent. Pairs, learning rate and retain batches are
-the same for every model, because a curve depends on them.
+`every` steps; the figure is the area under that curve, as a mean in percent. Pairs, learning rate and retain batches
+are the same for every model, because a curve depends on them.
 
 What it does not show: forgetting, where relearning is slower than in the reference. A prompt that was pushed far away
 takes longer to come back than in a model that never knew the concept: that is another trace of unlearning. `retain_…`
