@@ -15,11 +15,12 @@ import yaml
 from conftest import PROFILE, ROWS, make_split, write_profile
 
 from cliperase import memory
-from cliperase.cli import main, options, override, parse
+from cliperase.cli import main, override, parse, rule_of
 from cliperase.data.pairs import load_pairs, write_split
 from cliperase.models import load_model
 from cliperase.models.compact import COMPACT
 from cliperase.models.openclip import CONFIG_NAME, WEIGHTS_NAME
+from cliperase.options import options
 from paper.__main__ import main as pipeline
 from paper.environment import VARIABLES
 
@@ -96,6 +97,15 @@ BAD = {
     ),
     "a setting that is not YAML": (["--forget", "apple", "--set", "lambda_fm=[1"], "--set 'lambda_fm=[1' is not YAML"),
     "a setting without a name": (["--forget", "apple", "--set", "=1"], "--set '=1': write NAME=VALUE"),
+    "a concept and a rule": (
+        ["--forget", "apple", "--rule", "{concept: lemon}"],
+        "1 × --forget and 1 × --rule were given",
+    ),
+    "two rules": (
+        ["--rule", "{concept: apple}", "--rule", "{concept: lemon}"],
+        "2 × --rule were given; give one --rule",
+    ),
+    "a reference without an audit": (["--forget", "apple", "--reference", "model"], "leave out --no-audit"),
     "a rule that is not YAML": (["--rule", "{classes: [apple"], "--rule '{classes: [apple' is not YAML"),
 }
 
@@ -111,6 +121,17 @@ def test_settings_are_yaml_values_and_add_up():
         "steps": 10,
     }  # nothing is left of another call
     assert override({}, ["name=a=b"]) == {"name": "a=b"}
+
+
+def test_every_concept_and_every_value_of_a_list_counts(data_folder):
+    call = ["audit", "m", "n", "--data", str(data_folder), "--output", "o", "--forget", "apple"]
+    given = parse([*call, "--forget", "pear", "--reference", "a", "b", "--reference", "c", "--probes", "lira"])
+    assert rule_of(given) == {"concepts": ["apple", "pear"]}
+    assert given.reference == ["a", "b", "c"]
+    assert given.probes == ["lira"]
+    assert rule_of(parse(call)) == {"concept": "apple"}
+    evaluating = parse(["evaluate", "--model", "m", "--data", "d"])
+    assert rule_of(evaluating, required=False) is None
 
 
 def test_a_learning_rate_is_written_as_anywhere_else(data_folder, model_folder, params, tmp_path, capsys):

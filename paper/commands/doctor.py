@@ -4,7 +4,7 @@ from paper.commands import add_options
 
 
 def add_arguments(parser):
-    from cliperase.cli import add_options as add_library_options
+    from cliperase.options import add_options as add_library_options
 
     add_library_options(parser, "forget", "rule", "method", "set")
     add_options(parser, "model", "data", "profile", "output")
