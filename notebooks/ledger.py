@@ -38,7 +38,8 @@ tested = {
 open_with(
     "ledger",
     rows,
-    paper=f"It publishes {len(table)} cells that our sources quote, of OpenAI's CLIP, BLIP and Stable Diffusion.",
+    paper=f"Our sources quote {(table.paper != '–').sum()} of the {len(table)} cells below, of OpenAI's CLIP, BLIP and "
+    "Stable Diffusion.",
     here="Of these cells, "
     + ", ".join(f"{counts[name]}: {name}" for name in VERDICTS)
     + f". CLIPErase, with the settings that the search chose, recognises {mean.forget_accuracy['CLIPErase']:.1f} % of "

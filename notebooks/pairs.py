@@ -54,8 +54,8 @@ open_with(
 # ## The picture
 #
 # Every dot is one run: a concept and a seed. The grey line is the original. `retrain` never saw the word. Most of its
-# models find the partner more often than a guess does, because the colours in "a red apple on a yellow background" are
-# still true of the image; so they tell little of the word, and no row is ranked by them. Below a guess (6.25 %) image
+# models find the partner more often than a guess does. The colours in "a red apple on a yellow background" are still
+# true of the image; so these models tell little of the word, and no row is ranked by them. Below a guess (6.25 %) image
 # and caption are further apart than strangers: a trace of what was forgotten.
 
 # %%
@@ -118,8 +118,9 @@ show(per_concept(rows, order, {metric: side for side, metric in task.items()}))
 # %% [markdown]
 # ## Beside the paper
 #
-# A `match` is within 2 points. The paper gives no number before unlearning, so `same direction` means the same order of
-# CLIPErase and GradDiff, by more than 1 point in both. Levels depend on how alike the captions are.
+# A `match` is within 2 points, a `weak match` too, but in both nothing is left. Our sources give no number before
+# unlearning, so `same direction` means the same order of CLIPErase and GradDiff, by more than 1 point in both and at
+# least half the paper's difference. Levels depend on how alike the captions are.
 
 # %%
 show(beside_paper(summary, "pairs", provenance=provenance))
@@ -127,8 +128,8 @@ show(beside_paper(summary, "pairs", provenance=provenance))
 # %% [markdown]
 # ## The claims, tested
 #
-# It forgets, it keeps, and it does both better than gradient difference: in the average gap that sorts the table,
-# paired by run. The interval speaks of these concepts only.
+# It forgets, it keeps, and its average gap, which sorts the table, is smaller than gradient difference's, paired by
+# run. The interval speaks of these concepts and of this budget only.
 
 # %%
 print(f"runs: {len(ours)}; highest forget accuracy, 16-way: {ours[forget].max():.2f} %; a guess: {chance:.2f} %")

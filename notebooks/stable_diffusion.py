@@ -50,7 +50,7 @@ open_with(
 # %% [markdown]
 # ## The pictures
 #
-# Nothing is chosen: the first pictures of the seeds in turn. In a column the noise is the same; only the text encoder
+# Nothing is chosen: the first pictures of the first seed. In a column the noise is the same; only the text encoder
 # differs.
 
 # %%
