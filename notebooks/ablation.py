@@ -18,7 +18,7 @@ publish_to = "figures/icons/ablation"
 # %%
 import pandas as pd
 
-from paper.figures.dots import dot_plot
+from paper.figures.dots import ZERO_SHOT, dot_plot
 from paper.figures.grids import grid_figure
 from paper.figures.style import publish_figure, use_style
 from paper.ledger import beside_paper, paper_values
@@ -63,7 +63,8 @@ open_with(
 # Every dot is a run. The grey line is the original model.
 
 # %%
-figure, axes = dot_plot(rows, order, paper)
+panels = ZERO_SHOT | {"unrelated_cosine": "Prompt · unrelated images\n(cosine)"}  # no retrained model, so no region
+figure, axes = dot_plot(rows, order, paper, panels)
 publish_figure(figure, "ablation", publish_to)
 
 # %% [markdown]

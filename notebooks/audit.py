@@ -45,11 +45,10 @@ tested = {
     ).all(),
     "no trace is left in most models of CLIPErase": gone["CLIPErase"] > 50,
     "no trace is left in most models of unseen": gone["unseen"] > 50,
-    "in the steps of the main table, most votes of unseen are as of a model that never knew": (
+    "in the steps of the main table, of all methods unseen has most votes as of a model that never knew": (
         counted[NEVER_KNOWN].drop([*REFERENCES, "unseen, twice the steps", "unseen, new tokens"]).idxmax() == "unseen"
     ),
 }
-papers = ["no trace is left in most models of CLIPErase"]
 open_with(
     "audit",
     rows,
@@ -68,8 +67,9 @@ open_with(
 # Every row of the main table, audited on test images: four concepts, three seeds. A number is the mean of a figure. It
 # stands on vermilion where its interval lies beyond the threshold of the [power study](audit_power.ipynb), so that the
 # concept is still known, and on blue where it lies beyond the far end, further from knowing than models that never did:
-# the concept was pushed away, which is a trace of its own. The darker, the more of the runs say so. The columns are the
-# figures with a vote; the methods are sorted by how many of their votes are as of a model that never knew.
+# the concept was pushed away, which is a trace of its own. The darker, the more of the runs say so; grey mixes both.
+# The columns are the figures with a vote; the methods are sorted by how many of their votes are as of a model that
+# never knew.
 
 # %%
 figures = set(voted.figure)
@@ -116,7 +116,7 @@ show(means.loc[order].round(2).reset_index())
 # ## The claims, tested
 
 # %%
-claims(tested, papers)
+claims(tested)
 
 # %% [markdown]
 # ## What this does not show

@@ -41,11 +41,11 @@ leads = {name: lead(kept["CLIPErase"], kept[name]) for name in ("ENMN", "GradDif
 papers = {f"it keeps more than {n}, and the interval lies above zero": m > half for n, (m, half, _) in leads.items()}
 keeps = mean.loc[["CLIPErase", *forgets]].retain_accuracy
 best = keeps.idxmax()
-papers["of the rows that recognise at most 1 %, CLIPErase keeps most"] = best == "CLIPErase"
 tested = {
     "CLIPErase's mean forget accuracy is at most 1 % for every concept": left.max() <= 1,
     "its mean loss of retain accuracy is at most 1.5 points for every concept": lost.max() <= 1.5,
     "and at most 1 point on average over the concepts": lost.mean() <= 1,
+    "of the rows that recognise at most 1 %, CLIPErase keeps most": best == "CLIPErase",
 } | papers
 open_with(
     "main_results",
@@ -98,8 +98,8 @@ show(table)
 # %% [markdown]
 # ## Beside the paper
 #
-# A `match` is within 2 points. `same direction`: the change from the original has the paper's sign, and both are more
-# than 1 point. The paper's original is the one of its ablation.
+# A `match` is within 2 points, a `weak match` too, but in both nothing is left. `same direction`: the change from the
+# original has the paper's sign and at least half its size. The paper's original is the one of its ablation.
 
 # %%
 show(beside_paper(summary, "main", provenance))
@@ -117,8 +117,9 @@ say_target(forgotten, loss, ("CLIPErase", "MultiDelete"))
 # ## Is a row better than CLIPErase, or is it chance?
 #
 # Average gap to the retrained model, CLIPErase less the other row, paired by concept: mean, 95 % t-interval, p of a
-# paired t-test, adjusted for all rows (Holm). No row is left out for what it does on test images. Where `budget ran
-# out` counts many runs, the row might do better with more steps, and CLIPErase is not shown to be better.
+# paired t-test, adjusted for all rows (Holm). No row is left out for what it does on test images. `better` is said of
+# these steps: where `budget ran out` counts many runs, the row might do better with more. On photographs that was not
+# recorded.
 
 # %%
 if rows.concept.nunique() > 1:
@@ -146,5 +147,5 @@ if len(heldout := experiment_rows(results, "main", split="heldout")):
 rise = paper["CLIPErase", "retain_accuracy"] - paper_values("ablation")["original", "retain_accuracy"]
 say_rise(mean.retain_accuracy, rise, ("CLIPErase", "fine-tune retention"))
 say_unseen(forgotten)
-print("MultiDelete's loss ends where a forgotten pair is like a random one. CLIPErase's loss has no end.")
+print("MultiDelete's loss ends where a forgotten pair is like a random one. CLIPErase's goes on to a cosine of -1.")
 say_cosines(mean, ("original", "retrain", "MultiDelete", "CLIPErase", "SSD", "null space"))
