@@ -64,7 +64,8 @@ open_with(
 # ## The picture
 #
 # Every dot is one run: a concept and a seed. The grey line is the original model, the blue region what retrained models
-# reach. Below it, forgetting against retention: large dots are means, small ones the concepts.
+# reach. Below it, forgetting against retention: large dots are means, small ones the concepts. A name stands where
+# there is room, so among crowded points the table says which is whose.
 
 # %%
 publish_figure(dot_plot(rows, order, paper)[0], "main_results", publish_to)
