@@ -41,11 +41,11 @@ leads = {name: lead(kept["CLIPErase"], kept[name]) for name in ("ENMN", "GradDif
 papers = {f"it keeps more than {n}, and the interval lies above zero": m > half for n, (m, half, _) in leads.items()}
 keeps = mean.loc[["CLIPErase", *forgets]].retain_accuracy
 best = keeps.idxmax()
+papers["of the rows that recognise at most 1 %, CLIPErase keeps most"] = best == "CLIPErase"  # its headline
 tested = {
     "CLIPErase's mean forget accuracy is at most 1 % for every concept": left.max() <= 1,
     "its mean loss of retain accuracy is at most 1.5 points for every concept": lost.max() <= 1.5,
     "and at most 1 point on average over the concepts": lost.mean() <= 1,
-    "of the rows that recognise at most 1 %, CLIPErase keeps most": best == "CLIPErase",
 } | papers
 open_with(
     "main_results",
