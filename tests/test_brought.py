@@ -163,6 +163,11 @@ def number(photos):
             (photos / split / name).rename(photos / split / str(i))
 
 
+def synsets(photos):
+    for folder in photos.glob("*/apple"):
+        folder.rename(folder.with_name("n02084071"))
+
+
 def same_prompt(photos):
     (photos / "test" / "lamp").rename(photos / "test" / "Lamp")
 
@@ -176,7 +181,8 @@ def same_prompt(photos):
         (put_above, r"train/1\.png has neither a caption nor a class; put it in a folder with the name of its class"),
         (name_twice, r"val and valid are one split, validation; keep one"),
         (link, r"train/again and train are one folder by a link; take the link out"),
-        (number, r"'label' holds numbers of classes, not their names; write the names"),
+        (number, r"'label' holds '0', which is no name of a class; give each row one name"),
+        (synsets, r"'label' holds 'n02084071', which is no name of a class; give each row one name"),
         (same_prompt, r"classes 0 and 2, 'Lamp' and 'lamp', are the same prompt"),
     ],
 )
@@ -269,7 +275,12 @@ def test_classes_of_a_table_come_with_their_prompt_first(tmp_path):
 def test_numbers_of_classes_beside_captions_are_not_used_and_that_is_said(tmp_path, caplog):
     rows = [(path, text, n % 2) for n, (path, text) in enumerate(table_rows(tmp_path))]
     assert rows_of(write_csv(tmp_path / "a.csv", ("path", "caption", "label"), rows)).labels is None
-    assert "'label' holds numbers without names and is not used" in caplog.text
+    assert "'label' holds '0', which is no name of a class, and is not used" in caplog.text
+    named = [(*row, ("apple", "lamp")[row[2]]) for row in rows]
+    beside = rows_of(write_csv(tmp_path / "c.csv", ("path", "caption", "label", "class"), named))
+    assert beside.class_names == ["apple", "lamp"]
+    several = [{"path": path, "label": ["apple", "lamp"]} for path, _, _ in rows]
+    refused(write_jsonl(tmp_path / "d.jsonl", several), r"'label' holds \['apple', 'lamp'\], which is no name of a class")
     two = write_csv(tmp_path / "b.csv", ("path", "text", "caption"), [(path, "x", text) for path, text, _ in rows])
     assert "x" not in rows_of(two).texts
     assert "taken from the column 'caption' and not from 'text'" in caplog.text
@@ -592,7 +603,7 @@ def test_parquet_files_that_are_unclear_are_one_line(tmp_path):
     refused(cut, r"train\.parquet cannot be read \(.+\); fetch it again")
     refused(cut.parent, r"train\.parquet cannot be read \(.+\); fetch it again")
     numbers = saved_rows(captions=None).remove_columns("label").add_column("label", [n % 2 for n in range(2 * EACH)])
-    refused(written("d/train.parquet", numbers), "'label' holds numbers of classes, not their names")
+    refused(written("d/train.parquet", numbers), "'label' holds 0, which is no name of a class")
     texts = saved_rows().remove_columns("image").add_column("image", ["x.png"] * 2 * EACH)
     refused(written("e/train.parquet", texts), r"'image' is Value\('string'\), not an Image; cast it")
 

@@ -301,13 +301,13 @@ def test_what_is_streamed_is_validated_on_and_forgets_the_rows_of_memory(row_gro
     assert [training.streamed for *_, training in found] == [False, True]
 
 
-def labelled(folder, rows=120, **more):
+def labelled(folder, rows=120, label="label", **more):
     """Parquet files with the columns `img`, bytes, and `label`, a text, without a validation split."""
     names = ["apple", "apple_pie", "leaf", "plum"]
     for split, first in (("train", 0), ("test", 500)):
         pictures = [picture((40 * (number % 4), 90, 40), first + number) for number in range(rows)]
         labels = [names[number % 4] for number in range(rows)]
-        columns = {"img": pictures, "label": labels, **(more if split == "train" else {})}
+        columns = {"img": pictures, label: labels, **(more if split == "train" else {})}
         write_parquet(folder / f"{split}.parquet", columns)
     return folder
 
@@ -328,6 +328,16 @@ def test_classes_and_a_held_out_split_are_those_of_memory(tmp_path, caplog):
     assert not any(number % 4 == 0 or str(number) in held for number in seen)
     with pytest.raises(CliperaseError, match="concept 'pear' matches no row"):
         load_run(folder, {"concept": "pear"}, square(16), STREAMED)
+
+
+def test_names_of_classes_beside_their_numbers_are_found_in_memory_and_streamed(tmp_path):
+    folder = labelled(tmp_path, label="class")
+    for path in folder.glob("*.parquet"):
+        table = pq.read_table(path)
+        pq.write_table(table.append_column("label", [[n % 4 for n in range(len(table))]]), path, row_group_size=16)
+    (memory, stream), found = in_memory_and_streamed(folder, {"concept": "apple"}, square(16))
+    assert stream == memory
+    assert found[1][0].class_names == ["apple", "apple pie", "leaf", "plum"]
 
 
 def test_streamed_rows_without_class_or_picture_are_broken(tmp_path):

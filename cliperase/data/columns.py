@@ -18,6 +18,7 @@ from cliperase.metrics.tasks import PROMPT
 PICTURES = ("image", "img", "jpg", "image_path", "file_name", "filename", "filepath", "file_path", "path")
 CAPTIONS = ("captions", "caption", "text", "sentences", "title")
 LABELS = ("label", "fine_label", "class", "category")
+NO_NAME = r"n?\d+(\.0)?|\[.*\]"  # of a class: "7", "n02084071", '["dog", "cat"]'
 NUMBERED = r"(captions?|text|sentence)_?\d+"
 
 
@@ -97,24 +98,32 @@ def captions_of(cells, names, of_class, places):
 def classes(columns, class_names, said) -> tuple[list[str], list]:
     """(class names, the number of each row's class, None where it has none); ([], []) where there are no classes.
 
-    Texts are names of classes. Numbers without names are none: a model cannot be asked for them.
+    Of several columns the first that `are_names` counts: a model cannot be asked for numbers.
     """
     found = usual(columns, LABELS)
     if not found:
         return [], []
-    values = columns[found[0]]
-    if found[0] in class_names:
-        return [name.replace("_", " ") for name in class_names[found[0]]], values
-    texts = [one.replace("_", " ").strip() or None if isinstance(one, str) else one for one in values]
-    named = [one for one in texts if one is not None]
-    if not all(isinstance(one, str) and not one.isdecimal() for one in named):
+    column = next((one for one in found if one in class_names or are_names(columns[one])), found[0])
+    values = columns[column]
+    if column in class_names:
+        return [name.replace("_", " ") for name in class_names[column]], values
+    if not are_names(values):
+        strange = next(one for one in values if not are_names([one]))
         if not caption_columns(list(columns), said):
-            raise CliperaseError(f"{said}: {found[0]!r} holds numbers of classes, not their names; write the names")
-        log.warning("%s: %r holds numbers without names and is not used", said, found[0])
+            raise CliperaseError(f"{said}: {column!r} holds {strange!r}, which is no name of a class; give each row one name")
+        log.warning("%s: %r holds %r, which is no name of a class, and is not used", said, column, strange)
         return [], []
+    texts = [one if one is None else one.replace("_", " ").strip() or None for one in values]
+    named = [one for one in texts if one is not None]
     names = sorted(set(named))
     number = {name: i for i, name in enumerate(names)}
     return names, [number.get(one) for one in texts]
+
+
+def are_names(values):
+    """Whether a column holds names of classes: texts, some of which may be missing. Numbers are none, nor are
+    WordNet's, which are ImageNet's folders, nor lists that are written as text."""
+    return all(one is None or (isinstance(one, str) and not re.fullmatch(NO_NAME, one.strip())) for one in values)
 
 
 def own_captions(values, place):

@@ -134,22 +134,22 @@ class ParquetSet:
         """({split: the columns of captions}, the names of the classes, {split: (N,) their numbers, -1 for none})."""
         asked, tables = {}, {}
         for split, paths in self.parts.items():
-            column = next((one for one in usual(self.kinds[split], LABELS) if one == "label" or not self.typed), None)
-            table = read_files(paths, [column]) if column else None
-            asked[split], table = (["captions"], table) if self.typed else self.readable(split, table, column)
+            columns = [one for one in usual(self.kinds[split], LABELS) if one == "label" or not self.typed]
+            table = read_files(paths, columns) if columns else None
+            asked[split], table = (["captions"], table) if self.typed else self.readable(split, table)
             if table is not None:
                 tables[split] = table
         tables = unified(tables, str(self.source))
         names = next((table.features["label"].names for table in tables.values()), [])
         return asked, names, {split: numbers_in(table, len(names)) for split, table in tables.items()}
 
-    def readable(self, split, table, column):
-        """(the columns of captions, a table of the column `label` or None). `table`: of the split's `column` of classes
+    def readable(self, split, table):
+        """(the columns of captions, a table of the column `label` or None). `table`: of the split's columns of classes
         alone; None where there is none."""
-        columns, names = dict.fromkeys(others_than(self.pictures[split], self.kinds[split])), {}
+        columns, kinds = dict.fromkeys(others_than(self.pictures[split], self.kinds[split])), {}
         if table is not None:
-            columns[column], kind = table[column][:], table.features[column]
-            names = {column: kind.names} if isinstance(kind, datasets.ClassLabel) else {}
+            columns, kinds = columns | table[:], table.features
+        names = {one: kind.names for one, kind in kinds.items() if isinstance(kind, datasets.ClassLabel)}
         asked, names, numbers = readable(columns, names, self.said)
         if not names:
             return asked, None
