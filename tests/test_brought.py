@@ -125,6 +125,20 @@ def test_odd_files_among_classes_are_passed_over_and_named(photos, caplog):
     assert "Thumbs" not in caplog.text
 
 
+def test_one_class_is_no_data_of_classes(photos):
+    for folder in photos.glob("*/lamp"):
+        shutil.rmtree(folder)
+    refused(photos, "has the one class 'apple', and nothing to tell it from; give more classes, or captions")
+
+
+@pytest.mark.parametrize(("kind", "suffix"), [("AVIF", "avif"), ("JPEG", "jfif"), ("PPM", "ppm"), ("TGA", "tga")])
+def test_pictures_of_rarer_kinds_are_read(kind, suffix, photos):
+    for path in (photos / "train").glob("*/*.png"):
+        write(path.with_suffix(f".{suffix}"), Image.open(path), kind)
+        path.unlink()
+    assert len(rows_of(photos)) == 2 * EACH
+
+
 def test_a_split_may_lack_a_class(photos):
     shutil.rmtree(photos / "val" / "apple")
     write_classes(photos / "test", names=("pear",))
@@ -280,7 +294,9 @@ def test_numbers_of_classes_beside_captions_are_not_used_and_that_is_said(tmp_pa
     beside = rows_of(write_csv(tmp_path / "c.csv", ("path", "caption", "label", "class"), named))
     assert beside.class_names == ["apple", "lamp"]
     several = [{"path": path, "label": ["apple", "lamp"]} for path, _, _ in rows]
-    refused(write_jsonl(tmp_path / "d.jsonl", several), r"'label' holds \['apple', 'lamp'\], which is no name of a class")
+    refused(
+        write_jsonl(tmp_path / "d.jsonl", several), r"'label' holds \['apple', 'lamp'\], which is no name of a class"
+    )
     two = write_csv(tmp_path / "b.csv", ("path", "text", "caption"), [(path, "x", text) for path, text, _ in rows])
     assert "x" not in rows_of(two).texts
     assert "taken from the column 'caption' and not from 'text'" in caplog.text
@@ -358,7 +374,7 @@ SPOILT = {
     "no path": ("a.jsonl", '{"image": "a\\u0000.png", "caption": "a"}\n', "line 1: .* is no path; correct it"),
     "a row without a class": (
         "a.csv",
-        "image,label\nimages/apple0.png,\n" + "".join(f"images/apple{n}.png,apple\n" for n in range(1, 9)),
+        "image,label\nimages/apple0.png,\n" + "".join(f"images/apple{n}.png,{NAMES[n % 2]}\n" for n in range(1, 9)),
         r"split 'train', a\.csv, line 2 has no label; leave it out",
     ),
 }
@@ -460,6 +476,8 @@ def test_missing_files_and_blank_captions_are_broken_rows(tmp_path, caplog):
         assert len(rows_of(path)) + len(rows_of(path, "validation")) == 2 * EACH - 1
         assert r"a.csv, line 21:" in caplog.text
         refused(path, r"split 'train', a\.csv, line 21: .*1 of \d+ rows are broken")
+    every = write_csv(tmp_path / "b" / "a.csv", ("image", "caption"), rows)  # paths are relative to the table
+    refused(every, r"/b/images/apple0\.png is not there, or must not be read; 20 of 20 rows are broken")
     path = write_csv(tmp_path / "a.csv", ("image", "caption"), [*rows, ("images/nowhere.png", "a")])
     refused(path, r"images/nowhere\.png is not there, or must not be read")
 
@@ -507,6 +525,15 @@ def test_odd_texts_beside_pictures(tmp_path, caplog):
     assert "apple.2.txt cannot be read" in caplog.text
     assert "3 of 15 rows are left out" in caplog.text
     refused(tmp_path, r"split 'train', apple\.1\.png: it has no caption")
+
+
+def test_what_img2dataset_writes_beside_folders_of_pictures_is_no_data(tmp_path, caplog):
+    for shard in ("00000", "00001"):
+        beside(tmp_path / shard)
+        datasets.Dataset.from_dict({"url": ["a"], "caption": ["b"]}).to_parquet(tmp_path / f"{shard}.parquet")
+        write_text(tmp_path / f"{shard}_stats.json", "{}")
+    assert len(rows_of(tmp_path)) + len(rows_of(tmp_path, "validation")) == 2 * EACH  # each picture twice
+    assert "00000.parquet and 3 more passed over" in caplog.text
 
 
 def saved_rows(**columns):
@@ -709,6 +736,8 @@ def test_a_concept_that_held_out_rows_lack_is_one_line_with_its_split(tmp_path):
     path = write_csv(tmp_path / "a.csv", ("image", "caption"), rows)
     with pytest.raises(CliperaseError, match=r"split 'validation': forget rule concept: 'zebra' matches no row of 20;"):
         load_run(path, {"concept": "zebra"}, 8, SETTINGS)
+    each_its_own = write_csv(tmp_path / "b.csv", ("image", "class"), [(path, f"thing {path}") for path, _ in rows])
+    refused(each_its_own, "each of its 60 classes has one picture, too few to hold one out; add more, or a validation")
 
 
 class Indexed(torch.utils.data.Dataset):
@@ -785,7 +814,7 @@ def cut_off():
         ([(cut_off(), "a")], r"row 0: its picture cannot be read \(.+\); leave it out"),
         (
             [(shade("lamp", n), " ") for n in range(9)],
-            "no validation split, and its 0 pictures with captions are too few",
+            "row 0: it has no caption, or a blank one; 9 of 9 rows are broken",
         ),
         (torch.utils.data.Dataset(), "data set Dataset has no length; define __len__"),
         ("", "data has no name; give a folder, a file or a name on the hub"),
@@ -838,7 +867,7 @@ def test_the_schema_needs_none_of_this(data_folder, monkeypatch):
 def test_a_rule_of_rows_finds_them_in_any_split(photos):
     write(photos / "test" / "apple" / "a.png", Image.new("RGB", (8, 8), "white"))
     known = [row_hash((photos / "test" / "apple" / "a.png").read_bytes())]
-    with pytest.raises(CliperaseError, match="matches no row of 20; nothing to forget"):
+    with pytest.raises(CliperaseError, match="matches no row of 20; correct it, or add such rows"):
         load_training(photos, {"rows": known}, 8, SETTINGS)
     with pytest.raises(CliperaseError, match="1 of the 1 row hashes of the forget rule are of no row"):
         load_training(photos, {"rows": ["0" * 12]}, 8, SETTINGS)

@@ -136,7 +136,7 @@ def test_what_was_nearly_matched_is_said():
         (captioned(["a", "b"], ["sweet pepper", "lamp"], [0, 1]), "pepper", "the nearest are 'sweet pepper'"),
         (captioned(["two apples", "b"]), "apple", r"matches no row of 2; .*within another.*: apples \(1\)"),
         (captioned(["an apple", "b"]), "appel", "the nearest words of the captions are 'apple'"),
-        (captioned(["APPLE pie", "b"]), "zebra", "matches no row of 2; nothing to forget$"),
+        (captioned(["APPLE pie", "b"]), "zebra", "matches no row of 2; correct it, or add such rows$"),
     ],
 )
 def test_a_concept_that_matches_nothing_names_what_is_near(pairs, concept, message):
@@ -184,7 +184,7 @@ def test_rows_of_training_alone_may_be_forgotten_and_retention_selects(three_spl
         CliperaseError, match="SLUG searches its step on validation rows to forget; the rule matches none"
     ):
         unlearn(model_folder, three_splits, rule, "SLUG", settings={"forget_batch": 2, "retain_batch": 4})
-    with pytest.raises(CliperaseError, match="matches no row of 8; nothing to forget"):
+    with pytest.raises(CliperaseError, match="matches no row of 8; correct it, or add such rows"):
         load_training(
             three_splits, {"rows": load_pairs(three_splits, "test").row_hashes[:1]}, square(32), TrainSettings()
         )

@@ -104,8 +104,12 @@ def is_saved(folder):
 
 
 def parquet_in(folder, files, name):
-    """{split: paths} of the parquet files in a folder; {} where there are none. `files`: all that is `below` it."""
-    parquet = folders.of_kind(files, (".parquet",))
+    """{split: paths} of the parquet files in a folder; {} where there are none. `files`: all that is `below` it.
+
+    A file beside a folder of its name, which img2dataset writes, is about the pictures in that folder.
+    """
+    parents = {file.parent for file in files}
+    parquet = [file for file in folders.of_kind(files, (".parquet",)) if file.with_suffix("") not in parents]
     others = folders.of_kind(files, folders.TABLES) or folders.of_kind(files, folders.PICTURES)
     if parquet and others:
         raise CliperaseError(
@@ -280,6 +284,8 @@ def hold_out(table, name):
     columns = table.with_format("arrow")[:]
     pictures, captions = columns["image"].to_pylist(), columns["captions"].to_pylist()
     hashes = [hash_of_row(file_of(picture, by_path=True), own) for picture, own in zip(pictures, captions, strict=True)]
+    if not any(hashes):  # who decodes the rows says what each of them lacks
+        return table, table
     drawn = held_out(hashes, table["label"][:] if "label" in table.column_names else None, name)
     rows = {side: [row for row, one in enumerate(hashes) if (one in drawn) == side] for side in (False, True)}
     return table.select(rows[False]), table.select(rows[True])

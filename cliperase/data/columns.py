@@ -110,7 +110,9 @@ def classes(columns, class_names, said) -> tuple[list[str], list]:
     if not are_names(values):
         strange = next(one for one in values if not are_names([one]))
         if not caption_columns(list(columns), said):
-            raise CliperaseError(f"{said}: {column!r} holds {strange!r}, which is no name of a class; give each row one name")
+            raise CliperaseError(
+                f"{said}: {column!r} holds {strange!r}, which is no name of a class; give each row one name"
+            )
         log.warning("%s: %r holds %r, which is no name of a class, and is not used", said, column, strange)
         return [], []
     texts = [one if one is None else one.replace("_", " ").strip() or None for one in values]
@@ -168,9 +170,13 @@ def unified(tables, name):
         raise CliperaseError(
             f"data {name!r}: split {min(listed)!r} has classes and split {without!r} has none; add them"
         )
+    names = sorted({name for one in listed.values() for name in one})
+    if len(names) == 1:
+        raise CliperaseError(
+            f"data {name!r} has the one class {names[0]!r}, and nothing to tell it from; give more classes, or captions"
+        )
     if len({tuple(names) for names in listed.values()}) < 2:
         return tables
-    names = sorted({name for one in listed.values() for name in one})
     return {split: renumbered(table, names) for split, table in tables.items()}
 
 

@@ -15,7 +15,10 @@ from cliperase.data.columns import is_unicode, picture_column, usual
 from cliperase.data.limits import log
 from cliperase.errors import CliperaseError, reason_of
 
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+PICTURES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".jp2", ".tga"),
+)
 TEXTS = (".txt", ".caption")
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson")
 OF_SYSTEMS = ("thumbs.db", "desktop.ini", "__macosx")  # what Windows and macOS leave in folders

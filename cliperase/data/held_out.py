@@ -36,9 +36,11 @@ def held_out(hashes, labels, name):
         one for group in groups.values() if len(group) > 1 for one in group[: max(fewest, ceil(share * len(group)))]
     }
     if not drawn:
+        few = f"its {len(classes)} pictures with captions are too few"
+        if labels is not None and classes:
+            few = f"each of its {len(groups)} classes has one picture, too few"
         raise CliperaseError(
-            f"data {name!r} has no validation split, and its {len(classes)} pictures with captions are too few to hold "
-            "one out; add more, or a validation split"
+            f"data {name!r} has no validation split, and {few} to hold one out; add more, or a validation split"
         )
     held = sum(one in drawn for one in hashes)
     log.warning(

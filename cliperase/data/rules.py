@@ -81,7 +81,7 @@ def forget_mask(pairs: PairSet, rule: Rule | Mapping[str, Any], required: bool =
         mask = torch.tensor([search(text) for text in pairs.texts])[pairs.text_ids].any(dim=1)
     if required and not mask.any():
         said = "".join(f"; {note}" for note in near_misses(pairs, rule))
-        raise CliperaseError(f"{rule} matches no row of {len(pairs)}; nothing to forget{said}")
+        raise CliperaseError(f"{rule} matches no row of {len(pairs)}; correct it, or add such rows{said}")
     if mask.all():
         raise CliperaseError(f"{rule} matches all {len(pairs)} rows; nothing to retain")
     return mask
