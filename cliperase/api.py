@@ -10,7 +10,7 @@ from cliperase.checkpoints import remove_checkpoint
 from cliperase.data.limits import log
 from cliperase.data.source import Data, load_run, load_split
 from cliperase.errors import CliperaseError
-from cliperase.files import check_writable, only_writer, write_json
+from cliperase.files import check_outside, check_writable, only_writer, write_json
 from cliperase.loop import History
 from cliperase.manifest import REPORT, check_output, write_result
 from cliperase.metrics.tasks import task_of
@@ -53,6 +53,7 @@ def unlearn(model: str | Path, data: Data, rule: Mapping[str, Any], method: str 
     with ExitStack() as stack:
         if output:
             check_writable(Path(output) / REPORT)
+            check_outside(output, data)
             check_output(output, model, run, recipe.method.takes_steps)
         if output and is_first():
             stack.enter_context(only_writer(output))
@@ -252,6 +253,7 @@ def audit(
     with ExitStack() as stack:
         if output:
             check_writable(Path(output) / "audit.json")
+            check_outside(output, data)
             stack.enter_context(only_writer(output))
         case = open_case(sources, data, rule, split, asked.others, own, pick_device(), asked.shadows)
         results = carry_out(case, chosen, output)

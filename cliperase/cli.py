@@ -2,6 +2,7 @@
 
 import json
 import sys
+from os.path import isfile
 
 from cliperase.errors import CliperaseError
 from cliperase.options import options
@@ -35,7 +36,8 @@ def rule_of(arguments, required=True):
             raise CliperaseError("nothing to forget: give --forget CONCEPT or --rule '{…}'")
         return None
     (rule,) = rules
-    return read_params(rule) if rule.endswith((".yaml", ".yml")) else parse_yaml(rule, f"--rule {rule!r}")
+    is_file = rule.endswith((".yaml", ".yml")) or isfile(rule)
+    return read_params(rule) if is_file else parse_yaml(rule, f"--rule {rule!r}")
 
 
 def override(settings, assignments):

@@ -13,7 +13,7 @@ from cliperase.data.pairs import PairSet
 from cliperase.data.shards import MOST_FORGET, shards_of
 from cliperase.data.source import Shards, Tables, TrainingRows, open_source
 from cliperase.errors import CliperaseError
-from cliperase.files import check_writable
+from cliperase.files import check_outside, check_writable
 from cliperase.memory import peak_megabytes, reset_peak
 from cliperase.metrics.encode import encode_images
 from cliperase.models import load_model
@@ -127,6 +127,7 @@ class Examination:
 
     def look_at_output(self):
         check_writable(Path(self.output) / "report.json")
+        check_outside(self.output, self.data)
         return f"{self.output} can be written"
 
     def look_at_model(self):

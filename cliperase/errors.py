@@ -14,10 +14,15 @@ def reason_of(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
+def printable(text: str) -> str:
+    """The same text on one line: signs that are not printed are escaped."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+
+
 def end_in_one_line(run: Callable[[], object]) -> None:
     """Run a script's `run()`. As in the command line, bad input prints one line on standard error and exits with 2."""
     try:
         run()
     except CliperaseError as error:
-        print(f"{Path(sys.argv[0]).stem}: {error}", file=sys.stderr)
+        print(f"{Path(sys.argv[0]).stem}: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)

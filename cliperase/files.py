@@ -93,6 +93,8 @@ def only_writer(folder):
 def check_writable(path):
     """Raise CliperaseError if the file `path` cannot be written. Call it before hours of work, not after."""
     folder = Path(path).parent
+    if folder.parts[:1] == ("~",):
+        raise CliperaseError(f"{path} begins with ~, which a shell reads and nothing here; write the whole path")
     if Path(path).is_dir():
         raise CliperaseError(f"{path} is a folder and is to be a file; name another one")
     try:
@@ -102,6 +104,13 @@ def check_writable(path):
         probe.unlink()
     except OSError as error:
         raise CliperaseError(f"{folder} cannot be written ({error.strerror}); name another folder") from None
+
+
+def check_outside(output, data):
+    """Raise CliperaseError if `output` lies in the folder of the `data`: its tables would be read as data next time."""
+    folder = Path(data) if isinstance(data, str | Path) else None
+    if folder and folder.is_dir() and Path(output).resolve().is_relative_to(folder.resolve()):
+        raise CliperaseError(f"output {output} lies in data {str(data)!r}; name a folder elsewhere")
 
 
 def read_json(path):

@@ -5,16 +5,19 @@ import errno
 import gc
 import os
 import sys
+from io import TextIOWrapper
 
-from cliperase.errors import CliperaseError
+from cliperase.errors import CliperaseError, printable
 
 
 def carry_out(parsed, program):
     """Run a parsed command: its exit code. Bad input is one line on standard error and 2, Ctrl-C one line and 130, a
     reader of the output that has gone is 1."""
-    spare_the_collector()
-    quiet_libraries()
+    if isinstance(sys.stdout, TextIOWrapper):  # in a notebook it is another
+        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error; a terminal may lack a sign of a caption
     try:
+        spare_the_collector()
+        quiet_libraries()
         parsed.run(parsed)
         sys.stdout.flush()
     except KeyboardInterrupt:
@@ -31,7 +34,7 @@ def carry_out(parsed, program):
         print(f"{program}: standard output is full; make room, or write to a file elsewhere", file=sys.stderr)
         return 2
     except CliperaseError as error:
-        print(f"{program}: {error}", file=sys.stderr)
+        print(f"{program}: {printable(str(error))}", file=sys.stderr)  # names of files may hold line ends
         return 2
     except ModuleNotFoundError as error:  # of an extra: BLIP, diffusion
         print(f"{program}: package {error.name} is not installed; run `pip install {error.name}`", file=sys.stderr)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from cliperase.errors import CliperaseError
+from cliperase.errors import CliperaseError, printable
 
 REMEDIES = {  # pydantic's kinds of error -> what to do about it
     "int_type": "give a whole number",
@@ -122,11 +122,6 @@ def worded(error: Mapping[str, Any], kind: type[Settings], where: str) -> Cliper
     if error["type"] in REMEDIES:
         remedy = REMEDIES[error["type"]].format(**error.get("ctx", {}))
     return CliperaseError(f"{where}: {name} is {error['input']!r}; {remedy}")
-
-
-def printable(text: str) -> str:
-    """The same text on one line: signs that are not printed are escaped."""
-    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
 
 def parse_yaml(text: str, where: str) -> Any:

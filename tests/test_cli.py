@@ -78,6 +78,7 @@ BAD = {
     "a concept that matches no row": (["--forget", "pear"], "'pear' matches no row"),
     "a rule that matches all rows": (["--rule", "{caption_pattern: photo}"], "matches all"),
     "nothing to forget": ([], "give --forget"),
+    "an output that only a shell could find": (["--forget", "apple", "--output", "~/out"], "write the whole path"),
     "a λ that is not a number": (
         ["--forget", "apple", "--set", "lambda_fm=much"],
         "CLIPErase: lambda_fm is 'much'; give a number",
@@ -154,6 +155,14 @@ def test_bad_input_is_one_line_and_exit_2(case, data_folder, model_folder, param
     assert len(error.strip().splitlines()) == 1
     assert [p.name for p in output.iterdir()] == [WEIGHTS_NAME]
     assert (output / WEIGHTS_NAME).read_text() == "held"
+
+
+def test_a_rule_may_lie_in_a_file_of_any_name(tmp_path):
+    (tmp_path / "rule.json").write_text('{"concept": "apple"}')
+    call = ["evaluate", "--model", "m", "--data", "d", "--rule"]
+    assert rule_of(parse([*call, str(tmp_path / "rule.json")])) == {"concept": "apple"}
+    long = f"{{concept: {'apple ' * 99}}}"
+    assert rule_of(parse([*call, long])) == {"concept": ("apple " * 99).strip()}
 
 
 def test_bad_files_are_one_line_and_exit_2(data_folder, model_folder, params, tmp_path, capsys):

@@ -12,14 +12,17 @@ import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import open_clip
 import pytest
 import torch
 from conftest import TINY_BLIP, killed_at, write_profile
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import YolosConfig, YolosForObjectDetection, YolosImageProcessor
 
+from cliperase.__main__ import main as start
 from cliperase.api import unlearn
 from cliperase.cli import main
 from cliperase.data.pairs import load_pairs
@@ -516,6 +519,51 @@ def test_an_interrupt_is_one_line_and_the_run_goes_on(data_folder, model_folder,
     assert said.endswith("a training goes on from its last checkpoint when the same command is given again\n")
     assert "Traceback" not in said
     assert {path.name for path in output.iterdir()} == {"checkpoint.pt"}
+
+
+def test_an_interrupt_while_the_program_is_being_imported_is_one_line(monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        patch.setattr("builtins.__import__", Mock(side_effect=KeyboardInterrupt))
+        assert start() == 130
+    assert "cliperase: interrupted" in one_line(capsys)
+
+
+@pytest.fixture
+def photos_of_apples(tmp_path):
+    """Folders of two classes, in two splits."""
+    for split in ("train", "val"):
+        for number, name in enumerate(["apple", "苹果"] * 6):
+            path = tmp_path / "photos" / split / name / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (32, 32), (9 * number, len(split), 0)).save(path)
+    return tmp_path / "photos"
+
+
+def test_signs_that_the_output_cannot_show_are_escaped(photos_of_apples, model_folder, tmp_path):
+    call = [*call_of(model_folder, photos_of_apples, tmp_path / "out"), "--dry-run"]
+    with program(call, stdout=subprocess.PIPE, env=os.environ | {"PYTHONIOENCODING": "ascii"}) as run:
+        out, said = run.communicate()
+    assert run.returncode == 0, said
+    assert r"images of 32 \xd7 32 pixels" in out
+
+
+def test_a_name_with_a_line_end_is_told_in_one_line(photos_of_apples, model_folder, tmp_path, capsys):
+    deep = photos_of_apples / "train" / "apple" / "a\nb"
+    deep.mkdir()
+    shutil.copy(photos_of_apples / "train" / "apple" / "0.png", deep)
+    assert main(call_of(model_folder, photos_of_apples, tmp_path / "out")) == 2
+    assert r"train/apple/a\nb/0.png lies 2 folders deep" in one_line(capsys)
+
+
+def test_a_result_among_its_data_is_refused(photos_of_apples, model_folder, capsys, monkeypatch):
+    monkeypatch.chdir(photos_of_apples)
+    for output in ("out", photos_of_apples / "train" / ".." / "out"):
+        assert main(call_of(model_folder, ".", output)) == 2
+        assert "lies in data '.'; name a folder elsewhere" in one_line(capsys)
+    assert (
+        main(["audit", str(model_folder), str(model_folder), "--data", ".", "--forget", "apple", "--output", "a"]) == 2
+    )
+    assert "lies in data '.'; name a folder elsewhere" in one_line(capsys)
 
 
 def test_a_reader_that_has_gone_is_no_traceback(data_folder, model_folder):
