@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from pickle import UnpicklingError
 
 
 class CliperaseError(Exception):
@@ -10,8 +11,12 @@ class CliperaseError(Exception):
 
 
 def reason_of(error: BaseException) -> str:
-    """The first line of an exception's message, or the exception's name if the message is empty."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    """The first line of an exception's message, and the next where that ends in a colon, or the exception's name if
+    the message is empty."""
+    if isinstance(error, UnpicklingError):  # torch's own message advises to run the code
+        return "its file holds more than weights, and code is not run; write the state_dict alone to a file"
+    first, *others = str(error).strip().splitlines() or [type(error).__name__]
+    return " ".join([first, *others[: first.endswith(":")]]).replace("\t", "")[:200]
 
 
 def printable(text: str) -> str:

@@ -4,11 +4,13 @@ import copy
 import json
 import subprocess
 import sys
+from argparse import Namespace
 
 import open_clip
 import pytest
 import torch
 from conftest import TINY_BLIP, TINY_VIT
+from safetensors.torch import load_file
 from torchvision.transforms.functional import to_pil_image
 
 from cliperase.data.pairs import PairSet
@@ -268,8 +270,12 @@ def test_models_that_cannot_be_loaded(tmp_path, model_folder):
     for absent in ("no-such-model/openai", tmp_path / "no-model"):
         with pytest.raises(CliperaseError, match="neither a folder nor"):
             load_model(absent)
-    with pytest.raises(CliperaseError, match="names no weights; write RN50/"):
-        load_model("RN50")
+    for source in ("RN50", "RN50/opneai"):
+        with pytest.raises(CliperaseError, match="names no weights; write RN50/<file> or a tag: openai, yfcc15m"):
+            load_model(source)
+    for source, kind in ((load_model(model_folder), "OpenCLIP"), (None, "NoneType")):
+        with pytest.raises(CliperaseError, match=f"model is {kind}; give the name of one, or its folder"):
+            load_model(source)
     folder = tmp_path / "half"
     folder.mkdir()
     with pytest.raises(CliperaseError, match=rf"a folder of no known family; give one of: .*{CONFIG_NAME}.*blip:<hub"):
@@ -300,8 +306,22 @@ def test_weights_of_another_architecture_are_refused(tmp_path, model_folder):
     folder = tmp_path / "other"
     create_model(config).save(folder)
     (folder / CONFIG_NAME).write_text((model_folder / CONFIG_NAME).read_text())
-    with pytest.raises(CliperaseError, match="cannot be loaded"):
+    with pytest.raises(
+        CliperaseError, match=r"cannot be loaded \(Error.* in loading state_dict for CLIP: Unexpected key"
+    ):
         load_model(folder)
+
+
+def test_the_checkpoint_of_a_training_is_loaded_without_a_word_or_refused_by_its_cause(tmp_path, model_folder, caplog):
+    weights = {f"module.{name}": tensor for name, tensor in load_file(model_folder / WEIGHTS_NAME).items()}
+    (tmp_path / CONFIG_NAME).write_text((model_folder / CONFIG_NAME).read_text())
+    torch.save({"epoch": 3, "state_dict": weights, "optimizer": {}}, tmp_path / "epoch_3.pt")
+    loaded, original = load_model(tmp_path), load_model(model_folder)
+    assert torch.equal(loaded.encode_text(["an apple"]), original.encode_text(["an apple"]))
+    assert not caplog.records
+    torch.save({"state_dict": weights, "args": Namespace(lr=1)}, tmp_path / "epoch_3.pt")
+    with pytest.raises(CliperaseError, match="its file holds more than weights, and code is not run; write the state_"):
+        load_model(tmp_path)
 
 
 def test_saving_where_one_cannot_write(model, tmp_path):

@@ -38,6 +38,10 @@ def load_model(source: str | Path, device: "str | torch.device" = "cpu") -> "Ima
     `pipeline:<folder>@<CLIP>`, `blip:<hub name>`, or what a registered family recognises. CliperaseError where no
     family does, where the family cannot load it, or where a weight is not finite.
     """
+    if not isinstance(source, str | Path):
+        raise CliperaseError(
+            f"model is {type(source).__name__}; give the name of one, or its folder: `save` writes one"
+        )
     for adapter in adapters():
         if adapter.recognises(source):
             check_result(source)

@@ -63,7 +63,7 @@ class OpenCLIP(ImageTextModel):
         try:
             safe = without_code(name, source)
             if Path(source).is_dir():
-                with unsaid("No pretrained weights"):
+                with unsaid("No pretrained weights", "Local config loaded, but no CLIP weights"):
                     towers = {"pretrained_image": False, "pretrained_text": False}  # nor of a part, from the hub
                     model = open_clip.create_model(name, load_weights=False, **towers)
                 # pyrefly: ignore[bad-argument-type] – a folder's model is a CLIP, and `weights` are those in it
@@ -216,8 +216,9 @@ def address_of(source):
     if str(source).startswith("hf-hub:"):
         return str(source), None
     name, _, weights = str(source).partition("/")
-    if not weights:
-        raise CliperaseError(f"model {str(source)!r} names no weights; write {name}/<tag or file>")
+    if not Path(weights).is_file() and not open_clip.get_pretrained_cfg(name, weights):
+        tags = ", ".join(open_clip.list_pretrained_tags_by_model(name))
+        raise CliperaseError(f"model {str(source)!r} names no weights; write {name}/<file> or a tag: {tags}")
     return name, weights
 
 
@@ -236,11 +237,11 @@ def weights_beside(folder):
 
 
 @contextmanager
-def unsaid(start):
-    """No warning that begins with `start`: open_clip warns of random weights before it is given others."""
+def unsaid(*starts):
+    """No warning that begins so: open_clip warns of random weights before it is given others."""
 
     def other(record):
-        return not record.getMessage().startswith(start)
+        return not record.getMessage().startswith(starts)
 
     logging.getLogger().addFilter(other)
     try:
@@ -254,8 +255,7 @@ def without_code(name, source) -> dict:
 
     A configuration that asks for it is refused. Where transformers makes a part, it must not ask on the terminal.
     """
-    folder = Path(source)
-    config = read_json(folder / CONFIG_NAME) if folder.is_dir() else open_clip.get_model_config(name)
+    config = read_json(Path(source) / CONFIG_NAME) if Path(source).is_dir() else open_clip.get_model_config(name)
     refuse_code(config, source)
     register_towers(config)
     # pyrefly: ignore[missing-attribute] – `recognises` knows the name, so there is a configuration
