@@ -8,6 +8,7 @@ from typing import Any
 
 from cliperase.checkpoints import remove_checkpoint
 from cliperase.data.limits import log
+from cliperase.data.pairs import PairSet
 from cliperase.data.source import Data, load_run, load_split
 from cliperase.errors import CliperaseError
 from cliperase.files import check_outside, check_writable, only_writer, write_json
@@ -16,7 +17,7 @@ from cliperase.manifest import REPORT, check_output, write_result
 from cliperase.metrics.tasks import task_of
 from cliperase.metrics.templates import read_templates
 from cliperase.models import load_model
-from cliperase.models.base import pick_device
+from cliperase.models.base import ImageTextModel, pick_device
 from cliperase.parallel import is_first, join_processes, wait_for_all
 from cliperase.unlearning import Recipe, Run, check_streamable
 
@@ -50,6 +51,7 @@ def unlearn(model: str | Path, data: Data, rule: Mapping[str, Any], method: str 
     run = {"method": method, "rule": rule, "settings": {**settings, "seed": seed}}
     validation, forgotten, training = load_run(data, rule, student.framing, recipe.training)
     check_streamable(recipe, training.retain)
+    tell_cut(student, training.forget)
     with ExitStack() as stack:
         if output:
             check_writable(Path(output) / REPORT)
@@ -73,6 +75,16 @@ def unlearn(model: str | Path, data: Data, rule: Mapping[str, Any], method: str 
             remove_checkpoint(checkpoint)
         wait_for_all()
     return report
+
+
+def tell_cut(model: ImageTextModel, forget: PairSet) -> None:
+    """Say how many captions to forget fill all that a model reads: with more behind them, it reads the same."""
+    texts = [forget.texts[i] for i in forget.text_ids.unique().tolist()]
+    own, longer = model.token_rows([*texts, *(f"{text} more" for text in texts)]).split(len(texts))
+    full = [text for text, cut in zip(texts, (own == longer).all(dim=1).tolist(), strict=True) if cut]
+    if full and is_first():
+        said = (len(full), len(texts), full[0][:80])
+        log.warning("%d of %d captions to forget are cut where the model stops to read, the first is %r…", *said)
 
 
 def told_of(history: History, before: Mapping[str, float]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """One run of unlearning: a model, a recipe, and what it is to forget, retain and be selected on."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -58,6 +58,8 @@ class Recipe:
     def completed(cls, name, settings, seed=0, model=None):
         """(recipe, its settings, where defaults among them come from or None): `defaults` fill in what was not given.
         `model`: the one to be trained; without it, the recipe is for a look at the settings only."""
+        if not isinstance(settings, Mapping | None):
+            raise CliperaseError(f"{name}: the settings are {settings!r}; give a mapping")
         weights = sum(parameter.numel() for parameter in model.parameters()) if model else 0
         settings, source = completed(name, settings or {}, weights)
         return cls.of(name, settings, seed), settings, source

@@ -9,6 +9,7 @@ import shutil
 
 import datasets
 import numpy as np
+import pandas
 import pytest
 import torch
 from conftest import TINY_TRAINING, square
@@ -760,6 +761,8 @@ def in_python():
         "a generator": lambda: (row for row in rows),
         "a data set of torch": lambda: Indexed(rows),
         "lists of captions": lambda: [(picture, [text]) for picture, text in rows],
+        "a data frame": lambda: pandas.DataFrame(rows, columns=["image", "caption"]),
+        "arrays of captions": lambda: [(picture, np.array([text])) for picture, text in rows],
         "mappings": lambda: ({"image": picture, "caption": text} for picture, text in rows),
         "datasets": lambda: datasets.Dataset.from_list([{"img": p, "text": t} for p, t in rows]).cast_column(
             "img", datasets.Image()
@@ -776,6 +779,47 @@ def test_rows_in_python(kind):
     assert not set(validation.row_hashes) & set(training.pairs.row_hashes)
     known = {row_hash(saved(shade(name, n))) for name in NAMES for n in range(EACH)}
     assert set(validation.row_hashes) | set(training.pairs.row_hashes) == known
+
+
+def test_blank_cells_of_a_data_frame_are_no_captions():
+    frame = pandas.DataFrame([(shade("lamp", n), f"{n}") for n in range(9)], columns=["image", "caption"])
+    frame.loc[3, "caption"] = float("nan")
+    assert len(rows_of(frame)) + len(rows_of(frame, "validation")) == 8
+
+
+def test_pictures_on_two_sides_are_counted(tmp_path, caplog):
+    rows = [(shade(name, n), f"a {name}, {n}", name) for name in NAMES for n in range(EACH)]
+    copies = [(picture, text, "lamp") for picture, text, _ in rows[:3]]
+    load_run({"train": rows + copies, "val": rows[:2] + rows[-3:]}, RULE, 8, SETTINGS)
+    assert "3 pictures are both to be forgotten and to be retained; take the copies out" in caplog.text
+    assert "5 pictures are both in training and validation; take the copies out" in caplog.text
+
+
+@pytest.mark.parametrize(("first", "told"), [("something", True), ("a photo of a {}", False), ("A red {}", False)])
+def test_first_captions_that_name_no_class_are_told(first, told, caplog):
+    rows = [
+        {"image": shade(NAMES[n % 2], n), "captions": [first.format(NAMES[n % 2]), "b"], "label": n % 2, "source": ""}
+        for n in range(2 * EACH)
+    ]
+    rows_of(datasets.Dataset.from_list(rows, features=features_schema(list(NAMES))))
+    assert ("the caption 'something' does not name its class, " in caplog.text) == told
+
+
+def test_captions_to_forget_that_the_model_reads_in_part_are_counted(model_folder, caplog):
+    rows = [(shade(name, n), f"a {name}, {n}") for name in NAMES for n in range(EACH)]
+    long = [(picture, "very " * 90 * (n < 4) + text) for n, (picture, text) in enumerate(rows)]
+    settings = {"steps": 1, "learning_rate": 1e-3, "retain_batch": 4}
+    unlearn(model_folder, {"train": long, "val": rows}, RULE, settings=settings)
+    assert "4 of 10 captions to forget are cut where the model stops to read, the first is 'very very" in caplog.text
+    caplog.clear()
+    unlearn(model_folder, {"train": rows, "val": rows}, RULE, settings=settings)
+    assert "stops to read" not in caplog.text
+    with pytest.raises(CliperaseError, match=r"CLIPErase: the settings are \['steps=1'\]; give a mapping"):
+        unlearn(model_folder, rows, RULE, settings=["steps=1"])
+    with pytest.raises(
+        CliperaseError, match=r"and of the 6 rows of the split 5 have one; give a split with more texts"
+    ):
+        unlearn(model_folder, rows, RULE, settings=settings)
 
 
 def test_labels_and_splits_in_python():
@@ -819,6 +863,7 @@ def cut_off():
         (torch.utils.data.Dataset(), "data set Dataset has no length; define __len__"),
         ("", "data has no name; give a folder, a file or a name on the hub"),
         (["captions.csv"], "row 0 is str; give"),
+        ({"image": [], "caption": []}, "data 'in memory' are columns, image, caption; give rows, or a DataFrame"),
     ],
 )
 def test_rows_in_python_that_are_unclear_are_one_line(data, message):

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import datasets
+import pandas
 import torch
 from PIL import Image, ImageOps
 
@@ -172,7 +173,9 @@ def read_objects(data):
 
 
 def read_mapping(data, name):
-    tables = {}
+    tables, keys = {}, [str(key) for key in data]
+    if usual(keys, PICTURES):
+        raise CliperaseError(f"data {name!r} are columns, {', '.join(keys)}; give rows, or a DataFrame of pandas")
     for key, rows in data.items():
         split = folders.split_named(key) or str(key)
         if split in tables:
@@ -207,7 +210,7 @@ def image_column(kinds, said):
     column = column or picture_column(list(kinds), said)
     kind = kinds[column]
     if not isinstance(kind, datasets.Image) and getattr(kind, "dtype", None) not in ("binary", "large_binary"):
-        raise CliperaseError(f"{said}: {column!r} is {kind}, not an Image; cast it")
+        raise CliperaseError(f"{said}: {column!r} is {kind}, not an Image; cast it, or name files in a CSV")
     return column
 
 
@@ -250,13 +253,16 @@ def from_rows(data, name):
 
 
 def each(data):
-    """The rows of a data set of torch, which is indexed and need not end when it is iterated, or of an iterable."""
+    """The rows of a data set of torch, which is indexed and need not end when it is iterated, of a data frame, or of
+    an iterable."""
     if isinstance(data, torch.utils.data.Dataset) and not isinstance(data, torch.utils.data.IterableDataset):
         try:
             # pyrefly: ignore[bad-argument-type] – a data set without a length is told below
             return (data[number] for number in range(len(data)))
         except TypeError:
             raise CliperaseError(f"data set {type(data).__name__} has no length; define __len__") from None
+    if isinstance(data, pandas.DataFrame):
+        return data.astype(object).where(data.notna(), None).to_dict("records")
     if isinstance(data, Iterable):
         return data
     raise CliperaseError(f"data are {type(data).__name__}; give a folder, a data set, or an iterable of rows")

@@ -8,6 +8,7 @@ import ast
 import re
 
 import datasets
+import numpy as np
 
 from cliperase.data.limits import log
 from cliperase.data.pairs import features_schema
@@ -146,7 +147,7 @@ def texts_of(value, place):
             raise CliperaseError(
                 f"{place}: the caption {value[:40]!r} begins like a list and is none; correct it"
             ) from None
-    listed = value if isinstance(value, list | tuple) else [value]
+    listed = value if isinstance(value, list | tuple | np.ndarray) else [value]
     texts = [one.get("raw") if isinstance(one, dict) else one for one in listed]
     strange = next((one for one in texts if not isinstance(one, str | None)), None)
     if strange is not None:

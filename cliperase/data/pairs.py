@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from cliperase.data.decoded import decoded_images
-from cliperase.data.limits import BROKEN_PERCENT, leave_out
+from cliperase.data.limits import BROKEN_PERCENT, leave_out, log
 from cliperase.data.pictures import PLAIN, Decoding, UnreadablePicture, read_picture
 from cliperase.data.tables import place_of, read_table
 from cliperase.data.words import check_classes
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cliperase.data.brought import Brought
     from cliperase.models.framing import Framing
 
+LOOKED_AT = 8  # rows that stand for all
 NO_CAPTION = "it has no caption, or a blank one"
 SHARD_NAME = "{split}-00000-of-00001.parquet"
 
@@ -157,6 +158,15 @@ def check_labels(table: datasets.Dataset, source: "str | Path | Brought", split:
                 f"{place_of(source, split, row)} has the label {label}, and the {count} classes are 0 to {count - 1}; "
                 "correct it or leave the row out"
             )
+    tell_prompts(table["captions"][:LOOKED_AT], [feature.names[label] for label in table["label"][:LOOKED_AT]], source)
+
+
+def tell_prompts(captions: list[list[str]], names: list[str], source: "str | Path | Brought") -> None:
+    """Say so if no first caption of a few rows names the class of its row, as the prompts do that evaluation asks."""
+    rows = [(own[0] or "", name) for own, name in zip(captions, names, strict=True) if own]
+    if rows and not any(name.lower() in caption.lower() for caption, name in rows):
+        said = (str(source), *rows[0])
+        log.warning("data %r: the caption %r does not name its class, %r; put 'a photo of a …' before it", *said)
 
 
 def decode_pairs(

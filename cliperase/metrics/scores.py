@@ -78,8 +78,8 @@ def draw_rivals(text_ids: Tensor, row: int, count: int, seed: int) -> Tensor:
     others = (text_ids != text_ids[row]).nonzero()[:, 0]
     if not 1 <= count <= len(others):
         raise CliperaseError(
-            f"k={count + 1}: matching needs k - 1 rows of another text than row {row}'s, at least one, and of the "
-            f"{len(text_ids)} rows {len(others)} have one; choose another k or give a larger pool"
+            f"matching among k={count + 1} texts needs k - 1 rows, at least one, of another text than row {row}'s, and "
+            f"of the {len(text_ids)} rows of the split {len(others)} have one; give a split with more texts"
         )
     return others[np.random.default_rng([seed, row]).choice(len(others), count, replace=False)]
 
