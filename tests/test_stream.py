@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from contextlib import nullcontext
 
 import pyarrow.parquet as pq
 import pytest
@@ -15,6 +16,8 @@ import torch
 from conftest import CLASSES, cases, killed_at, picture, square, write_parquet, write_shard
 from hypothesis import given
 from hypothesis import strategies as st
+from inputs import sample, saved
+from PIL import Image
 
 from cliperase.api import evaluate, unlearn
 from cliperase.cli import main
@@ -184,6 +187,20 @@ def test_what_cannot_be_streamed_is_said(shards, tmp_path):
         load_forget(shards, {"concept": "zebra"}, square(8))
     with pytest.raises(CliperaseError, match="lane 0 found no pair"):
         read(Stream(shards, {"caption_pattern": "number"}, square(8), TrainSettings(retain_batch=8, lanes=1)), 1)
+
+
+def test_pictures_of_other_kinds_are_read_and_what_is_none_is_told(tmp_path, caplog):
+    for suffix, found in (("gif", True), ("heic", False)):
+        folder = tmp_path / suffix
+        folder.mkdir()
+        for shard in range(3):
+            names = [f"{shard}{n}" for n in range(4)]
+            files = [(f"{n}.{suffix}", saved(Image.new("L", (8, 8), 9 * int(n)), "GIF")) for n in names]
+            files += [(f"{n}.txt", (b"an apple", b"a plum")[int(n) % 2]) for n in names]
+            (folder / f"{shard}.tar").write_bytes(sample(dict(sorted(files))))
+        with nullcontext() if found else pytest.raises(CliperaseError, match="matches none or all of the rows"):
+            assert len(load_split(folder, "test", {"concept": "apple"}, square(8))[0]) == 4
+        assert ("4 of 4 samples are left out as broken, the first is" in caplog.text) != found
 
 
 def test_most_rows_of_a_kind_are_held(shards):

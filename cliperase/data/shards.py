@@ -162,6 +162,7 @@ def collect(shards, wanted, decoder, most_matching, most_others):
         if picture is not None:
             left[matches] -= 1
             rows.append((picture, captions, matches, sample))
+    decoder.tell()
     notes = wanted.near_classes() + ([told(near, decoder.read)] if near else [])
     if len({matches for _, _, matches, _ in rows}) < bool(most_matching) + bool(most_others):
         raise CliperaseError(
@@ -171,7 +172,6 @@ def collect(shards, wanted, decoder, most_matching, most_others):
     if not most_others:
         for note in notes:
             log.warning("%s: %s", wanted, note)
-    decoder.tell()
     return pair_set(rows, wanted.class_names)
 
 

@@ -8,13 +8,15 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from cliperase.data import folders
 from cliperase.data.columns import CAPTIONS as COLUMNS
 from cliperase.data.columns import usual
 from cliperase.errors import CliperaseError
 from cliperase.metrics.tasks import PROMPT
 
 SHARDS, ZIPPED = (".tar", ".tar.gz", ".tgz"), (".gz", ".tgz")  # names of tar files
-PICTURES, CAPTIONS = ("jpg", "jpeg", "png", "webp"), ("txt", "caption", "json", "cls")  # suffixes of a sample's files
+PICTURES = tuple(suffix[1:] for suffix in folders.PICTURES)  # suffixes of a sample's files
+CAPTIONS = ("txt", "caption", "json", "cls")
 END = 1024  # empty bytes
 MOST_BYTES = 2**28  # of a file in a shard; a tar of two kilobytes can claim to hold a file of forty gigabytes
 ABOUT_THE_SHARD = r"__[^/]*__($|/)"  # names that webdataset reserves for its own notes
