@@ -273,6 +273,11 @@ def test_models_that_cannot_be_loaded(tmp_path, model_folder):
     for source in ("RN50", "RN50/opneai"):
         with pytest.raises(CliperaseError, match="names no weights; write RN50/<file> or a tag: openai, yfcc15m"):
             load_model(source)
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text("{}")
+    with pytest.raises(CliperaseError, match="is an adapter, such as LoRA; merge it into its model"):
+        load_model(adapter)
     for source, kind in ((load_model(model_folder), "OpenCLIP"), (None, "NoneType")):
         with pytest.raises(CliperaseError, match=f"model is {kind}; give the name of one, or its folder"):
             load_model(source)

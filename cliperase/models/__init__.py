@@ -42,6 +42,10 @@ def load_model(source: str | Path, device: "str | torch.device" = "cpu") -> "Ima
         raise CliperaseError(
             f"model is {type(source).__name__}; give the name of one, or its folder: `save` writes one"
         )
+    if (Path(source) / "adapter_config.json").is_file():  # of peft; beside a whole model it would be passed over
+        raise CliperaseError(
+            f"model {str(source)!r} is an adapter, such as LoRA; merge it into its model (merge_and_unload) and save that"
+        )
     for adapter in adapters():
         if adapter.recognises(source):
             check_result(source)
