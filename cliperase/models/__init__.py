@@ -44,7 +44,7 @@ def load_model(source: str | Path, device: "str | torch.device" = "cpu") -> "Ima
         )
     if (Path(source) / "adapter_config.json").is_file():  # of peft; beside a whole model it would be passed over
         raise CliperaseError(
-            f"model {str(source)!r} is an adapter, such as LoRA; merge it into its model (merge_and_unload) and save that"
+            f"model {str(source)!r} is an adapter, such as LoRA; merge it into its model first (merge_and_unload)"
         )
     for adapter in adapters():
         if adapter.recognises(source):
