@@ -262,6 +262,7 @@ def each(data):
         except TypeError:
             raise CliperaseError(f"data set {type(data).__name__} has no length; define __len__") from None
     if isinstance(data, pandas.DataFrame):
+        # pyrefly: ignore[bad-argument-type] – the hints of pandas lack None
         return data.astype(object).where(data.notna(), None).to_dict("records")
     if isinstance(data, Iterable):
         return data
