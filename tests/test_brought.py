@@ -15,6 +15,7 @@ import torch
 from conftest import TINY_TRAINING, square
 from inputs import saved
 from PIL import Image
+from torchvision.transforms.functional import to_tensor
 
 from cliperase.api import evaluate, unlearn
 from cliperase.audit.auditing import AuditSettings, open_case
@@ -768,6 +769,8 @@ def in_python():
             "img", datasets.Image()
         ),
         "bytes": lambda: [(saved(picture), text) for picture, text in rows],
+        "arrays": lambda: [(np.asarray(picture), text) for picture, text in rows],
+        "tensors": lambda: [(to_tensor(picture), text) for picture, text in rows],
     }
 
 
@@ -822,6 +825,28 @@ def test_captions_to_forget_that_the_model_reads_in_part_are_counted(model_folde
         unlearn(model_folder, rows, RULE, settings=settings)
 
 
+class Classified(Indexed):
+    """As torchvision's data sets are: a picture and the number of its class, whose names stand beside them."""
+
+    classes = ((NAMES[0], "pomme"), NAMES[1])
+
+    def __getitem__(self, number):
+        picture, name = super().__getitem__(number)
+        return picture, NAMES.index(name)
+
+
+def test_numbers_of_classes_in_python_have_the_names_of_their_data_set():
+    rows = Classified([(shade(name, n), name) for name in NAMES for n in range(EACH)])
+    part = torch.utils.data.Subset(rows, range(EACH + 4))
+    for data, count in ((rows, 2 * EACH), (part, EACH + 4)):
+        pairs = [rows_of(data, split) for split in ("train", "validation")]
+        assert sum(map(len, pairs)) == count
+        assert {tuple(one.class_names) for one in pairs} == {NAMES}
+        assert all(f"a photo of a {NAMES[0]}" in one.texts for one in pairs)
+    rows.classes = NAMES[:1]
+    refused(rows, f"row {EACH} has the class 1, and the data set has 1 `classes`")
+
+
 def test_labels_and_splits_in_python():
     rows = [(shade(name, n), f"{name} {n}", name) for name in NAMES for n in range(EACH)]
     pairs = rows_of({"train": rows[5:15], "val": rows[:5]}, "validation")
@@ -848,8 +873,12 @@ def cut_off():
     [
         (7, "data are int; give a folder, a data set, or an iterable of rows"),
         ([], "data 'in memory' hold no row"),
-        ([(shade("lamp", 1), 3)], "row 0: the caption is 3, not text"),
-        ([(np.zeros((8, 8, 3)), "a")], "row 0: its picture is ndarray; give a PIL image, bytes or a path"),
+        ([(shade("lamp", 1), 3)], "row 0 has the class 3, and the data set has no list `classes`; give the name"),
+        ([(shade("lamp", 1), 3.5)], "row 0: the caption is 3.5, not text"),
+        ([(Ellipsis, "a")], "row 0: its picture is ellipsis; give a PIL image, an array, a tensor, bytes or a path"),
+        ([(np.ones((8, 8, 3), int), "a")], r"its picture is of int64; give bytes \(uint8\) or floats in 0…1"),
+        ([(torch.randn(3, 8, 8) - 9, "a")], "its picture has values from .* to .*; give it before it is normalised"),
+        ([(torch.ones(8, 8, 3), "a")], r"its picture has the shape \(8, 8, 3\); give tensors \(C, H, W\) or arrays"),
         ([shade("lamp", 1)], r"row 0 is Image; give \(picture, captions\) or a mapping"),
         ([{"caption": "a"}], "row 0 has the columns caption; name that of the pictures image"),
         ([{"image": b"", "caption": "a"}, {"image": b"", "text": "a"}], "row 1 has other names than row 0"),

@@ -4,19 +4,16 @@ A folder may hold pictures (`folders`), parquet files under other names, or what
 file may be a table of pictures. In Python, data may be a data set of torch or of `datasets`, or any iterable of rows.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import datasets
-import pandas
-import torch
-from PIL import Image, ImageOps
 
 from cliperase.data import annotations, folders
 from cliperase.data.columns import PICTURES, as_schema, is_read, picture_column, unified, usual
 from cliperase.data.held_out import hash_of_row, held_out
+from cliperase.data.in_python import listed
 from cliperase.data.pairs import file_of
-from cliperase.data.pictures import as_png
 from cliperase.data.tables import check_numbers, files_of, is_typed, plain, read_files, splits_of
 from cliperase.errors import CliperaseError, reason_of
 
@@ -180,7 +177,7 @@ def read_mapping(data, name):
         split = folders.split_named(key) or str(key)
         if split in tables:
             raise CliperaseError(f"data {name!r}: the split {key!r} is {split}, which is there already; keep one")
-        tables[split] = typed(rows, name) if isinstance(rows, datasets.Dataset) else from_rows(rows, name)
+        tables[split] = typed(rows, name) if isinstance(rows, datasets.Dataset) else from_python(rows, name)
     return tables
 
 
@@ -225,65 +222,15 @@ def from_files(rows, name):
     return from_columns(pictures, rows.columns, rows.places, f"data {name!r}")
 
 
+def from_python(rows, name):
+    """The table of rows in Python."""
+    return from_columns(*listed(rows, name), f"data {name!r}")
+
+
 def from_columns(pictures, columns, places, said):
     kind, starts = datasets.Features({"image": datasets.Image()}), range(0, len(pictures), BLOCK)
     parts = [datasets.Dataset.from_dict({"image": pictures[i : i + BLOCK]}, features=kind) for i in starts]
     return as_schema(datasets.concatenate_datasets(parts), columns, {}, places, said).add_column(PLACE, places)
-
-
-def from_rows(data, name):
-    """The table of an iterable of (picture, captions), (picture, captions, label), or of mappings by usual names."""
-    pictures, columns, places = [], {}, []
-    for number, row in enumerate(each(data)):
-        place = f"data {name!r}, row {number}"
-        if isinstance(row, tuple | list) and len(row) in (2, 3):
-            row = dict(zip(("image", "captions", "label"), row, strict=False))
-        if not isinstance(row, Mapping):
-            raise CliperaseError(f"{place} is {type(row).__name__}; give (picture, captions) or a mapping")
-        cells = {str(key): value for key, value in row.items()}
-        pictures.append(picture_of(cells.pop(picture_column(list(cells), place)), place))
-        places.append(f"row {number}")
-        if number and set(cells) != set(columns):
-            raise CliperaseError(f"{place} has other names than row 0, {', '.join(map(str, cells))}; give all the same")
-        for key, value in cells.items():
-            columns.setdefault(key, []).append(value)
-    if not pictures:
-        raise CliperaseError(f"data {name!r} hold no row")
-    return from_columns(pictures, columns, places, f"data {name!r}")
-
-
-def each(data):
-    """The rows of a data set of torch, which is indexed and need not end when it is iterated, of a data frame, or of
-    an iterable."""
-    if isinstance(data, torch.utils.data.Dataset) and not isinstance(data, torch.utils.data.IterableDataset):
-        try:
-            # pyrefly: ignore[bad-argument-type] – a data set without a length is told below
-            return (data[number] for number in range(len(data)))
-        except TypeError:
-            raise CliperaseError(f"data set {type(data).__name__} has no length; define __len__") from None
-    if isinstance(data, pandas.DataFrame):
-        # pyrefly: ignore[bad-argument-type] – the hints of pandas lack None
-        return data.astype(object).where(data.notna(), None).to_dict("records")
-    if isinstance(data, Iterable):
-        return data
-    raise CliperaseError(f"data are {type(data).__name__}; give a folder, a data set, or an iterable of rows")
-
-
-def picture_of(picture, place):
-    """A picture, PIL image, bytes or path, as an image of the schema; a PIL image is known by its PNG file."""
-    if isinstance(picture, Image.Image):
-        try:
-            upright = ImageOps.exif_transpose(picture)
-            return as_png(
-                upright.convert("RGB") if upright.mode in ("CMYK", "YCbCr", "LAB", "HSV", "RGBX") else upright
-            )
-        except (OSError, ValueError) as error:
-            raise CliperaseError(f"{place}: its picture cannot be read ({reason_of(error)}); leave it out") from None
-    if isinstance(picture, bytes):
-        return {"bytes": picture, "path": None}
-    if isinstance(picture, str | Path):
-        return {"bytes": None, "path": str(Path(picture).absolute())}
-    raise CliperaseError(f"{place}: its picture is {type(picture).__name__}; give a PIL image, bytes or a path")
 
 
 def hold_out(table, name):
