@@ -54,6 +54,26 @@ def test_the_last_shards_are_for_test_and_validation(shards):
     assert len(shards_of(shards, "train")) == 8
 
 
+def test_braces_name_some_shards_of_a_folder(shards, tmp_path, monkeypatch):
+    some = f"{shards}/{{00002..00006}}.tar"
+    assert is_sharded(some)
+    assert [[path.name for path in shards_of(some, split)] for split in ("train", "validation", "test")] == [
+        ["00002.tar", "00003.tar", "00004.tar"],
+        ["00005.tar"],
+        ["00006.tar"],
+    ]
+    with pytest.raises(CliperaseError, match=r"2 of the 3 shards of .* are not there, the first is .*00010\.tar"):
+        shards_of(f"{shards}/{{00009..00011}}.tar", "train")
+    for name, number in (("train", 1), ("train", 2), ("val", 3)):
+        (tmp_path / name).mkdir(exist_ok=True)
+        shutil.copy(shards / f"0000{number}.tar", tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    by_name = "{train/0000{1,2},val/00003}.tar"
+    assert [len(shards_of(by_name, split)) for split in ("train", "validation")] == [2, 1]
+    (tmp_path / "{a,b}.tar").mkdir()
+    assert not is_sharded("{a,b}.tar")  # a folder of that name, which holds none
+
+
 def test_a_sample_is_its_picture_and_caption(shards):
     pairs, forgotten = load_shards(shards, "validation", RULE, square(16))
     assert pairs.images.shape == (40, 3, 16, 16)

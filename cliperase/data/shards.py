@@ -47,9 +47,9 @@ def samples_of(shards):
         yield from shard.samples() if isinstance(shard, RowGroup) else tars.samples_of([shard])
 
 
-def parts_of(folder, split=None):
+def parts_of(source, split=None):
     """{split: its shards, paths}. `split`: the one that is asked for, about which more is said."""
-    names = tars.shards_in(folder)
+    names, folder = tars.shards_in(source), tars.above(source)
     named = [split_of(path.relative_to(folder)) for path in names]
     if any(named):
         parts = parts_by_name(folder, names, named, split)

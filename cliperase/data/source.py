@@ -121,9 +121,11 @@ def load_training(
 
 def is_sharded(source: object) -> TypeGuard[str | Path]:
     """Whether `source` is a folder of shards."""
-    from cliperase.data.tars import shards_in
+    from cliperase.data.tars import is_pattern, shards_in
 
-    return isinstance(source, str | Path) and Path(source).is_dir() and bool(shards_in(source))
+    if not isinstance(source, str | Path):
+        return False
+    return is_pattern(source) or (Path(source).is_dir() and bool(shards_in(source)))
 
 
 def measured_split(source: Data) -> str:

@@ -6,7 +6,10 @@ import re
 import tarfile
 from contextlib import suppress
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
+
+from braceexpand import braceexpand
 
 from cliperase.data import folders
 from cliperase.data.columns import CAPTIONS as COLUMNS
@@ -19,12 +22,34 @@ PICTURES = tuple(suffix[1:] for suffix in folders.PICTURES)  # suffixes of a sam
 CAPTIONS = ("txt", "caption", "json", "cls")
 END = 1024  # empty bytes
 MOST_BYTES = 2**28  # of a file in a shard; a tar of two kilobytes can claim to hold a file of forty gigabytes
+BRACES = r"\{[^{}]*(,|\.\.)[^{}]*\}"
 ABOUT_THE_SHARD = r"__[^/]*__($|/)"  # names that webdataset reserves for its own notes
 
 
-def shards_in(folder):
-    """The tar files below a folder, sorted paths."""
-    return sorted(one for one in Path(folder).rglob("*") if one.name.lower().endswith(SHARDS) and one.name[0] != ".")
+def shards_in(source):
+    """The tar files below a folder, or that a pattern with braces names, sorted paths."""
+    if not is_pattern(source):
+        found = Path(source).rglob("*")
+        return sorted(one for one in found if one.name.lower().endswith(SHARDS) and one.name[0] != ".")
+    named = sorted({Path(one) for one in braceexpand(str(source))})
+    absent = [one for one in named if not one.is_file()]
+    if absent:
+        raise CliperaseError(
+            f"{len(absent)} of the {len(named)} shards of {str(source)!r} are not there, the first is {absent[0]}; "
+            "correct the braces"
+        )
+    return named
+
+
+def is_pattern(source):
+    """Whether a source is shards as webdataset writes them, `train/{00000..00012}.tar`, and no file of that name."""
+    return bool(re.search(BRACES, str(source))) and str(source).lower().endswith(SHARDS) and not Path(source).exists()
+
+
+def above(source):
+    """The folder of all shards of a source."""
+    parts = Path(source).parts
+    return Path(*takewhile(lambda part: "{" not in part, parts)) if is_pattern(source) else source
 
 
 def samples_of(shards):
