@@ -87,6 +87,11 @@ def tell_cut(model: ImageTextModel, forget: PairSet) -> None:
         log.warning("%d of %d captions to forget are cut where the model stops to read, the first is %r…", *said)
 
 
+def several(values: Any) -> list[Any]:
+    """A list of what may be given as one: the letters of a text are none."""
+    return [values] if isinstance(values, str | Path) else list(values)
+
+
 def told_of(history: History, before: Mapping[str, float]) -> dict[str, Any]:
     """What the report says of a run's `History`. `before`: the validation metrics of the original."""
     return {
@@ -140,7 +145,7 @@ def propose(
 
     if output:
         check_writable(Path(output) / "rule.yaml")
-    examples = [Path(one) for one in examples]
+    examples = [Path(one) for one in several(examples)]
     found = propose(load_model(model, pick_device()), data, query, examples)
     if output:
         asked = [f"“{query}”"] * bool(query) + [f"{len(examples)} examples"] * bool(examples)
@@ -169,7 +174,7 @@ def compare(
     if output:
         check_writable(Path(output) / "comparison.json")
     models = [load_model(source, pick_device()) for source in (before, after)]
-    found, pairs = compare(models[0], models[1], data, rule, split, queries)
+    found, pairs = compare(models[0], models[1], data, rule, split, several(queries))
     if output:
         write_json(Path(output) / "comparison.json", found)
         names = {"before": str(before), "after": str(after)}
@@ -259,17 +264,18 @@ def audit(
     from cliperase.audit.report import write_report
     from cliperase.audit.verdict import read_thresholds
 
-    asked, sources = options or AuditOptions(), [before, after, *references]
-    own, chosen = plan(asked.probes, asked.settings, asked.seed)
+    asked, sources = options or AuditOptions(), [before, after, *several(references)]
+    own, chosen = plan(asked.probes and several(asked.probes), asked.settings, asked.seed)
     limits = read_thresholds(asked.thresholds)
     with ExitStack() as stack:
         if output:
             check_writable(Path(output) / "audit.json")
             check_outside(output, data)
             stack.enter_context(only_writer(output))
-        case = open_case(sources, data, rule, split, asked.others, own, pick_device(), asked.shadows)
+        others, shadows = asked.others and several(asked.others), several(asked.shadows)
+        case = open_case(sources, data, rule, split, others, own, pick_device(), shadows)
         results = carry_out(case, chosen, output)
-        result = result_of(case, [*sources, *asked.shadows], data, split, own, results, limits)
+        result = result_of(case, [*sources, *shadows], data, split, own, results, limits)
         if output:
             write_report(Path(output), result)
     return result

@@ -162,7 +162,7 @@ def test_matching_names_what_is_missing():
     features, everything = torch.eye(4), torch.ones(4, dtype=torch.bool)
     with pytest.raises(CliperaseError, match="all 4 rows have one text; give a pool"):
         matching_accuracy(features, features, torch.zeros(4), everything)
-    with pytest.raises(CliperaseError, match=r"k=4 .* of the 4 rows of the split 2 have one; give a split"):
+    with pytest.raises(CliperaseError, match=r"k=4 .* of the 4 rows of the split 2 have one; give more texts"):
         matching_accuracy(features, features, torch.tensor([0, 0, 1, 1]), everything, k=4)
     with pytest.raises(CliperaseError, match=r"k=1 .* at least one"):
         matching_accuracy(features, features, torch.arange(4), everything, k=1)

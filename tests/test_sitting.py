@@ -197,6 +197,8 @@ def test_two_models_side_by_side(forgotten, data_folder, model_folder, tmp_path,
 
 def test_a_model_beside_itself_loses_nothing(data_folder, model_folder):
     found = compare(model_folder, model_folder, data_folder)
+    asked, listed = (compare(model_folder, model_folder, data_folder, queries=one) for one in ("odd", ["odd"]))
+    assert asked == listed != found
     assert {one["change"] for one in found["harm"]} == {0.0}
     assert found["metrics"]["before"] == found["metrics"]["after"]
     assert all(query["before"] == query["after"] for query in found["queries"])

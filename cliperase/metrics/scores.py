@@ -79,7 +79,7 @@ def draw_rivals(text_ids: Tensor, row: int, count: int, seed: int) -> Tensor:
     if not 1 <= count <= len(others):
         raise CliperaseError(
             f"matching among k={count + 1} texts needs k - 1 rows, at least one, of another text than row {row}'s, and "
-            f"of the {len(text_ids)} rows of the split {len(others)} have one; give a split with more texts"
+            f"of the {len(text_ids)} rows of the split {len(others)} have one; give more texts, or classes"
         )
     return others[np.random.default_rng([seed, row]).choice(len(others), count, replace=False)]
 
