@@ -18,10 +18,10 @@ from pathlib import Path
 
 import datasets
 import numpy as np
-from converting import add_reading, decoding_of, read_all
+from converting import add_reading, decoding_of, read_all, write_data_set
 
 from cliperase.data.limits import BROKEN_PERCENT, leave_out
-from cliperase.data.pairs import NO_CAPTION, is_captioned, one_row_a_picture, write_split
+from cliperase.data.pairs import NO_CAPTION, is_captioned, one_row_a_picture
 from cliperase.data.tables import place_of, read_table
 from cliperase.data.words import check_classes
 from cliperase.errors import CliperaseError
@@ -193,10 +193,10 @@ def convert(asked):
     splits = without_leaks(splits, source)
     how = (source, asked.size, decoding, asked.broken_percent)
     splits = {split: readable_rows(table, *how) for split, table in splits.items()}  # before the first is written
-    for split, table in splits.items():
-        table = table.remove_columns(ROW).cast_column("image", datasets.Image())
-        write_split(table, output, split)
-        print(f"{split}: {len(table)} rows")
+    kind = datasets.Image()
+    write_data_set(
+        ((split, table.remove_columns(ROW).cast_column("image", kind)) for split, table in splits.items()), output
+    )
 
 
 def main(arguments=None):

@@ -10,10 +10,10 @@ import json
 from pathlib import Path
 
 import datasets
-from converting import add_reading, decoding_of, read_all
+from converting import add_reading, decoding_of, read_all, write_data_set
 
 from cliperase.data.limits import leave_out
-from cliperase.data.pairs import SHARD_NAME, features_schema, is_captioned, write_split
+from cliperase.data.pairs import SHARD_NAME, features_schema, is_captioned
 from cliperase.errors import CliperaseError, end_in_one_line, reason_of
 from cliperase.files import check_writable
 
@@ -80,9 +80,10 @@ def main(arguments=None):
     check_images(rows, given.images)
     how = (given.images, given.size, decoding, given.broken_percent)
     found = {split: read_rows(listed, *how) for split, listed in rows.items()}
-    for split, listed in found.items():
-        write_split(datasets.Dataset.from_list(listed, features=features_schema()), given.output, split)
-        print(f"{split}: {len(listed)} rows")
+    schema = features_schema()
+    write_data_set(
+        ((split, datasets.Dataset.from_list(listed, features=schema)) for split, listed in found.items()), given.output
+    )
 
 
 if __name__ == "__main__":

@@ -10,9 +10,9 @@ import argparse
 from pathlib import Path
 
 import datasets
-from converting import add_reading, decoding_of
+from converting import add_reading, decoding_of, write_data_set
 
-from cliperase.data.pairs import SHARD_NAME, features_schema, write_split
+from cliperase.data.pairs import SHARD_NAME, features_schema
 from cliperase.data.pictures import as_png
 from cliperase.data.shards import Decoder, samples_of, shards_of
 from cliperase.errors import CliperaseError, end_in_one_line
@@ -49,12 +49,14 @@ def main(arguments=None):
             raise CliperaseError(f"--{name.replace('_', '-')} {getattr(given, name)}: give at least 1")
     check_writable(given.output / SHARD_NAME)
     framing, decoding = Resized((given.size, given.size)), decoding_of(given)
-    for split in ("train", "validation", "test"):
+
+    def table(split):
         decoder = Decoder(framing, given.broken_percent, decoding)
         most = given.most if split == "train" else given.most_measured
         rows = first_rows(shards_of(given.shards, split), most, decoder, given.shards.name)
-        write_split(datasets.Dataset.from_list(rows, features=features_schema()), given.output, split)
-        print(f"{split}: {len(rows)} rows")
+        return datasets.Dataset.from_list(rows, features=features_schema())
+
+    write_data_set(((split, table(split)) for split in ("train", "validation", "test")), given.output)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,24 @@ def test_the_first_readable_pairs_of_each_split(tmp_path):
     assert not sets["train"].class_names
 
 
+def test_a_broken_split_leaves_the_data_set_that_was_there(tmp_path, capsys):
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    for number in range(3):  # to train on, to validate and to test on
+        write_shard(shards / f"{number:05d}.tar", range(40 * number, 40 * number + 40))
+    call(shards, tmp_path / "out", "--most", "5")
+    before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    capsys.readouterr()
+    write_shard(shards / "00001.tar", range(40), broken=range(20))
+    with pytest.raises(CliperaseError, match="samples are broken"):
+        call(shards, tmp_path / "out", "--most", "7")
+    assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+    assert not capsys.readouterr().out
+    (tmp_path / "file").touch()
+    with pytest.raises(CliperaseError, match="cannot be written"):
+        call(shards, tmp_path / "file" / "out")
+
+
 def test_nothing_is_written_where_too_much_is_broken_or_asked_wrongly(tmp_path):
     shards = tmp_path / "shards"
     shards.mkdir()

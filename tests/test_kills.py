@@ -1,6 +1,7 @@
 """`kill -9` at random moments: the same command, given again, ends as if nothing had happened.
 
-Here one command is killed once. `make soak` kills every command that writes, as often as it is asked to.
+Here one command is killed once. `make soak` kills every command that writes, as often as it is asked to. A conversion
+is also killed at the two moments that could leave splits of two data sets.
 """
 
 import io
@@ -8,16 +9,20 @@ import json
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import from_hub
 import pandas as pd
 import pytest
 import yaml
 from conftest import PROFILE, SOAK, TINY_VIT, without
 
+from cliperase.data.pairs import load_pairs
+from cliperase.errors import CliperaseError
 from cliperase.models.openclip import create_model
 
 ROOT = Path(__file__).parents[1]
@@ -34,7 +39,7 @@ PROFILE = PROFILE | {
         "main": {"concepts": ["apple"], "references": ["original"], "methods": {"CLIPErase": {"learning_rate": 1e-3}}},
     },
 }
-LIBRARY, PAPER = "cliperase", "paper"
+LIBRARY, PAPER, CONVERTER = "cliperase", "paper", "from_hub"
 COMMANDS = {  # name -> arguments; `@data`, `@model`, `@vit` and `@profile` stand for paths
     "unlearn": [LIBRARY, "unlearn", "--no-audit", "--model", "@model", "--data", "@data", "--forget", "apple", *STEPS],
     "convert": [LIBRARY, "convert", "--model", "@vit", "--to", "transformers"],
@@ -45,7 +50,21 @@ COMMANDS = {  # name -> arguments; `@data`, `@model`, `@vit` and `@profile` stan
     "pretrain": [PAPER, "pretrain", "--profile", "@profile", "--data", "@data"],
     "experiment": [PAPER, "experiment", "main", "--profile", "@profile", "--data", "@data", "--model", "@model"],
     "manifest": [PAPER, "manifest", "--profile", "@profile", "--rules", "concepts", "--data", "@data"],
+    "from_hub": [CONVERTER, "--source", "@data", "--label", "label", "--validation", "8"],
 }  # fmt: skip
+DIES = """
+import os, signal, sys, datasets, from_hub
+def die(*args): os.kill(os.getpid(), signal.SIGKILL)
+def counted(self, path, whole=datasets.Dataset.to_parquet):
+    written.append(path)
+    (die if len(written) > 2 else whole)(self, path)
+def moved(old, new, whole=os.replace): (die if "train" in str(new) else whole)(old, new)
+written = []
+if sys.argv.pop(1) == "written": datasets.Dataset.to_parquet = counted
+else: os.replace = moved
+from_hub.main()
+"""  # a conversion that dies before it has written its third split, or before it moves its training split
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "data_prep")))}
 OF_TIMES = ("seconds", "time", "report.json")  # keys of seconds, and of the hash of the file that holds them
 FILES = {"experiment": "main.csv", "manifest": "manifest.csv"}  # commands whose output is a file
 
@@ -64,8 +83,7 @@ def start(name, places, folder):
     program, *arguments = COMMANDS[name]
     output = folder / "output" / FILES.get(name, "")
     call = [sys.executable, "-m", program, *(str(places.get(one, one)) for one in arguments), "--output", str(output)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(call, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    return subprocess.Popen(call, cwd=folder, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
 def finish(process):
@@ -112,3 +130,26 @@ def test_a_killed_command_ends_the_same_when_it_is_given_again(name, places, tmp
         assert written(folder / "output") == whole
         names = [{path.name for path in (place / "output").iterdir()} for place in (folder, tmp_path / "whole")]
         assert names[0] == names[1], "something is left over"
+
+
+@pytest.mark.parametrize("moment", ["written", "moved"])
+def test_a_killed_conversion_never_leaves_splits_of_two_draws(moment, data_folder, tmp_path):
+    options = ["--source", str(data_folder), "--label", "label", "--validation", "8"]
+    other = [*options, "--seed", "5", "--output"]
+    for folder, arguments in (("old", [*options, "--output"]), ("killed", [*options, "--output"]), ("new", other)):
+        assert from_hub.main([*arguments, str(tmp_path / folder)]) == 0
+    old, new = written(tmp_path / "old"), written(tmp_path / "new")
+    train, *others = (f"{split}-00000-of-00001.parquet" for split in ("train", "validation", "test"))
+    assert old[train] != new[train]
+    call = [sys.executable, "-c", DIES, moment, *other, str(tmp_path / "killed")]
+    assert subprocess.run(call, env=ENVIRONMENT, capture_output=True).returncode == -signal.SIGKILL
+    if moment == "written":
+        assert written(tmp_path / "killed") == old
+        assert len(load_pairs(tmp_path / "killed", "train")) == 24
+    else:
+        assert written(tmp_path / "killed") == {name: new[name] for name in others}
+        with pytest.raises(CliperaseError, match="split 'train' cannot be read"):
+            load_pairs(tmp_path / "killed", "train")
+    assert from_hub.main([*other, str(tmp_path / "killed")]) == 0
+    assert written(tmp_path / "killed") == new
+    assert len(list((tmp_path / "killed").iterdir())) == 3, "something is left over"
