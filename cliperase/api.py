@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cliperase.checkpoints import remove_checkpoint
+from cliperase.data.leakage import pictures_on_two_sides, told
 from cliperase.data.limits import log
 from cliperase.data.pairs import PairSet
 from cliperase.data.source import Data, load_run, load_split
@@ -52,6 +53,9 @@ def unlearn(model: str | Path, data: Data, rule: Mapping[str, Any], method: str 
     validation, forgotten, training = load_run(data, rule, student.framing, recipe.training)
     check_streamable(recipe, training.retain)
     tell_cut(student, training.forget)
+    twice = pictures_on_two_sides(validation, training)
+    for line in told(twice) if is_first() else ():
+        log.warning("%s", line)
     with ExitStack() as stack:
         if output:
             check_writable(Path(output) / REPORT)
@@ -68,6 +72,7 @@ def unlearn(model: str | Path, data: Data, rule: Mapping[str, Any], method: str 
         if history.ran_out and is_first():
             log.warning("the last checkpoint was the best: more epochs, or a higher learning rate, may forget better")
         report = {"model": str(model), "data": str(data), "method": method, "rule": rule, "rows": training.rows,
+                  "on_two_sides": {sides: len(pictures) for sides, pictures in twice.items()},
                   "settings": run["settings"], "defaults": defaults, **told_of(history, before)}  # fmt: skip
         if output and is_first():
             write_result(output, student, report)

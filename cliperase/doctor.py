@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from packaging.requirements import Requirement
 
+from cliperase.data.leakage import pictures_on_two_sides, told
 from cliperase.data.pairs import PairSet
 from cliperase.data.shards import MOST_FORGET, shards_of
 from cliperase.data.source import Shards, Tables, TrainingRows, open_source
@@ -100,6 +101,9 @@ class Examination:
                 yield Finding(subject, getattr(self, f"look_at_{subject}")())
             except CliperaseError as error:
                 yield Finding(subject, str(error), missing=True)
+        if self.training and self.validation:
+            lines = told(pictures_on_two_sides(self.validation, self.training))
+            yield from (Finding("leakage", line, missing=True) for line in lines)
         if self.model and Path(self.output).is_dir():  # it is, where it can be written
             steps = self.recipe is None or self.recipe.method.takes_steps
             yield disk(self.model, self.output, COPIES if steps else 2)

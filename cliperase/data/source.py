@@ -85,24 +85,8 @@ def load_run(
 ) -> tuple[PairSet, Tensor, TrainingRows]:
     """The V validation pairs, (V,) bool: their forget rows, and the training rows of a source, which is opened once."""
     opened = open_source(source, split="train", framing=framing, stream=settings.stream)
-    validation, forgotten = opened.load_split("validation", rule, framing, settings.broken_percent)
-    training = opened.load_training(rule, framing, settings, None)
-    tell_copies(training, validation)
-    return validation, forgotten, training
-
-
-def tell_copies(training: TrainingRows, validation: PairSet) -> None:
-    """Say which pictures stand on two sides that are to be apart; of a stream nobody knows."""
-    if not isinstance(training.retain, PairSet):
-        return
-    forget, retain = set(training.forget.row_hashes), set(training.retain.row_hashes)
-    seen = (forget | retain) & set(validation.row_hashes)
-    for shared, where in (
-        (forget & retain, "to be forgotten and to be retained"),
-        (seen, "in training and validation"),
-    ):
-        if shared:
-            log.warning("%d pictures are both %s; take the copies out", len(shared), where)
+    validation = opened.load_split("validation", rule, framing, settings.broken_percent)
+    return *validation, opened.load_training(rule, framing, settings, None)
 
 
 def load_training(
