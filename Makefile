@@ -2,7 +2,9 @@
 PYTHON ?= python3
 ENVIRONMENT := $(or $(VIRTUAL_ENV),$(CONDA_PREFIX),$(CURDIR)/.venv)
 BIN := $(ENVIRONMENT)/bin
-STAMP := $(ENVIRONMENT)/.cliperase-installed
+# one blank; unescaped it would make two targets of STAMP
+BLANK := $() $()
+STAMP := $(subst $(BLANK),\ ,$(ENVIRONMENT))/.cliperase-installed
 export PATH := $(BIN):$(PATH)
 # icons need no network; for another profile, DATA is the folder with its data sets, else they come from the hub
 PROFILE ?= icons
@@ -43,7 +45,7 @@ test: setup
 	ruff check .
 	ruff format --check .
 	lint-imports --no-cache
-	pyrefly check --python-interpreter-path $(BIN)/python
+	pyrefly check --python-interpreter-path "$(BIN)/python"
 	pytest $(TOGETHER)
 	CLIPERASE_COMPARE=1 pytest $(TOGETHER) --nbval notebooks -p no:cacheprovider
 
@@ -81,16 +83,16 @@ bench: setup
 
 # notebooks and docs as pages to read offline
 appendix: setup
-	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r docs/site/requirements.lock
+	"$(BIN)/python" -m pip install --quiet --no-deps --require-hashes -r docs/site/requirements.lock
 	python -m sphinx -q -W --keep-going -c docs/site . artifacts/appendix
 	@echo "Open artifacts/appendix/docs/site/index.html"
 
 setup: $(STAMP)
 
 $(STAMP): requirements.lock pyproject.toml
-	@$(PYTHON) -c "import sys; assert sys.version_info >= (3, 11, 5), sys.version" \
+	@"$(PYTHON)" -c "import sys; assert sys.version_info >= (3, 11, 5), sys.version" \
 		|| { echo "cliperase needs Python 3.11.5 or newer; run make PYTHON=/path/to/python"; exit 2; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(ENVIRONMENT)
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --config-settings editable_mode=compat -e .
-	@touch $(STAMP)
+	test -x "$(BIN)/python" || "$(PYTHON)" -m venv "$(ENVIRONMENT)"
+	"$(BIN)/python" -m pip install --quiet --require-hashes -r requirements.lock
+	"$(BIN)/python" -m pip install --quiet --no-deps --no-build-isolation --config-settings editable_mode=compat -e .
+	@touch "$@"

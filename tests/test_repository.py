@@ -2,8 +2,11 @@
 
 import fnmatch
 import itertools
+import os
 import re
 import shlex
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 from types import SimpleNamespace
@@ -441,3 +444,31 @@ def test_make_hands_on_every_variable_of_the_environment():
     handed = re.findall(r"^export (.*_.*)$", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
     assert set(VARIABLES) <= set(" ".join(handed).split())
     assert VARIABLES["ATEN_CPU_CAPABILITY"] == "avx2"
+
+
+STAND_IN_PYTHON = """#!/bin/sh
+echo "$@" >> "$CALLS"
+[ "$2" != venv ] || { mkdir -p "$3/bin" && cp "$0" "$3/bin/python"; }
+"""
+
+
+@pytest.mark.parametrize("environment", ["", "VIRTUAL_ENV", "CONDA_PREFIX"])
+def test_make_sets_up_once_in_a_folder_with_a_blank(environment, tmp_path):
+    repository, python, calls = tmp_path / "a b" / "repository", tmp_path / "a b" / "python", tmp_path / "calls"
+    (repository / "paper").mkdir(parents=True)
+    for name in ("Makefile", "paper/environment.mk", "requirements.lock", "pyproject.toml"):
+        shutil.copy(ROOT / name, repository / name)
+    python.write_text(STAND_IN_PYTHON)
+    python.chmod(0o755)
+    inherited = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "CONDA_PREFIX")}
+    active = tmp_path / "c  d" if environment else repository / ".venv"
+    variables = inherited | {"CALLS": str(calls)} | ({environment: str(active)} if environment else {})
+    for _ in range(2):
+        subprocess.run(["make", "setup", f"PYTHON={python}"], cwd=repository, env=variables, check=True)
+    version, made, locked, itself = calls.read_text().splitlines()
+    assert version.startswith("-c import sys")
+    assert made == f"-m venv {active}"
+    assert locked.endswith("-r requirements.lock")
+    assert itself.endswith("-e .")
+    assert (active / ".cliperase-installed").is_file()
+    assert {path.name for path in (tmp_path / "a b").iterdir()} == {"repository", "python"}
