@@ -74,6 +74,18 @@ def test_conda_gives_the_same_pins():
     assert python == "python=3.11"
 
 
+def test_binder_installs_the_repository_as_make_does(tmp_path):
+    assert not (ROOT / "binder").exists()  # beside such a folder repo2docker reads none of these files
+    assert not (ROOT / ".binder").exists()
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "$@"\n')
+    python.chmod(0o755)
+    search = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    run = subprocess.run(["./postBuild"], cwd=ROOT, env=search, capture_output=True, text=True, check=True)
+    (by_make,) = re.findall(r"^\t\S+ (-m pip install .* -e \.)$", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    assert run.stdout.split() == by_make.replace("--quiet ", "").split()
+
+
 def stand_in(families):
     """What a plan needs of a data set: its class names, and the labels that have a picture."""
     table = yaml.safe_load((ROOT / "data_prep" / "icons.yaml").read_text())
