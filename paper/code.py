@@ -5,6 +5,9 @@ file has a line for every module that the entry point reaches by imports, at the
 of the syntax tree without docstrings and without the hints of functions, which nothing here reads when it runs. So
 words, layout and hints change nothing. Hints of a class's fields stay: pydantic and dataclasses read them.
 
+A template of pages, or the table of the environment's variables, has a line as well, where a module names it that lies
+beside it or imports from its folder. Tables of settings have none: they are parameters of dvc.yaml.
+
 Registries are tables of strings, "module:name". Their lines are not code: a stage depends on the modules of those
 methods and experiments that it uses, and a new line changes no other stage.
 """
@@ -30,6 +33,8 @@ SEARCHED = ("part", "unlearn", "draws", "set_aside")  # settings of an experimen
 DRAWING = ("pipeline", "detector", "concepts", "prompt", "images", "steps", "guidance", "batch", "threshold")
 FAMILIES, USUAL_FAMILY = "cliperase/models/__init__.py", "open_clip"  # another one is imported by name
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+READ = (".html", ".md", ".mk")  # files beside modules that these read
+NAMED = re.compile(r'"([\w.]+)"')  # in a template, as of `{% extends "base.html" %}`
 REGISTERED = re.compile(r"([a-z_][\w.]*):\w+")
 MODULE = re.compile(rf"((?:{'|'.join(PACKAGES)})(?:\.\w+)+)(?::\w+)?")  # in a text, as of `set_forkserver_preload`
 
@@ -42,13 +47,17 @@ class Code:
         self.parsed, self.of_run = cache(self.parsed), cache(self.of_run)
 
     def parsed(self, path):
-        """(hash, paths of the imported files, {name: path} of a registry's lines) of one file."""
+        """(hash, paths of the files that it imports or reads, {name: path} of a registry's lines) of one file."""
+        if path.endswith(READ):
+            return *self.read(path), {}
         tree = ast.parse((self.root / path).read_text(encoding="utf-8"))
         registry = {name: where for table in registries(tree) for name, where in table.items()}
         stripped = Bare().visit(tree)
         names = {name for node in ast.walk(stripped) for name in imported(node)}
         names.add(path.removesuffix(".py").replace("/", "."))  # its packages run before it
         files = {file for name in names for file in self.files(name, Path(path).parent)}
+        said = {str(node.value) for node in ast.walk(stripped) if isinstance(node, ast.Constant)}
+        files |= self.beside(said, {Path(file).parent for file in (path, *files)})
         lines = {name: self.file(module, path) for name, module in registry.items()}
         return hashlib.sha256(canonical(stripped).encode()).hexdigest()[:16], files, lines
 
@@ -62,6 +71,17 @@ class Code:
             stem = "/".join(parts[:number])
             found += [name for name in (f"{stem}/__init__.py", f"{stem}.py") if (self.root / name).is_file()]
         return found
+
+    def read(self, path):
+        """(hash without the comments of variables, paths of the files that it names) of one file that is no code."""
+        text = (self.root / path).read_text(encoding="utf-8")
+        text = re.sub(r"^(#.*)?\n", "", text, flags=re.MULTILINE) if path.endswith(".mk") else text
+        return hashlib.sha256(text.encode()).hexdigest()[:16], self.beside(NAMED.findall(text), {Path(path).parent})
+
+    def beside(self, names, folders):
+        """The paths of those names that are files to be read in one of the folders."""
+        paths = {folder / name for folder in folders for name in names if name.endswith(READ)}
+        return {path.as_posix() for path in paths if (self.root / path).is_file()}
 
     def file(self, module, registry):
         found = self.files(module, None)

@@ -91,6 +91,26 @@ def test_words_layout_and_registered_names_change_nothing(repository):
     assert not changed(repository, "cliperase/methods/__init__.py", "}", line)
 
 
+def test_what_a_module_reads_beside_it_counts(repository):
+    files = {
+        "cliperase/pages/__init__.py": "from pathlib import Path\nFOLDER = Path(__file__).parent\n",
+        "cliperase/pages/page.html": '{% extends "base.html" %}\n',
+        "cliperase/pages/base.html": "<p>\n",
+        "cliperase/pages/strange.html": "<p>\n",
+        "cliperase/lazy.py": "from cliperase.pages import FOLDER\nsource = FOLDER / 'page.html'\n",
+        "paper/server.py": "TABLE = 'variables.mk'\n",
+        "paper/variables.mk": "# why\n\nKERNELS ?= avx2\n",
+    }
+    (repository / "cliperase/pages").mkdir()
+    for name, text in files.items():
+        (repository / name).write_text(text)
+    for name in ("cliperase/pages/page.html", "cliperase/pages/base.html"):
+        assert changed(repository, name, "\n", "</p>\n") == {name}
+    assert not changed(repository, "cliperase/pages/strange.html", "\n", "</p>\n")
+    assert not changed(repository, "paper/variables.mk", "# why\n", "# because\n\n")
+    assert changed(repository, "paper/variables.mk", "avx2", "avx512") == {"paper/variables.mk"}
+
+
 def test_hints_of_functions_change_nothing_and_those_of_fields_do(repository):
     path = repository / "cliperase/work.py"
     path.write_text(
@@ -118,6 +138,20 @@ def test_a_command_reaches_the_methods_and_experiments_that_it_names():
     named = Code(ROOT).named("paper/commands/audit_pages.py")
     assert set(named) == {"cliperase/methods/cliperase.py", "cliperase/methods/unseen.py", "paper/plans/audit.py"}
     assert not Code(ROOT).named("paper/commands/power.py")
+
+
+NO_STAGE_READS = {"cliperase/py.typed", "cliperase/defaults.yaml"}  # defaults are for who gives no learning rate
+
+
+def test_every_file_of_the_packages_is_in_a_hash_or_a_dependency():
+    files = [path for name in ("cliperase", "paper", "data_prep") for path in (ROOT / name).rglob("*.*")]
+    other = {path.relative_to(ROOT).as_posix() for path in files if path.suffix not in (".py", ".pyc")}
+    named = {name for name in other if name in (ROOT / "dvc.yaml").read_text()}
+    profiles = {name for name in other if name.startswith("paper/profiles/")}  # parameters; `chosen` are hashed
+    hashed = set().union(*all_hashes(ROOT).values())
+    assert other - hashed - named - profiles == NO_STAGE_READS
+    assert "cliperase/pages/audit.html" in Code(ROOT).reach(["paper/commands/audit_pages.py"])
+    assert "paper/environment.mk" in all_hashes(ROOT)["experiment/icons-main"]
 
 
 def hash_of(tree):
