@@ -447,6 +447,13 @@ def test_the_pages_of_audits_depend_on_what_was_chosen_for_their_rows(stages):
     assert len(chosen) == len(ROWS) - 1  # the original has no settings
 
 
+def test_who_reads_the_power_of_the_probes_depends_on_both_of_its_tables(stages):
+    deps = {name: {Path(str(dep)).name for dep in stage.deps} for name, stage in stages.items()}
+    tables = {name: found & {"power.csv", "figures.csv"} for name, found in deps.items()}
+    assert {name for name, found in tables.items() if len(found) == 1} == set()
+    assert "readme" in {name for name, found in tables.items() if found}
+
+
 def test_rules_in_parameters_are_what_a_shell_hands_on():
     (rule,) = shlex.split(f"'{PROFILES['paper'].shards['rule']}'")
     assert caption_pattern(yaml.safe_load(rule)).search("two apples")
