@@ -106,7 +106,7 @@ def written(folder):
             table = pd.read_csv(io.BytesIO(content))
             content = table[[name for name in table if name not in ("seconds", "peak_mb")]].to_csv()
         elif path.suffix in (".md", ".html"):
-            content = re.sub(rb"[\d.]+ s\b|[\da-f]{64}", b"", content)
+            content = re.sub(rb"[\d.]+ s(econds)?\b|[\da-f]{64}", b"", content)
         contents[str(place)] = content
     return contents
 
