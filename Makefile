@@ -49,7 +49,8 @@ test: setup
 	pytest $(TOGETHER)
 	CLIPERASE_COMPARE=1 pytest $(TOGETHER) --nbval notebooks -p no:cacheprovider
 
-# the same properties on twenty times as many cases, damaged files by the thousand, and every command killed twenty times
+# the same properties on twenty times as many cases, damaged files by the thousand, and each command of test_kills.py
+# killed twenty times
 soak: export OMP_NUM_THREADS := 1
 soak: export OMP_WAIT_POLICY := PASSIVE
 soak: setup

@@ -1,4 +1,4 @@
-"""Damaged files: every loader reads one, or says in one line what is wrong. `make soak` tries many more of them."""
+"""Damaged files: a loader reads one, or says in one line what is wrong. `make soak` tries many more of them."""
 
 import json
 import tempfile

@@ -1,7 +1,8 @@
 """`kill -9` at random moments: the same command, given again, ends as if nothing had happened.
 
-Here one command is killed once. `make soak` kills every command that writes, as often as it is asked to. A conversion
-is also killed at the two moments that could leave splits of two data sets.
+Here one command is killed once. `make soak` kills each of `COMMANDS`, as often as it is asked to. Not among them are
+`doctor`, `fetch`, `power`, `audit_pages`, `benchmark`, and the trainings of BLIP and of the generator. A conversion is
+also killed at the two moments that could leave splits of two data sets.
 """
 
 import io
@@ -24,6 +25,8 @@ from conftest import PROFILE, SOAK, TINY_VIT, without
 from cliperase.data.pairs import load_pairs
 from cliperase.errors import CliperaseError
 from cliperase.models.openclip import create_model
+from cliperase.models.packing import pack
+from paper.results import COLUMNS, write_table
 
 ROOT = Path(__file__).parents[1]
 STEPS = ["--set", "steps=40", "forget_batch=4", "retain_batch=8", "evaluate_every=3", "learning_rate=1e-3"]
@@ -40,17 +43,22 @@ PROFILE = PROFILE | {
     },
 }
 LIBRARY, PAPER, CONVERTER = "cliperase", "paper", "from_hub"
-COMMANDS = {  # name -> arguments; `@data`, `@model`, `@vit` and `@profile` stand for paths
+COMMANDS = {  # name -> arguments; what begins with `@` stands for a path of `places`
     "unlearn": [LIBRARY, "unlearn", "--no-audit", "--model", "@model", "--data", "@data", "--forget", "apple", *STEPS],
     "convert": [LIBRARY, "convert", "--model", "@vit", "--to", "transformers"],
     "propose": [LIBRARY, "propose", "--model", "@model", "--data", "@data", "--query", "apple"],
     "compare": [LIBRARY, "compare", "@model", "@model", "--data", "@data", "--forget", "apple"],
     "audit": [LIBRARY, "audit", "@model", "@model", "--data", "@data", "--forget", "apple", "--probes", "reference-gap",
               "neighbours", "quantisation"],
+    "evaluate": [LIBRARY, "evaluate", "--model", "@model", "--data", "@data", "--forget", "apple"],
+    "pack": [LIBRARY, "pack", "--model", "@model", "--data", "@data"],
+    "unpack": [LIBRARY, "unpack", "@packed"],
     "pretrain": [PAPER, "pretrain", "--profile", "@profile", "--data", "@data"],
     "experiment": [PAPER, "experiment", "main", "--profile", "@profile", "--data", "@data", "--model", "@model"],
     "manifest": [PAPER, "manifest", "--profile", "@profile", "--rules", "concepts", "--data", "@data"],
     "from_hub": [CONVERTER, "--source", "@data", "--label", "label", "--validation", "8"],
+    "tune": [PAPER, "tune", "--profile", "@profile", "--data", "@data", "--model", "@model"],
+    "collect": [PAPER, "collect", "@parts", "--profile", "@profile"],
 }  # fmt: skip
 DIES = """
 import os, signal, sys, datasets, from_hub
@@ -66,7 +74,14 @@ from_hub.main()
 """  # a conversion that dies before it has written its third split, or before it moves its training split
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "data_prep")))}
 OF_TIMES = ("seconds", "time", "report.json")  # keys of seconds, and of the hash of the file that holds them
-FILES = {"experiment": "main.csv", "manifest": "manifest.csv"}  # commands whose output is a file
+FILES = {
+    "experiment": "main.csv",
+    "manifest": "manifest.csv",
+    "tune": "main.csv",
+    "collect": "results.csv",
+    "evaluate": "metrics.json",
+    "pack": "packed.safetensors",
+}  # commands whose output is a file
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +89,11 @@ def places(data_folder, model_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("places")
     create_model(TINY_VIT, seed=0).save(folder / "vit")
     (folder / "profile.yaml").write_text(yaml.safe_dump(PROFILE))
-    return {"@data": data_folder, "@model": model_folder, "@vit": folder / "vit", "@profile": folder / "profile.yaml"}
+    pack(model_folder, ["apple"], folder / "packed.safetensors")
+    number = dict.fromkeys(COLUMNS, "a") | {"provenance": "icons", "value": 1.0, "seconds": 1.0, "peak_mb": 1.0}
+    write_table(pd.DataFrame([number | {"seed": str(seed)} for seed in range(3)]), folder / "parts" / "main.csv")
+    made = {"@vit": "vit", "@packed": "packed.safetensors", "@parts": "parts", "@profile": "profile.yaml"}
+    return {"@data": data_folder, "@model": model_folder} | {name: folder / path for name, path in made.items()}
 
 
 def start(name, places, folder):
