@@ -48,7 +48,7 @@ def hub_name(model):
     if prefixed:
         return name
     entry = get_pretrained_cfg(*model.split("/"))  # open_clip's names of architecture and weights
-    return entry.get("hf_hub", "").strip("/") or None
+    return str(entry.get("hf_hub", "")).strip("/") or None
 
 
 def license_of(model):

@@ -73,7 +73,8 @@ def tell(findings):
     missing = 0
     for finding in findings:
         missing += finding.missing
-        print(f"{'MISSING' if finding.missing else 'ok':8}{finding.subject:9}{finding.said}", flush=True)
+        kind = "MISSING" if finding.missing else "WARNING" if finding.warning else "ok"
+        print(f"{kind:8}{finding.subject:9}{finding.said}", flush=True)
     if missing:
         raise CliperaseError(f"{missing} problems must be fixed before the run; see the lines marked MISSING")
 

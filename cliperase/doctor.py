@@ -31,11 +31,13 @@ KEPT = 5  # in memory beside the step: the best weights, and a checkpoint's copi
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one check: what is there, or the problem with its fix."""
+    """The result of one check: what is there, or the problem with its fix. A run starts beside a `warning`, but not
+    where something is `missing`."""
 
     subject: str
     said: str
     missing: bool = False
+    warning: bool = False
 
 
 def examine(model, data, rule, method, settings, output, runs=1):
@@ -103,7 +105,7 @@ class Examination:
                 yield Finding(subject, str(error), missing=True)
         if self.training and self.validation:
             lines = told(pictures_on_two_sides(self.validation, self.training))
-            yield from (Finding("leakage", line, missing=True) for line in lines)
+            yield from (Finding("leakage", line, warning=True) for line in lines)
         if self.model and Path(self.output).is_dir():  # it is, where it can be written
             steps = self.recipe is None or self.recipe.method.takes_steps
             yield disk(self.model, self.output, COPIES if steps else 2)
