@@ -29,7 +29,7 @@ from cliperase.files import whole_file
 from cliperase.metrics.encode import encode_images, encode_texts
 from cliperase.metrics.tasks import PROMPT
 
-SHOWN = 60  # rows on each side of the cut-off
+SHOWN = {"proposed": 500, "near": 60}  # rows on each side of the cut-off
 SAME = 1e-9  # spread of scores that are all alike
 MOST_PARTS = 5  # normal distributions of a mixture
 FEWEST = 20  # rows for which a mixture can be fitted
@@ -51,7 +51,7 @@ class Proposal:
     @property
     def near(self):
         """Numbers of the rows just below the cut-off, the highest score first."""
-        return [row for row in self.order if self.scores[row] <= self.cut][:SHOWN]
+        return [row for row in self.order if self.scores[row] <= self.cut][: SHOWN["near"]]
 
     @cached_property
     def order(self):
@@ -150,7 +150,9 @@ def write_proposal(folder, found, asked):
         partial.write_text("\n".join(rule_lines(found, asked)) + "\n", encoding="utf-8")
     sides = {"proposed": found.proposed, "near": found.near}
     rows = {
-        name: [pages.row_of(found.pairs, row) | {"score": found.scores[row]} for row in pages.evenly(numbers, SHOWN)]
+        name: [
+            pages.row_of(found.pairs, row) | {"score": found.scores[row]} for row in pages.evenly(numbers, SHOWN[name])
+        ]
         for name, numbers in sides.items()
     }
     counts = {name: len(numbers) for name, numbers in sides.items()}
