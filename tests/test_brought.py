@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -275,6 +276,18 @@ def test_several_captions_of_a_picture(tmp_path):
     assert all(len(one) == 2 for one in captions_of(rows_of(path)))
     path = write_csv(tmp_path / "lists.csv", ("image", "captions"), [(p, str([a, "it's"])) for p, a in rows])
     assert all("it's" in one and len(one) == 2 for one in captions_of(rows_of(path)))
+
+
+@pytest.mark.parametrize("table", ["captions.txt", "captions.csv"])
+def test_a_picture_may_lie_below_the_folder_of_its_table(table, tmp_path):
+    """Kaggle's Flickr8k: `Images/`, and a table of names and captions that is no .csv by its name."""
+    rows = [(Path(path).name, text) for path, text in table_rows(tmp_path / "Images")]
+    write_csv(tmp_path / table, ("image", "caption"), rows)
+    assert len(rows_of(tmp_path)) + len(rows_of(tmp_path, "validation")) == len(rows)
+    shutil.copytree(tmp_path / "Images", tmp_path / "copies")
+    refused(tmp_path, f"{table}, line 2: .* is the name of Images/.* and of copies/.*; name the folder of one")
+    write_text(tmp_path / "captions.txt", "a caption of nothing")
+    refused(tmp_path / "captions.txt", "is a file of no known kind")  # it has no header by now
 
 
 def test_classes_of_a_table_come_with_their_prompt_first(tmp_path):

@@ -5,7 +5,19 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-from cliperase.data.folders import PICTURES, Listed, below, joined, local_file, of_kind, pass_over, split_named, text_of
+from cliperase.data.folders import (
+    PICTURES,
+    Listed,
+    below,
+    joined,
+    local_file,
+    named_alike,
+    of_kind,
+    pass_over,
+    split_named,
+    text_of,
+    the_one,
+)  # fmt: skip
 from cliperase.errors import CliperaseError, reason_of
 
 NAMES = r"(captions|dataset_(coco|flickr)).*\.json"  # captions_train2017.json, dataset_flickr30k.json
@@ -25,9 +37,7 @@ def read_annotation_file(path):
 
 def read_annotations(folder, files, pictures):
     """{split: `Listed`} of the JSON `files` in a folder; they and the `pictures` are paths relative to it."""
-    by_name = defaultdict(list)
-    for picture in pictures:
-        by_name[picture.name].append(picture)
+    by_name = named_alike(pictures)
     found = joined(folder, files, [listed(folder, file, by_name) for file in files])
     named = {file for rows in found.values() for file in rows.files}
     pass_over(folder, "pictures that no JSON names", [file for file in pictures if folder / file not in named])
@@ -38,20 +48,9 @@ def listed(folder, file, by_name):
     """{split: `Listed`} of one JSON. `by_name`: the pictures of each file name."""
     found, said = {}, f"data {str(folder)!r}, {file.as_posix()}"
     for split, name, captions in rows_of(folder / file):
-        picture = local_file(folder, the_one(by_name, name, said).as_posix(), said)
+        picture = local_file(folder, the_one(by_name, Path(name), said).as_posix(), said)
         found.setdefault(split, Listed()).add(picture, {"captions": captions}, f"{file.name}, {name}")
     return found
-
-
-def the_one(by_name, name, said):
-    """The picture that a JSON means by `name`: the one of that name, or of that path. A missing one stays, and is
-    counted as broken."""
-    wanted = Path(name)
-    there = [one for one in by_name[wanted.name] if one.parts[-len(wanted.parts) :] == wanted.parts]
-    if len(there) > 1:
-        both = f"{there[0].as_posix()} and of {there[1].as_posix()}"
-        raise CliperaseError(f"{said}: {name!r} is the name of {both}; name the folder of one")
-    return there[0] if there else wanted
 
 
 def rows_of(path):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import datasets
 
-from cliperase.data import annotations, folders
+from cliperase.data import annotations, folders, listings
 from cliperase.data.columns import PICTURES, as_schema, is_read, picture_column, unified, usual
 from cliperase.data.held_out import hash_of_row, held_out
 from cliperase.data.in_python import listed
@@ -67,13 +67,13 @@ def bring(data):
 def read_file(path, name):
     """{split: table} of one file."""
     suffix = path.suffix.lower()
-    if suffix in folders.TABLES:
-        return {split: from_files(rows, name) for split, rows in folders.read_table_file(path).items()}
+    if suffix in listings.TABLES or listings.is_kaggles(path):
+        return {split: from_files(rows, name) for split, rows in listings.read_table_file(path).items()}
     if suffix == ".json":
         return {split: from_files(rows, name) for split, rows in annotations.read_annotation_file(path).items()}
     if suffix == ".parquet":
         return {folders.split_named(path.stem) or "train": read_parquet([path], name)}
-    known = ", ".join((*folders.TABLES, ".json", ".parquet"))
+    known = ", ".join((*listings.TABLES, ".json", ".parquet"))
     raise CliperaseError(f"data {name!r} is a file of no known kind; name a folder, or a file of {known}")
 
 
@@ -85,15 +85,17 @@ def read_folder(folder, name):
     parquet = parquet_in(folder, files, name)
     if parquet:
         return {split: read_parquet(paths, name) for split, paths in parquet.items()}
-    pictures, tables = folders.of_kind(files, folders.PICTURES), folders.of_kind(files, folders.TABLES)
+    pictures, tables = folders.of_kind(files, folders.PICTURES), listings.tables_in(folder, files)
     if not pictures and not tables:
         seen = ", ".join(file.as_posix() for file in files[:3]) or "nothing"
         raise CliperaseError(f"data {name!r} holds no pictures, tables, parquet files or shards; it holds {seen}")
     captions = [] if tables else annotations.of_captions(files)
     if captions:
         found = annotations.read_annotations(folder, captions, pictures)
+    elif tables:
+        found = listings.read_tables(folder, tables, pictures)
     else:
-        found = folders.read_tables(folder, tables, pictures) if tables else folders.read_pictures(folder, files, inner)
+        found = folders.read_pictures(folder, files, inner)
     return {split: from_files(rows, name) for split, rows in found.items()}
 
 
@@ -108,7 +110,7 @@ def parquet_in(folder, files, name):
     """
     parents = {file.parent for file in files}
     parquet = [file for file in folders.of_kind(files, (".parquet",)) if file.with_suffix("") not in parents]
-    others = folders.of_kind(files, folders.TABLES) or folders.of_kind(files, folders.PICTURES)
+    others = folders.of_kind(files, listings.TABLES) or folders.of_kind(files, folders.PICTURES)
     if parquet and others:
         raise CliperaseError(
             f"data {name!r} holds {parquet[0].as_posix()} and {others[0].as_posix()}; name the file or folder of one"

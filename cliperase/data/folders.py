@@ -1,17 +1,15 @@
-"""Pictures that lie as files in a folder: named by a table, beside texts of the same name, or in folders of classes.
+"""Pictures that lie as files in a folder: beside texts of the same name, or in folders of classes; and what readers of
+tables and JSON share.
 
 Each reader gives {split: rows}, the rows as `Listed`. Nothing is decoded and nothing is written.
 """
 
-import csv
-import io
-import json
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 
-from cliperase.data.columns import is_unicode, picture_column, usual
+from cliperase.data.columns import is_unicode
 from cliperase.data.limits import log
 from cliperase.errors import CliperaseError, reason_of
 
@@ -20,7 +18,6 @@ PICTURES = (
     *(".ppm", ".pgm", ".jp2", ".tga"),
 )
 TEXTS = (".txt", ".caption")
-TABLES = (".csv", ".tsv", ".jsonl", ".ndjson")
 OF_SYSTEMS = ("thumbs.db", "desktop.ini", "__macosx")  # what Windows and macOS leave in folders
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -151,13 +148,22 @@ def lines_of(folder, text):
         return []
 
 
-def read_tables(folder, tables, pictures):
-    """{split: `Listed`} of the `tables` in a folder; `tables` and `pictures` are paths relative to it."""
-    read = [read_table_file(folder / table, split_named(table.parent.name)) for table in tables]
-    found = joined(folder, tables, read)
-    named = {file for rows in found.values() for file in rows.files}
-    pass_over(folder, "pictures that no table names", [file for file in pictures if folder / file not in named])
+def named_alike(pictures):
+    """{name of a file: the pictures of that name}."""
+    found = defaultdict(list)
+    for picture in pictures:
+        found[picture.name].append(picture)
     return found
+
+
+def the_one(by_name, wanted, said):
+    """The picture that is meant by the path `wanted`: the one of that name, or whose path ends so. A missing one stays,
+    and is counted as broken."""
+    there = [one for one in by_name[wanted.name] if one.parts[-len(wanted.parts) :] == wanted.parts]
+    if len(there) > 1:
+        both = f"{there[0].as_posix()} and of {there[1].as_posix()}"
+        raise CliperaseError(f"{said}: {wanted.as_posix()!r} is the name of {both}; name the folder of one")
+    return there[0] if there else wanted
 
 
 def joined(folder, files, read):
@@ -171,50 +177,6 @@ def joined(folder, files, read):
                     f"data {str(folder)!r}: several files, {both}, have rows of the split {split!r}; name one of them"
                 )
     return found
-
-
-def read_table_file(path, split=None):
-    """{split: `Listed`} of one CSV, TSV or JSONL file. Paths in it are relative to its folder.
-
-    The split of a row stands in a column `split`; else the file's name says it, or `split`, or the folders of the
-    pictures; else all rows are for training.
-    """
-    said = f"data {str(path)!r}"
-    names, lines = (read_json_lines if path.suffix.lower() in (".jsonl", ".ndjson") else read_csv)(path)
-    column, split_column = picture_column(names, said), (usual(names, ["split"]) or [None])[0]
-    if not lines:
-        raise CliperaseError(f"{said} holds no row")
-    rows = [
-        (local_file(path.parent, cells.pop(column), f"{said}, line {number}"), cells, f"{path.name}, line {number}")
-        for number, cells in lines
-    ]
-    if split_column:
-        splits = [split_named(cells.pop(split_column)) for _, cells, _ in rows]
-        if None in splits:
-            wrong = lines[splits.index(None)][0]
-            raise CliperaseError(f"{said}, line {wrong}: its split is none of train, validation and test; correct it")
-    else:
-        splits = [split_named(path.stem) or split] * len(rows)
-        if not splits[0]:
-            splits = splits_by_path(path, [file for file, _, _ in rows], lines)
-    found = {}
-    for split, row in zip(splits, rows, strict=True):
-        found.setdefault(split, Listed()).add(*row)
-    return found
-
-
-def splits_by_path(table, files, lines):
-    """The split of each row of a table, by the first folder of its picture, if that is named as one; else train."""
-    tops = [split_named(Path(os.path.relpath(file or table, table.parent)).parts[0]) for file in files]
-    if not any(tops):
-        return ["train"] * len(files)
-    if None in tops:
-        inside, outside = (lines[i][0] for i in (next(i for i, one in enumerate(tops) if one), tops.index(None)))
-        raise CliperaseError(
-            f"data {str(table)!r}: the picture of line {inside} is in a folder of a split and that of line {outside} "
-            "in none; add a column split"
-        )
-    return tops
 
 
 def local_file(folder, cell, place):
@@ -240,44 +202,3 @@ def text_of(path):
         raise CliperaseError(
             f"data {str(path)!r} cannot be read ({reason_of(error)}); write it anew in UTF-8"
         ) from None
-
-
-def read_json_lines(path):
-    """(names of the columns, [(line number, {name: value})]), an object a line."""
-    rows = []
-    for number, line in enumerate(text_of(path).split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            cells = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise CliperaseError(
-                f"data {str(path)!r}, line {number} is not JSON ({reason_of(error)}); mend it"
-            ) from None
-        if not isinstance(cells, dict):
-            raise CliperaseError(f"data {str(path)!r}, line {number} is not an object {{…}}; write one a line")
-        rows.append((number, cells))
-    names = list(dict.fromkeys(name for _, cells in rows for name in cells))
-    return names, [(number, {name: cells.get(name) for name in names}) for number, cells in rows]
-
-
-def read_csv(path):
-    """The same of a CSV: a header, and fields that are separated by commas, semicolons, tabs or bars."""
-    text = text_of(path)
-    first = text.split("\n", 1)[0]
-    mark = max(",;\t|", key=lambda one: len(next(csv.reader([first], delimiter=one), [])))
-    reader, rows = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True), []
-    try:
-        names = [name.strip() for name in next(reader, [])]
-        for fields in filter(None, reader):
-            if len(fields) != len(names):
-                raise csv.Error(f"{len(fields)} fields, and the header has {len(names)}")
-            rows.append((reader.line_num, dict(zip(names, fields, strict=True))))
-    except csv.Error as error:
-        raise CliperaseError(
-            f"data {str(path)!r}, line {reader.line_num}: {reason_of(error)}; put a field with {mark!r} or quotes in "
-            'quotes, and write quotes in it twice, ""'
-        ) from None
-    if len(set(names)) < len(names):
-        raise CliperaseError(f"data {str(path)!r} has two columns of one name in {', '.join(names)}; rename one")
-    return names, rows
