@@ -904,8 +904,6 @@ def test_rows_in_python_that_are_unclear_are_one_line(data, message):
 
 def test_unlearning_from_photographs_writes_nothing_beside_them(photos, model_folder, tmp_path, capsys):
     write(photos / "train" / "apple" / "large.jpg", shade("apple", 3, (50, 40)), "JPEG")
-    for path in (photos / "val").rglob("*.png"):  # the doctor wants pictures that are not for training
-        write(path, shade(path.parent.name, EACH + int(path.stem)))
     before = contents(photos)
     command = ["--model", str(model_folder), "--data", str(photos), "--forget", "apple"]
     settings = [

@@ -24,11 +24,12 @@ def found(data, rule=RULE, **settings):
 
 @pytest.fixture
 def leaky(tmp_path):
-    """Classes: pictures 4 and 5 of training validate too, and picture 0 is an apple and a lamp."""
-    colours(tmp_path, (9, 9), range(4, 10), "validation")
-    colours(tmp_path, (9, 9), range(6), "train", file="train-00000-of-00002.parquet")
-    colours(tmp_path, (9, 9), [0, 1], "train", names=("lamp", "apple"), file="train-00001-of-00002.parquet")
-    return tmp_path
+    """Classes: pictures 4 and 5 of training validate too, and 0 and 1 are each an apple and a lamp."""
+    folder = tmp_path / "data"
+    colours(folder, (9, 9), range(4, 10), "validation")
+    colours(folder, (9, 9), range(6), "train", file="train-00000-of-00002.parquet")
+    colours(folder, (9, 9), [0, 1], "train", names=("lamp", "apple"), file="train-00001-of-00002.parquet")
+    return folder
 
 
 def test_clean_data_say_nothing(data_folder, shards):
