@@ -10,7 +10,7 @@ from cliperase.checkpoints import remove_checkpoint
 from cliperase.data.leakage import pictures_on_two_sides, told
 from cliperase.data.limits import log
 from cliperase.data.pairs import PairSet
-from cliperase.data.source import Data, load_run, load_split
+from cliperase.data.source import Data, load_run, load_split, name_of
 from cliperase.errors import CliperaseError
 from cliperase.files import check_outside, check_writable, only_writer, write_json
 from cliperase.loop import History
@@ -71,7 +71,7 @@ def unlearn(model: str | Path, data: Data, rule: Mapping[str, Any], method: str 
         ).carry_out()  # fmt: skip
         if history.ran_out and is_first():
             log.warning("the last checkpoint was the best: more epochs, or a higher learning rate, may forget better")
-        report = {"model": str(model), "data": str(data), "method": method, "rule": rule, "rows": training.rows,
+        report = {"model": str(model), "data": name_of(data), "method": method, "rule": rule, "rows": training.rows,
                   "on_two_sides": {sides: len(pictures) for sides, pictures in twice.items()},
                   "settings": run["settings"], "defaults": defaults, **told_of(history, before)}  # fmt: skip
         if output and is_first():

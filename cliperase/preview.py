@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from cliperase import pages
 from cliperase.audit.case import Split
 from cliperase.data.rules import Rule, near_misses
-from cliperase.data.source import open_source
+from cliperase.data.source import name_of, open_source
 from cliperase.metrics.encode import encode_images, encode_texts
 
 SHOWN = 60  # pictures on the contact sheet
@@ -31,7 +31,7 @@ def preview_of(model, data, rule, split, training):
                                                    "retain": int((~split.forgotten).sum())}}  # fmt: skip
     pictures = [pages.row_of(training.forget, i) for i in pages.evenly(range(len(training.forget)), SHOWN)]
     notes = [] if training.pairs is None else near_misses(training.pairs, rule)
-    return {"rule": str(Rule.of(rule)), "data": str(data), "rows": rows, "notes": notes,
+    return {"rule": str(Rule.of(rule)), "data": name_of(data), "rows": rows, "notes": notes,
             "pictures": pictures, "at_risk": at_risk(model, split)}  # fmt: skip
 
 

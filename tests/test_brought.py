@@ -931,6 +931,7 @@ def test_unlearning_from_rows_in_python_is_unlearning_from_files(model_folder, t
     path = write_csv(tmp_path / "a.csv", ("image", "caption"), listed)
     of_rows, of_files = (unlearn(model_folder, data, RULE, settings=settings) for data in ((row for row in rows), path))
     assert of_rows["log"] == of_files["log"]
+    assert (of_rows["data"], of_files["data"]) == ("in memory", str(path))
     assert sum(of_rows["rows"].values()) == 40
     assert evaluate(model_folder, rows, RULE, "validation") == evaluate(model_folder, path, RULE, "validation")
 

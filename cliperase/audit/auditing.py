@@ -21,7 +21,7 @@ from cliperase.audit.verdict import Threshold, finding, verdict_of, vote
 from cliperase.data.limits import BROKEN_PERCENT
 from cliperase.data.pairs import PairSet
 from cliperase.data.rules import Rule, forget_mask
-from cliperase.data.source import Data, Shards, Tables, open_source
+from cliperase.data.source import Data, Shards, Tables, name_of, open_source
 from cliperase.errors import CliperaseError
 from cliperase.files import hash_of, read_json, write_json
 from cliperase.models import load_model
@@ -229,7 +229,7 @@ def result_of(
     return {
         "schema": SCHEMA, "cliperase": __version__, **verdict_of(every, bool(case.references)),
         "rule": str(case.rule), "models": models,
-        "data": {"source": str(data), "split": split, "rows": rows, "sha256": split_hash(case.test),
+        "data": {"source": name_of(data), "split": split, "rows": rows, "sha256": split_hash(case.test),
                  "training_sha256": case.training and split_hash(case.training),
                  "others": {name: split_hash(one) for name, one in case.others.items()}},
         "settings": settings.model_dump(), "probes": results,

@@ -112,6 +112,11 @@ def is_sharded(source: object) -> TypeGuard[str | Path]:
     return is_pattern(source) or (Path(source).is_dir() and bool(shards_in(source)))
 
 
+def name_of(source: Data) -> str:
+    """What a report calls the data: their path, or their name on the hub; rows in Python have none."""
+    return str(source) if isinstance(source, str | Path) else "in memory"
+
+
 def measured_split(source: Data) -> str:
     """The split that a result is measured on: `test`, or `validation` where there is no other."""
     return "test" if "test" in open_source(source).splits() else "validation"
