@@ -96,13 +96,14 @@ def places(data_folder, model_folder, tmp_path_factory):
     return {"@data": data_folder, "@model": model_folder} | {name: folder / path for name, path in made.items()}
 
 
-def start(name, places, folder):
+def start(name, places, folder, **environment):
     """The command in a process of its own, in a folder of its own; its output is `output` in there."""
     folder.mkdir(exist_ok=True)
     program, *arguments = COMMANDS[name]
     output = folder / "output" / FILES.get(name, "")
     call = [sys.executable, "-m", program, *(str(places.get(one, one)) for one in arguments), "--output", str(output)]
-    return subprocess.Popen(call, cwd=folder, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    environment = {name: value for name, value in {**ENVIRONMENT, **environment}.items() if value is not None}
+    return subprocess.Popen(call, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
 def finish(process):
@@ -149,6 +150,23 @@ def test_a_killed_command_ends_the_same_when_it_is_given_again(name, places, tmp
         assert written(folder / "output") == whole
         names = [{path.name for path in (place / "output").iterdir()} for place in (folder, tmp_path / "whole")]
         assert names[0] == names[1], "something is left over"
+
+
+@pytest.mark.parametrize("name", COMMANDS if SOAK > 1 else ["unlearn"])
+def test_a_command_ends_the_same_without_a_home_and_in_another_time_zone(name, places, tmp_path):
+    elsewhere = {"HOME": None, "TZ": "Pacific/Kiritimati", "LC_ALL": "C"}
+    for folder, environment in (("here", {}), ("there", elsewhere)):
+        finish(start(name, places, tmp_path / folder, OMP_NUM_THREADS="1", **environment))
+    assert written(tmp_path / "there" / "output") == written(tmp_path / "here" / "output")
+
+
+def test_two_threads_differ_from_one_by_rounding(places, tmp_path):
+    """Sums in another order: what is measured moves in the fourth digit, and no row changes its side."""
+    found = []
+    for threads in ("1", "2"):
+        finish(start("unlearn", places, tmp_path / threads, OMP_NUM_THREADS=threads))
+        found.append(json.loads((tmp_path / threads / "output" / "report.json").read_text())["validation_after"])
+    assert found[1] == pytest.approx(found[0], abs=1e-3)
 
 
 @pytest.mark.parametrize("moment", ["written", "moved"])
