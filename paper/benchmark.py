@@ -1,6 +1,7 @@
 """The benchmark: a method that somebody brings, or models that other code unlearned, audited as the rows here are.
 
-An entry is a folder: `rows.csv`, its figures as in `results.csv`, and `entry.json`, what they were made from, by hash.
+An entry is a folder: `rows.csv`, its figures as in `results.csv`, `verdicts.csv`, what they say of each run, and
+`entry.json`, what they were made from, by hash.
 The leaderboard is made of the entries and of this repository's own rows, by the thresholds of the power study.
 """
 
@@ -16,7 +17,7 @@ import pandas as pd
 from cliperase import __version__
 from cliperase.audit.verdict import NEVER_KNOWN
 from cliperase.errors import CliperaseError
-from cliperase.files import hash_of, read_json, write_json
+from cliperase.files import hash_of, read_json, whole_file, write_json
 from cliperase.methods import METHODS
 from cliperase.methods.base import Method
 from paper.audits import AuditPlace, goals, shares, tally, verdicts, votes
@@ -125,9 +126,14 @@ def runs_of(experiment, profile, name, folder):
     return runs
 
 
-def write_entry(folder, rows, header):
+def write_entry(folder, rows, header, study):
+    """Write the files of an entry. Returns its verdicts, a line for each run, by the thresholds of the `study`."""
+    said = verdicts(votes(rows, study))
     write_table(rows[COLUMNS], folder / "rows.csv")
     write_json(folder / "entry.json", header)
+    with whole_file(folder / "verdicts.csv") as partial:
+        said.to_csv(partial, index=False)
+    return said
 
 
 def leaderboard(results, study, entries):

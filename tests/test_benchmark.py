@@ -65,8 +65,11 @@ def test_a_method_from_a_file_is_entered(profile, data, models, tmp_path):
     assert "reference-gap.forget_accuracy" in set(rows.metric)
     assert header["method"]["file"] == "mine.py"
     assert header["small"]
-    write_entry(tmp_path / "entry", rows, header)
+    study = study_of(tmp_path, OF_GOALS, (-1, 20))
+    said = write_entry(tmp_path / "entry", rows, header, study)
     assert json.loads((tmp_path / "entry" / "entry.json").read_text()) == header
+    assert pd.read_csv(tmp_path / "entry" / "verdicts.csv").verdict.tolist() == said.verdict.tolist()
+    assert len(said) == 1
 
 
 def test_models_that_other_code_unlearned_are_entered(profile, data, models, tmp_path):
@@ -97,12 +100,16 @@ def test_what_cannot_be_entered_is_said(profile, data, models, tmp_path):
         register("mine", data)
 
 
+OF_GOALS = dict.fromkeys(GOALS, (1.0, 30.0, 0.0, (1, 1)))
+
+
 def entry_of(folder, name, small, figures):
     rows = rows_of_figures(**{name: figures}).assign(
         profile="icons", experiment="audit", dataset="icons", model="compact", split="test", unit="%",
         provenance="icons", seconds=3.0, peak_mb=1.0,
     )  # fmt: skip
-    write_entry(folder / name, rows[COLUMNS], {"name": name, "small": small, "method": {"file": f"{name}.py"}})
+    header = {"name": name, "small": small, "method": {"file": f"{name}.py"}}
+    write_entry(folder / name, rows[COLUMNS], header, study_of(folder.parent, OF_GOALS, (-1, 20)))
     return rows[COLUMNS]
 
 
@@ -114,7 +121,7 @@ def test_the_leaderboard_is_made_of_entries(tmp_path):
     pd.concat(own).to_csv(tmp_path / "results.csv", index=False)
     entry_of(tmp_path / "entries", "mine", False, low)
     entry_of(tmp_path / "entries", "tried", True, low)
-    study = study_of(tmp_path, dict.fromkeys(GOALS, (1.0, 30.0, 0.0, (1, 1))), (-1, 20))
+    study = study_of(tmp_path, OF_GOALS, (-1, 20))
     board = leaderboard(tmp_path / "results.csv", study, tmp_path / "entries").set_index("method")
     assert list(board.index) == ["original", "retrain", "mine"]  # a small entry is not listed
     assert board["no trace"].tolist() == [0, 100, 100]

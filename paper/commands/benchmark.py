@@ -12,6 +12,9 @@ def add_arguments(parser):
     parser.add_argument("--unlearned", type=Path, help="folder with a model <concept>-<seed> for each run")
     parser.add_argument("--small", action="store_true", help="one concept and one seed, to try it out")
     parser.add_argument("--models", required=True, help="folder of the originals of seed 0; the others lie beside it")
+    parser.add_argument(
+        "--power", type=Path, default=Path("metrics/icons/power"), help="folder of the power study, with the thresholds"
+    )
     add_options(parser, "data", "profile", "output")
 
 
@@ -20,6 +23,7 @@ def run(arguments):
     from cliperase.settings import read_params
     from paper.benchmark import enter, write_entry
     from paper.params import read_profile
+    from paper.power import PowerStudy
 
     check_writable(arguments.output / "entry.json")
     rows, header = enter(
@@ -27,5 +31,7 @@ def run(arguments):
         settings=read_params(arguments.settings) if arguments.settings else None, folder=arguments.unlearned or "",
         small=arguments.small,
     )  # fmt: skip
-    write_entry(arguments.output, rows, header)
-    print(f"{arguments.output}: {rows.method.nunique()} row of {len(rows)} figures; commit the folder to enter it")
+    for run in write_entry(arguments.output, rows, header, PowerStudy(arguments.power)).itertuples():
+        print(f"{run.concept}, seed {run.seed}: {run.verdict}")
+    enters = "too few runs for the leaderboard" if arguments.small else "commit the folder to enter it"
+    print(f"{arguments.output}: {len(rows)} figures with their intervals; {enters}")
