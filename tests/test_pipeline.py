@@ -14,7 +14,7 @@ from cliperase.settings import read_params
 from paper.params import read_profile
 from paper.results import read_results
 
-TARGETS = ("results@icons", "manifest@icons*", "contact_sheet@icon*s", "search@icons-main")
+TARGETS = ("results@icons", "manifest@icons*", "contact_sheet@icon*s", "search@icons-ratios")
 ROOT = Path(__file__).parent.parent
 ICONS = "paper/profiles/icons.yaml"
 
@@ -38,7 +38,7 @@ def shrink(params):
     params["pretrain"] |= {"steps": 4, "evaluate_every": 2}
     params["unlearn"] |= {"forget_batch": 4, "retain_batch": 8}
     params["search"] |= {"drawn": 2, "kept": 1}
-    params["search"]["experiments"] = {"main": {"concepts": ["dog"], "further": ["umbrella"]}}
+    params["search"]["experiments"] = {"ratios": {"concepts": ["3 % of classes"], "further": ["10 % of classes"]}}
     params["concepts"][:], params["seeds"] = ["apple"], [0]
     experiments = params["experiments"]
     for name, settings in experiments.items():
@@ -96,7 +96,7 @@ def one_original(pipeline):
 
 
 def fewer_candidates(ranges):
-    for row in {*ranges} - {"null space"}:
+    for row in {*ranges} - {"CLIPErase"}:  # the one row of the small ratios
         del ranges[row]
 
 
@@ -119,7 +119,7 @@ def copy(tmp_path_factory):
 
 def stale(folder):
     """The stages of the icons that `dvc status` names, but `code` itself."""
-    status = run(folder, "dvc", "status", "results@icons", "search@icons-main", "--with-deps")
+    status = run(folder, "dvc", "status", "results@icons", "search@icons-ratios", "--with-deps")
     return {line[:-1] for line in status.splitlines() if line[:1].isalpha() and line.endswith(":")} - {"code"}
 
 
