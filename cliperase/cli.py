@@ -131,7 +131,7 @@ def add_audit(arguments, rule, thresholds):
         split = measured_split(arguments.data)
         options = AuditOptions(thresholds=thresholds)
         where = (arguments.model, arguments.output, arguments.data, rule)
-        found = audit(*where, arguments.reference or [], split, options, folder)
+        found = audit(*where, arguments.reference, split, options, folder)
     except CliperaseError as error:
         log.warning("the result is not audited: %s", error)
         return
@@ -162,18 +162,18 @@ def run_audit(arguments):
     from cliperase.api import AuditOptions, audit
 
     options = AuditOptions(
-        probes=arguments.probes, settings=override({}, arguments.set), seed=arguments.seed,
-        thresholds=thresholds_of(arguments), others=arguments.other, shadows=arguments.shadow or [],
+        probes=arguments.probes or None, settings=override({}, arguments.set), seed=arguments.seed,
+        thresholds=thresholds_of(arguments), others=arguments.other or None, shadows=arguments.shadow,
     )  # fmt: skip
-    where, reference = (arguments.before, arguments.after, arguments.data), arguments.reference or []
-    result = audit(*where, rule_of(arguments), reference, arguments.split, options, arguments.output)
+    where = (arguments.before, arguments.after, arguments.data)
+    result = audit(*where, rule_of(arguments), arguments.reference, arguments.split, options, arguments.output)
     print("\n".join([result["verdict"], *result["reasons"], f"Read {arguments.output / 'page.html'}"]))
 
 
 def run_propose(arguments):
     from cliperase.api import propose
 
-    found = propose(arguments.model, arguments.data, arguments.query, arguments.examples or [], arguments.output)
+    found = propose(arguments.model, arguments.data, arguments.query, arguments.examples, arguments.output)
     print(
         f"{len(found['rule']['rows'])} rows score above {found['cut']:.2f}. Read {arguments.output / 'proposal.html'}"
     )
@@ -184,15 +184,7 @@ def run_compare(arguments):
     from cliperase.api import compare
 
     rule = rule_of(arguments, required=False)
-    compare(
-        arguments.before,
-        arguments.after,
-        arguments.data,
-        rule,
-        arguments.split,
-        arguments.query or [],
-        arguments.output,
-    )
+    compare(arguments.before, arguments.after, arguments.data, rule, arguments.split, arguments.query, arguments.output)
     print(f"Read {arguments.output / 'comparison.html'}")
 
 

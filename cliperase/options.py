@@ -87,8 +87,8 @@ def add_options(sub, *names):
 
 
 def add_list(sub, name, metavar, help):
-    """An option with one value or more, which may be given several times."""
-    sub.add_argument(f"--{name}", nargs="+", action="extend", metavar=metavar, help=help)
+    """An option with one value or more, which may be given several times; [] where it is left out."""
+    sub.add_argument(f"--{name}", nargs="+", action="extend", default=[], metavar=metavar, help=help)
 
 
 def add_standards(sub):

@@ -17,7 +17,7 @@ from cliperase.data.folders import (
     split_named,
     text_of,
     the_one,
-)  # fmt: skip
+)
 from cliperase.errors import CliperaseError, reason_of
 
 NAMES = r"(captions|dataset_(coco|flickr)).*\.json"  # captions_train2017.json, dataset_flickr30k.json
