@@ -190,6 +190,25 @@ def same_prompt(photos):
 
 
 @pytest.mark.parametrize(
+    ("folders", "names"),
+    [
+        (["001.Black_footed_Albatross", "017.Cardinal"], ["Black footed Albatross", "Cardinal"]),  # some of CUB's
+        (["1-tench", "2-goldfish"], ["tench", "goldfish"]),
+        (["3_Musketeers", "7_up"], ["3 Musketeers", "7 up"]),
+        (["01.lamp", "02.lamp"], ["01.lamp", "02.lamp"]),
+        (["01.lamp", "pear"], ["01.lamp", "pear"]),
+        (["2012_Audi", "2013_BMW"], ["2012 Audi", "2013 BMW"]),
+    ],
+)
+def test_numbers_that_only_count_the_classes_are_no_part_of_their_names(folders, names, tmp_path, caplog):
+    for folder in folders:
+        for n in range(4):
+            write(tmp_path / folder / f"{n}.png", shade(NAMES[0], 4 * folders.index(folder) + n))
+    assert rows_of(tmp_path).class_names == names
+    assert ("numbers before the names" in caplog.text) == (names[0] not in [one.replace("_", " ") for one in folders])
+
+
+@pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (nest, r"train/apple/red/1\.png lies 2 folders deep; classes are one folder deep, so name"),

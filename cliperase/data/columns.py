@@ -1,7 +1,7 @@
 """Columns under their usual names become the schema: pictures, captions, classes.
 
-Class names are read with blanks for underscores, as in `data_prep/from_hub.py`, and the class prompt comes before a
-row's own captions, because evaluation asks with it.
+Class names are read with blanks for underscores, as in `data_prep/from_hub.py`, and without numbers that all of them
+begin with. The class prompt comes before a row's own captions, because evaluation asks with it.
 """
 
 import ast
@@ -107,7 +107,7 @@ def classes(columns, class_names, said) -> tuple[list[str], list]:
     column = next((one for one in found if one in class_names or are_names(columns[one])), found[0])
     values = columns[column]
     if column in class_names:
-        return [name.replace("_", " ") for name in class_names[column]], values
+        return without_numbers([name.replace("_", " ") for name in class_names[column]], said), values
     if not are_names(values):
         strange = next(one for one in values if not are_names([one]))
         if not caption_columns(list(columns), said):
@@ -120,7 +120,25 @@ def classes(columns, class_names, said) -> tuple[list[str], list]:
     named = [one for one in texts if one is not None]
     names = sorted(set(named))
     number = {name: i for i, name in enumerate(names)}
-    return names, [number.get(one) for one in texts]
+    return without_numbers(names, said), [number.get(one) for one in texts]
+
+
+def without_numbers(names, said):
+    """The names of classes without the number before each, as CUB's folders have it: `001.Black_footed_Albatross`.
+
+    Numbers only count if zeros make all equally long, or if they go up from 0 or 1. "3 Musketeers", "7 up" keep theirs.
+    """
+    found = [one for one in (re.fullmatch(r"(\d+)[. -]+(\D.*)", name) for name in names) if one]
+    if not 2 <= len(names) == len(found):
+        return names
+    digits, short = [one[1] for one in found], [one[2] for one in found]
+    numbers = sorted(map(int, digits))
+    padded = len({len(one) for one in digits}) == 1 and any(one.startswith("0") for one in digits)
+    upwards = numbers[0] in (0, 1) and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    if len(set(short)) < len(names) or not (padded or upwards):
+        return names
+    log.warning("%s: the numbers before the names of classes are left out: %r is %r", said, names[0], short[0])
+    return short
 
 
 def are_names(values):
