@@ -55,12 +55,14 @@ test: setup
 	CLIPERASE_COMPARE=1 pytest $(TOGETHER) --nbval notebooks -p no:cacheprovider
 
 # the same properties on twenty times as many cases, damaged files by the thousand, and each command of test_kills.py
-# killed twenty times
+# killed twenty times; `python -m tests.robustness` makes docs/robustness.md of the record
+SOAK ?= 20
 soak: export OMP_NUM_THREADS := 1
 soak: export OMP_WAIT_POLICY := PASSIVE
 soak: setup
-	CLIPERASE_SOAK=20 pytest $(TOGETHER) tests/test_fuzz.py tests/test_kills.py tests/test_growth.py tests/test_losses.py \
-		tests/test_evaluate.py tests/test_stream.py
+	CLIPERASE_SOAK=$(SOAK) pytest $(TOGETHER) --junitxml=artifacts/soak.xml tests/test_fuzz.py tests/test_kills.py \
+		tests/test_faults.py tests/test_growth.py tests/test_parallel.py tests/test_losses.py tests/test_evaluate.py \
+		tests/test_stream.py
 
 tune: setup
 	dvc repro --glob 'search@$(PROFILE)-*' $(TUNE_$(PROFILE))

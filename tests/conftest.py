@@ -4,6 +4,7 @@ import copy
 import io
 import json
 import os
+import re
 import tarfile
 from contextlib import contextmanager
 
@@ -72,6 +73,16 @@ def pytest_report_header():
 def pytest_configure(config):
     if os.environ.get("RECORD_ERRORS"):
         config.pluginmanager.register(Recorder())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    """A record of the run, for `robustness.py`, has how much was tried: the examples of a property, and `SOAK`."""
+    report = yield
+    if report.when == "call":
+        examples = re.findall(r"(\d+) passing", getattr(item, "hypothesis_statistics", ""))
+        report.user_properties += [("soak", SOAK), *([("tries", sum(map(int, examples)))] if examples else [])]
+    return report
 
 
 def pytest_collection_modifyitems(items):

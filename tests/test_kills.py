@@ -132,7 +132,8 @@ def written(folder):
 
 
 @pytest.mark.parametrize("name", COMMANDS if SOAK > 1 else ["unlearn"])
-def test_a_killed_command_ends_the_same_when_it_is_given_again(name, places, tmp_path):
+def test_a_killed_command_ends_the_same_when_it_is_given_again(name, places, tmp_path, record_property):
+    record_property("tries", SOAK)
     begun = time.monotonic()
     finish(start(name, places, tmp_path / "whole"))
     seconds, whole = time.monotonic() - begun, written(tmp_path / "whole" / "output")
