@@ -18,7 +18,7 @@ from tqdm import tqdm
 from cliperase.checkpoints import load_checkpoint, save_checkpoint
 from cliperase.errors import CliperaseError, reason_of
 from cliperase.finite import check_finite
-from cliperase.parallel import is_first, wait_for_all
+from cliperase.parallel import Weights, is_first, wait_for_all
 from cliperase.settings import MAY_CHANGE
 
 
@@ -26,7 +26,7 @@ class Training(ABC):
     """A model and its gradients. A subclass defines `backward`; the other methods are optional."""
 
     def __init__(self, model, settings):
-        self.model, self.settings = model, settings
+        self.model, self.settings, self.weights = model, settings, Weights()
         self.generator = torch.Generator().manual_seed(settings.seed)  # its state goes into checkpoints
 
     @abstractmethod
@@ -111,7 +111,10 @@ class Loop:
     def __init__(self, training):
         self.training, settings = training, training.settings
         self.optimizer = torch.optim.AdamW(
-            training.model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+            training.weights.groups(training.model.parameters()),
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            fused=True,
         )
         self.scheduler = create_schedule(self.optimizer, settings)
         self.averaged = None
@@ -127,7 +130,7 @@ class Loop:
         for name, value in training.backward(step).items():
             self.terms.setdefault(name, []).append(value)
         if training.settings.clip_norm:
-            torch.nn.utils.clip_grad_norm_(training.model.parameters(), training.settings.clip_norm)
+            training.weights.clip(training.model.parameters(), training.settings.clip_norm)
         self.optimizer.step()
         self.scheduler.step()
         training.after_step()
@@ -141,7 +144,9 @@ class Loop:
         check_losses(means, self.done)
         self.seconds += time.perf_counter() - self.clock
         model = self.training.model
-        check_finite(model.state_dict(), f"weights at step {self.done}", "lower the learning rate")
+        check_finite(
+            self.training.weights.here(model.state_dict()), f"weights at step {self.done}", "lower the learning rate"
+        )
         model.eval()
         metrics = validate(model) if validate else {}
         self.log.append({"step": self.done, **means, "validation": metrics})
@@ -153,8 +158,8 @@ class Loop:
         return means | metrics
 
     def state(self):
-        """Everything that a killed run needs to go on, as tensors and plain values."""
-        return {
+        """Everything that a killed run needs to go on, as tensors and plain values. All processes ask together."""
+        state = {
             "identity": self.training.identity(),
             "model": self.training.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -167,6 +172,7 @@ class Loop:
             "step": self.done,
             "seconds": self.seconds,
         }
+        return self.training.weights.saved(state)
 
     def restore(self, state):
         """Go on from a `state`, or from the beginning if it is None."""
@@ -174,17 +180,26 @@ class Loop:
         if state is None:
             return
         try:
-            self.training.model.load_state_dict(state["model"])
+            self.training.model.load_state_dict(self.own(state["model"]))
         except RuntimeError as error:
             raise CliperaseError(
                 f"the checkpoint is of another model ({reason_of(error)}); delete it to start anew"
             ) from None
         self.optimizer.load_state_dict(state["optimizer"])
+        for parameter, kept in self.optimizer.state.items():
+            kept |= {name: self.training.weights.taken(value, parameter) for name, value in kept.items()}
         self.scheduler.load_state_dict(state["scheduler"])
         if self.averaged:
             self.averaged.load_state_dict(state["averaged"])
         self.training.generator.set_state(state["random"])
         self.best, self.log, self.done, self.seconds = (state[name] for name in ("best", "log", "step", "seconds"))
+        if self.best:
+            self.best["weights"] = self.own(self.best["weights"])
+
+    def own(self, weights):
+        """What this process has of the model's `weights`."""
+        mine = self.training.model.state_dict()
+        return {name: self.training.weights.taken(value, mine.get(name)) for name, value in weights.items()}
 
     def finish(self):
         """Leave the model at the weights that are kept."""

@@ -53,6 +53,7 @@ class LoopSettings(Settings):
     averaging: float = Field(default=0.0, ge=0, lt=1)  # decay of a moving average of the weights, which is then kept
     evaluate_every: int = Field(default=20, ge=1, le=10**9)  # steps; a checkpoint is written as often
     seed: int = Field(default=0, ge=0, lt=2**32)
+    shard: bool = False  # under torchrun, the blocks of a transformer in parts: see `cliperase.sharding`
 
 
 class TrainSettings(LoopSettings):

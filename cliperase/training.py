@@ -124,22 +124,25 @@ class PairTraining(Training):
         processes each does so with its share of the images, see `parallel.py`.
         """
         rows = self.draw(step)
-        texts, counts = distinct_texts(rows), [len(r.images) for r in rows]
-        pieces = self.together(r.images for r in rows).split(self.settings.micro_batch or sum(counts))
+        texts, counts = distinct_texts(rows), [len(r.captions) for r in rows]
+        pieces = self.weights.pieces(self.together(r.images for r in rows), self.settings.micro_batch, counts)
         with torch.no_grad():
-            mine = torch.cat([self.encode_image(piece) for piece in pieces]).split(counts)
-        features = torch.cat([gather(part, len(r.captions)) for part, r in zip(mine, rows, strict=True)])
-        features.requires_grad_()
-        terms = self.method.loss(self.assemble(features, self.encode_text(texts), texts, rows, step))
+            mine = torch.cat([self.encode_image(piece) for piece in pieces]).split([len(r.images) for r in rows])
+        features = torch.cat([gather(part, count) for part, count in zip(mine, counts, strict=True)]).requires_grad_()
+        encoded = self.encode_text(texts)
+        of_texts = encoded.detach().requires_grad_()
+        terms = self.method.loss(self.assemble(features, of_texts, texts, rows, step))
         total(terms).backward()
-        if not is_first():  # the loss is the same in all processes; what it says of the texts counts once
+        if not is_first():  # the loss is the same in all processes; what it says of texts and of the scale counts once
             self.model.zero_grad()
+            of_texts.grad = None if of_texts.grad is None else torch.zeros_like(of_texts)
+        if of_texts.grad is not None and encoded.requires_grad:
+            encoded.backward(of_texts.grad)
         if features.grad is not None:  # a loss may take the images as constants
-            gradients = features.grad.split([len(r.captions) for r in rows])
-            gradients = torch.cat([gradient[share(len(gradient))] for gradient in gradients])
+            gradients = torch.cat([part[share(len(part))] for part in features.grad.split(counts)])
             for piece, gradient in zip(pieces, gradients.split([len(piece) for piece in pieces]), strict=True):
                 self.encode_image(piece).backward(gradient)
-        sum_gradients(self.model.parameters())
+        sum_gradients(self.weights.summed(self.model.parameters()))
         return {name: value.detach() for name, value in terms.items()}
 
     def assemble(self, image_features, text_features, texts, rows, step):

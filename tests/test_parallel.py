@@ -1,5 +1,6 @@
 """Several processes: shares and gathering by hand, and the same model as a single process makes."""
 
+import copy
 import json
 import os
 import subprocess
@@ -7,13 +8,16 @@ import sys
 
 import pytest
 import torch
+from conftest import TINY_VIT
 
 from cliperase import parallel
 from cliperase.errors import CliperaseError
 from cliperase.methods.fine_tune import FineTune
 from cliperase.models import load_model
+from cliperase.models.openclip import create_model
 from cliperase.settings import TrainSettings
 from cliperase.training import PairTraining
+from cliperase.unlearning import Recipe, divided
 
 
 def test_one_process_has_everything():
@@ -76,10 +80,131 @@ def test_two_processes_make_the_model_of_one(method, settings, model_folder, dat
     assert not (tmp_path / "two" / "checkpoint.pt").exists()
 
 
+@pytest.fixture(scope="module")
+def transformer(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("transformer")
+    deep = copy.deepcopy(TINY_VIT)
+    deep["model_cfg"]["text_cfg"]["layers"] = 2
+    create_model(deep, seed=0).save(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "settings", [("clip_norm=0.1",), ("micro_batch=3", "weight_decay=0.1")], ids=["whole", "in pieces"]
+)
+def test_two_processes_with_weights_in_parts_make_the_model_of_one(settings, transformer, data_folder, tmp_path):
+    alone, one = unlearn(1, transformer, data_folder, tmp_path / "one", *settings)
+    report, two = unlearn(2, transformer, data_folder, tmp_path / "two", "shard=true", *settings)
+    for entry, other in zip(alone["log"], report["log"], strict=True):
+        assert entry["validation"] == pytest.approx(other["validation"], abs=1e-4)
+        assert [entry[name] for name in ("RM", "FM", "CM")] == pytest.approx(
+            [other[name] for name in ("RM", "FM", "CM")], abs=1e-5
+        )
+    before = load_model(transformer).state_dict()
+    assert one.keys() == two.keys() == before.keys()
+    assert sum(not torch.equal(value, before[name]) for name, value in one.items()) > len(one) / 2
+    for name, value in one.items():
+        if not name.endswith("in_proj_bias"):  # the gradient by a key's bias is 0 but for rounding, which Adam enlarges
+            assert torch.allclose(value, two[name], atol=1e-5), name
+
+
+PARTS = """
+import json, sys, torch
+from cliperase.data.source import load_training
+from cliperase.loop import Loop, run_loop
+from cliperase.models import load_model
+from cliperase.models.openclip import create_model
+from cliperase.parallel import is_first, join_processes
+from cliperase.sharding import in_parts
+from cliperase.training import PairTraining
+from cliperase.unlearning import Recipe, embed
+
+join_processes()
+data, checkpoint, output = sys.argv[2:]
+settings = {"learning_rate": 1e-3, "forget_batch": 4, "retain_batch": 8, "evaluate_every": 2, "shard": True}
+
+def training_of(steps):
+    model, recipe = load_model(sys.argv[1]), Recipe.of("CLIPErase", settings | {"steps": steps})
+    rows = load_training(data, {"concept": "apple"}, model.framing, recipe.training)
+    original = embed(model, rows.forget, rows.retain)
+    return PairTraining(model, recipe.method, recipe.training, rows.retain, rows.forget, original)
+
+def better_and_better(start=0):
+    scores = iter(range(start, 100))
+    return lambda model: {"score": float(next(scores))}
+
+whole, killed, again = training_of(6), training_of(6), training_of(6)
+with in_parts(whole):
+    blocks = [p for block in whole.weights.blocks for p in block.parameters()]
+    held = sum(p.to_local().numel() for p in blocks) / sum(p.numel() for p in blocks)
+    run_loop(whole, better_and_better(), progress=False)
+with in_parts(killed):
+    loop = Loop(killed)
+    loop.restore(None)
+    for step in range(4):
+        loop.step(step)
+    loop.evaluate(better_and_better())
+    state = loop.state()
+    if is_first():
+        torch.save(state, checkpoint)
+torch.distributed.barrier()
+with in_parts(again):
+    run_loop(again, better_and_better(1), checkpoint, progress=False)
+one, other = (training.model.state_dict() for training in (whole, again))
+if is_first():
+    kinds = {type(p).__name__ for p in again.model.parameters()}
+    apart = max((one[name] - other[name]).abs().max().item() for name in one)
+    json.dump({"held": held, "apart": apart, "kinds": sorted(kinds)}, open(output, "w"))
+"""
+
+
+def test_weights_in_parts_are_a_half_each_and_go_on_from_a_checkpoint(transformer, data_folder, tmp_path):
+    (tmp_path / "script.py").write_text(PARTS)
+    run = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        str(tmp_path / "script.py"),
+    ]
+    what = [str(transformer), str(data_folder), str(tmp_path / "checkpoint.pt"), str(tmp_path / "found.json")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([*run, *what], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["held"] == pytest.approx(0.5, abs=0.02)
+    assert found["apart"] == 0
+    assert found["kinds"] == ["Parameter"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"averaging": 0.9}, "shard does not go with averaging"),
+        ({"compile": True}, "shard does not go with compile"),
+        ({"method": "SalUn"}, "shard does not go with SalUn in these settings"),
+        ({"layers": 1}, "this model has none; leave it out"),
+    ],
+)
+def test_what_cannot_be_in_parts_is_said(settings, message, training):
+    settings, config = dict(settings), copy.deepcopy(TINY_VIT)
+    config["model_cfg"]["vision_cfg"]["layers"] = settings.pop("layers", 2)
+    recipe = Recipe.of(settings.pop("method", "fine-tune"), SHARDED | settings)
+    rows = [training.select(training.labels != 0), training.select(training.labels == 0)]
+    found = PairTraining(create_model(config, seed=0), recipe.method, recipe.training, *rows)
+    with pytest.raises(CliperaseError, match=message), divided(found):
+        pass
+
+
+SHARDED = {"shard": True, "steps": 1, "learning_rate": 1e-3, "forget_batch": 4, "retain_batch": 4}
+
+
 GRADIENTS = """
 import sys, torch
 from cliperase.data.source import load_training
 from cliperase.models import load_model
+from cliperase.models.openclip import create_model
 from cliperase.parallel import is_first, join_processes
 from cliperase.training import PairTraining
 from cliperase.unlearning import Recipe, embed
