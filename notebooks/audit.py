@@ -29,7 +29,7 @@ from paper.verdicts import claims, open_with
 use_style()
 rows = experiment_rows(results, "audit")
 (provenance,) = rows.provenance.unique()
-study = PowerStudy(in_root(power))
+study = PowerStudy.read(in_root(power))
 voted = votes(rows, study)
 counted = tally(voted)
 order, said = list(counted.index), verdicts(voted)
@@ -68,8 +68,9 @@ open_with(
 # stands on vermilion where its interval lies beyond the threshold of the [power study](audit_power.ipynb), so that the
 # concept is still known, and on blue where it lies beyond the far end, further from knowing than models that never did:
 # the concept was pushed away, which is a trace of its own. The darker, the more of the runs say so; grey mixes both.
-# The columns are the figures with a vote; the methods are sorted by how many of their votes are as of a model that
-# never knew.
+# The columns are the figures that may vote. A figure abstains where the originals do not pass its limit either, and
+# where the images are too few to tell the model from them. The methods are sorted by how many of their votes are as of
+# a model that never knew.
 
 # %%
 figures = set(voted.figure)

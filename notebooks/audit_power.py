@@ -16,7 +16,10 @@ power = "metrics/icons/power"
 publish_to = "figures/icons/audit_power"
 
 # %%
-from cliperase.audit.verdict import LEAST_AUC, by_chance
+import pandas as pd
+
+from cliperase.audit.verdict import LEAST_AUC, by_chance, silent
+from paper.audits import VERDICTS as KINDS
 from paper.figures.style import publish_figure, use_style
 from paper.figures.votes import paired_plot, power_plot
 from paper.planted import FAILURES
@@ -25,20 +28,22 @@ from paper.tables import in_root, publish_table, show
 from paper.verdicts import claims, open_with
 
 use_style()
-study = PowerStudy(in_root(power))
+study = PowerStudy.read(in_root(power))
 found, figures = study.power.sort_values("auc", ascending=False, kind="stable"), study.figures
 provenance = study.provenance
 planted, hiding = list(FAILURES), ["text head projected", "token rows zeroed"]
-votes = found[found.auc >= LEAST_AUC]
 name = found.probe + "." + found.measure
+votes = found[name.isin(study.voting)]
 auc, caught = found.auc.set_axis(name), found.set_index(name)
 few, usual, spread = "linear-probe.image_recall_1_shots", "reference-gap.forget_accuracy", "linear-probe.image_area_all"
-counts, limit = study.known_votes(), by_chance(len(votes))
-gone = 100 * (counts.known > limit).groupby(counts.model).mean()
+judged, beside_one = study.judged(), study.judged(references=1)
+shares = {kind: 100 * judged.verdict.str.startswith(kind).groupby(judged.model).mean() for kind in KINDS}
+gone, pushed = shares["Not gone"], shares["Pushed away"]
 tested = {
     "the few-shot probe of the images has a vote": auc[few] >= LEAST_AUC,
     "the verdict is *not gone* for every model that saw its concept": gone["saw"] == 100,
-    "and for at most a fifth of those that never did": gone["never"] <= 20,
+    "and for at most a tenth of those that never did, by limits from other seeds": gone["never"] <= 10,
+    "at most a tenth of those counts as pushed away": pushed["never"] <= 10,
     "it sees through most of the projected text heads and zeroed tokens": (gone[hiding] > 50).all(),
     "to tell one class from the rest by all examples has no vote": auc[spread] < LEAST_AUC,
     "an unchanged original is caught by every figure with a vote, in most concepts": (votes.nothing >= 60).all(),
@@ -49,9 +54,11 @@ open_with(
     "audit_power",
     about,
     paper="Forgetting is measured by the accuracy at one prompt, and no probe is tested.",
-    here=f"{len(votes)} of {len(found)} figures tell models that saw a concept from models that never did, with an "
-    f"area of at least {LEAST_AUC}. The few-shot probe of the images does ({auc[few]:.2f}). Of the projected text "
-    f"heads {100 - caught.loc[usual, 'text head projected']:.0f} % pass at the usual prompt; the verdict sees through "
+    here=f"{len(votes)} of {len(found)} figures may vote: they tell models that saw a concept from models that never "
+    f"did, with an area of at least {LEAST_AUC}, and say what no other one says. Judged by the models of other seeds, "
+    f"{gone['saw']:.0f} % of the models that saw a concept are found, and of those that never did "
+    f"{gone['never']:.0f} % are called not gone, {pushed['never']:.0f} % pushed away. Of the projected text heads "
+    f"{100 - caught.loc[usual, 'text head projected']:.0f} % pass at the usual prompt; the verdict sees through "
     f"{gone['text head projected']:.0f} %.",
     tested=tested,
 )
@@ -96,16 +103,25 @@ show(table.drop(columns=["auc low", "auc high", "provenance"]).round(2))
 # ## The power of the verdict
 #
 # An audit counts how many of its figures say that the concept is still known. *Not gone* is said of more than chance
-# would bring if the figures were independent, which they are not. So the verdict has a power of its own: here are the
-# counts of the models of this study, and how often the verdict would be *not gone*.
+# would bring if the figures were independent, which they are not, and the limits come from few models. So the verdict
+# has a power of its own. Here every model of the study is judged by those of the other seeds: limits and reference come
+# from them alone. The reference is their middle, or one model in turn. Verdicts are in percent; `votes` and `known` are
+# means. By values, because the study keeps no intervals.
 
 # %%
-told = counts.groupby("model", sort=False).known.agg(["count", "min", "median", "max"])
-told["not gone, %"] = gone
-told = told.rename(columns={"count": "models"}).rename_axis("model").reset_index()
+told = []
+for reference, one in (("middle of three", judged), ("one model", beside_one)):
+    kinds = one.verdict.str.extract(f"^({'|'.join(KINDS)})")[0]
+    table = 100 * pd.crosstab(one.model, kinds, normalize="index").reindex(columns=KINDS, fill_value=0.0)
+    table = table.join(
+        one.groupby("model").agg(judged=("seed", "size"), votes=("votes", "mean"), known=("known", "mean"))
+    )
+    told.append(table.reset_index().assign(reference=reference))
+told = pd.concat(told, ignore_index=True)
 publish_table(told.assign(provenance=provenance), "verdict", publish_to)
-show(told)
-print(f"not gone: more than {limit} of {len(votes)} figures")
+show(told[["reference", "model", "judged", *KINDS, "votes", "known"]].round(1))
+for count in (5, 15, 25, 35):
+    print(f"of {count} votes, not gone needs more than {by_chance(count)}")
 
 # %% [markdown]
 # ## The claims, tested
@@ -121,5 +137,7 @@ claims(tested)
 # the reference.
 
 # %%
-none = found[found.auc < LEAST_AUC]
-print("No vote:", ", ".join(f"{line.probe}.{line.measure} ({line.auc:.2f})" for line in none.itertuples()) or "none")
+for figure, threshold in study.thresholds.items():
+    reason = silent(figure, study.known[figure], threshold)
+    if reason:
+        print(f"{figure} has no vote: {reason}")

@@ -164,7 +164,7 @@ for data, each in verdicts.items():
 # that: percent of the runs with each verdict.
 
 # %%
-said = audits.verdicts(audits.votes(experiment_rows(results, "audit"), PowerStudy(in_root(power))))
+said = audits.verdicts(audits.votes(experiment_rows(results, "audit"), PowerStudy.read(in_root(power))))
 shares = audits.shares(said).round(1)
 papers = [name for name in dict.fromkeys(cell["method"] for cell in paper_cells("main")) if name in shares.index]
 show(shares.loc[list(dict.fromkeys(["original", "retrain", *papers]))].reset_index())

@@ -16,7 +16,7 @@ import pandas as pd
 
 from cliperase.audit.auditing import carry_out, plan
 from cliperase.audit.case import Case, Split, Subject
-from cliperase.audit.verdict import KNOWN, NEVER_KNOWN, PUSHED, UNDECIDED, verdict_of, vote
+from cliperase.audit.verdict import KNOWN, NEVER_KNOWN, NO_VOTE, PUSHED, UNDECIDED, verdict_of
 from cliperase.data.rules import Rule, forget_mask
 from paper.results import REFERENCES, rows_of
 from paper.runs import Bench, Place
@@ -105,25 +105,23 @@ class AuditBench(Bench):
 
 
 def votes(rows, study):
-    """One line for each run and each figure with a vote: method, concept, seed, figure, value, low, high, vote.
+    """One line for each run and each figure that may vote: method, concept, seed, figure, value, low, high, vote.
 
-    `rows`: of an experiment that audits; `study`: the `PowerStudy`. The reference of a concept is the middle of the
-    study's models that never saw it; a concept that is not in the study has none.
+    `rows`: of an experiment that audits; `study`: the `PowerStudy`. The original and the reference of a concept are the
+    study's models that saw it and that never did; a concept that is not in the study has none.
     """
     parts = rows.metric.str.extract(r"^(?P<figure>.*?)(?: (?P<end>low|high))?$").fillna("value")
     wide = rows.assign(**parts).pivot(index=["method", "concept", "seed", "figure"], columns="end", values="value")
     wide = wide.reset_index()
     wide = wide[wide.figure.isin(study.voting)].reset_index(drop=True)
-    said = [
-        vote(study.measure(one["figure"], one["concept"], one), study.voting[one["figure"]])
-        for one in wide.replace({np.nan: None}).to_dict("records")
-    ]
+    said = [study.vote(one["figure"], one["concept"], one) for one in wide.replace({np.nan: None}).to_dict("records")]
     return wide.assign(vote=said)
 
 
 def tally(voted):
     """One line for each method: how many of its votes say what, in percent, `KNOWN` first. The references come first,
-    then the best method."""
+    then the best method. A figure that abstains does not count."""
+    voted = voted[~voted.vote.str.startswith(NO_VOTE)]
     counted = pd.crosstab(voted.method, voted.vote, normalize="index") * 100
     kinds = [kind for kind in (KNOWN, UNDECIDED, PUSHED, NEVER_KNOWN) if kind in counted]
     counted = counted[kinds].sort_values(NEVER_KNOWN, ascending=False, kind="stable")

@@ -26,11 +26,12 @@ from paper.results import COLUMNS, REFERENCES, read_results, write_table
 from paper.runs import Run, run_all
 from paper.store import fingerprint
 
-NAME = re.compile(r"[A-Za-z0-9][\w ,.+/-]{0,39}")
+NAME = re.compile(r"[A-Za-z0-9][\w ,.+-]{0,39}")  # it becomes a folder
 SHOWN = {  # columns: their figures
     "few-shot probe": "linear-probe.image_recall_1_shots",
     "retain accuracy": "reference-gap.retain_accuracy",
 }
+MODELS = "models"  # where an entry is from, if somebody brought them
 KINDS = {"no trace": "No trace", "pushed away": "Pushed away", "not gone": "Not gone"}  # columns: their verdicts
 
 
@@ -130,10 +131,25 @@ def write_entry(folder, rows, header, study):
     """Write the files of an entry. Returns its verdicts, a line for each run, by the thresholds of the `study`."""
     said = verdicts(votes(rows, study))
     write_table(rows[COLUMNS], folder / "rows.csv")
-    write_json(folder / "entry.json", header)
+    write_json(folder / "entry.json", header | {"rows": hash_of(folder / "rows.csv")})
     with whole_file(folder / "verdicts.csv") as partial:
         said.to_csv(partial, index=False)
     return said
+
+
+def rows_of_entry(folder, header, own):
+    """The rows of an entry, which must be those that were measured, and of as many runs as this repository's `own`."""
+    path, name = folder / "rows.csv", header["name"]
+    if hash_of(path) != header.get("rows"):
+        raise CliperaseError(f"entry {folder}: rows.csv is not the one that was measured; enter {name!r} again")
+    rows = read_results(path)
+    runs, wanted = (set(zip(table.concept, table.seed, strict=True)) for table in (rows, own))
+    if runs != wanted or set(rows.method) != {name}:
+        raise CliperaseError(
+            f"entry {folder} has {len(runs)} runs of {', '.join(sorted(set(rows.method)))}, and the leaderboard lists "
+            f"{len(wanted)} of {name}; enter it again without SMALL"
+        )
+    return rows
 
 
 def leaderboard(results, study, entries):
@@ -142,12 +158,13 @@ def leaderboard(results, study, entries):
     A small entry is not listed: it is too few runs.
     """
     table = read_results(results)
-    rows, come_from = table[table.experiment == "audit"], {}
+    own, come_from = table[table.experiment == "audit"], {}
+    rows = own
     for path in sorted(Path(entries).glob("*/entry.json")):
         header = read_json(path)
         if not header["small"]:
-            rows = pd.concat([rows, read_results(path.parent / "rows.csv")], ignore_index=True)
-            come_from[header["name"]] = json.dumps(header.get("method") or "models", ensure_ascii=False)
+            rows = pd.concat([rows, rows_of_entry(path.parent, header, own)], ignore_index=True)
+            come_from[header["name"]] = json.dumps(header.get("method") or MODELS, ensure_ascii=False)
     voted, reached = votes(rows, study), goals(rows, study)
     said, counted = verdicts(voted), tally(voted)
     means = rows.pivot_table(index="method", columns="metric", values="value")
@@ -160,4 +177,5 @@ def leaderboard(results, study, entries):
         table[column] = means[figure]
     table["seconds"] = rows.groupby("method").seconds.mean()
     table["from"] = [come_from.get(name, "this repository") for name in table.index]
+    table.loc[table["from"] == json.dumps(MODELS), "seconds"] = float("nan")  # nobody measured them here
     return table.loc[counted.index].round(1).reset_index()

@@ -20,7 +20,7 @@ from pydantic import Field
 from cliperase.audit.auditing import carry_out, open_case, plan
 from cliperase.audit.case import Subject
 from cliperase.audit.intervals import area_of, mean_of
-from cliperase.audit.verdict import FALSE_ALARMS, LEAST_AUC, read_thresholds
+from cliperase.audit.verdict import FALSE_ALARMS, KNOWN, NO_VOTE, PUSHED, read_thresholds, silent, verdict_of, vote
 from cliperase.errors import CliperaseError
 from cliperase.models import load_model
 from cliperase.models.base import pick_device
@@ -159,57 +159,109 @@ def beyond(values, threshold, above):
     return values > threshold if above else values < threshold
 
 
-def thresholds(found, source):
-    """{"probe.measure": {threshold, far_end, spread, auc, source}} as the audit takes them. `found`: of `powers`."""
+def thresholds(found, source, probes):
+    """{"probe.measure": {threshold, far_end, spread, auc, source, settings}} as the audit takes them.
+
+    `found`: of `powers`. `probes`: {name: `Probe`} that measured it. A setting that is a list is left out: it says
+    which figures there are.
+    """
     kept = {}
     for line in found.to_dict("records"):
-        spread = [line["spread low"], line["spread high"]]
+        spread, settings = [line["spread low"], line["spread high"]], probes[line["probe"]].model_dump()
         kept[f"{line['probe']}.{line['measure']}"] = {
             **{name: line[name] for name in ("threshold", "far_end", "auc")},
             "spread": None if np.isnan(spread).any() else spread, "source": source,
+            "settings": {name: value for name, value in settings.items() if not isinstance(value, list | dict)},
         }  # fmt: skip
     return kept
 
 
 class PowerStudy:
-    """A power study as it was published: `power.csv` and `figures.csv` of a folder.
+    """A power study: `power`, the table of `powers`, and `figures`, that of all its models.
 
-    `voting`: {figure: `Threshold`} of those that have a vote.
+    `thresholds`: {figure: `Threshold`}; `voting`: those of figures that may vote.
     """
 
-    def __init__(self, folder):
-        self.power, self.figures = (pd.read_csv(Path(folder) / f"{name}.csv") for name in ("power", "figures"))
-        (self.provenance,) = self.power.provenance.unique()
-        every = read_thresholds(thresholds(self.power, "the power study"))
-        self.voting = {name: one for name, one in every.items() if one.auc >= LEAST_AUC}
-        names = self.power.probe + "." + self.power.measure
-        self.known = dict(zip(names, self.power.known, strict=True))
-        never = self.figures[self.figures.model == NEVER]
-        self.middles = never.groupby([never.probe + "." + never.measure, "concept"]).value.median()
+    def __init__(self, power, figures):
+        self.power, self.figures = power, figures.assign(figure=figures.probe + "." + figures.measure)
+        probes = plan(power.probe.unique(), {}, 0)[1]
+        self.thresholds = read_thresholds(thresholds(power, "the power study", probes))
+        self.known = dict(zip(self.thresholds, power.known, strict=True))
+        self.voting = {name: one for name, one in self.thresholds.items() if not silent(name, self.known[name], one)}
+        saw, never = (
+            self.figures[self.figures.model == model].groupby(["figure", "concept"]) for model in (SAW, NEVER)
+        )
+        self.middles, self.saw = never.value.median(), saw.value.agg(value="median", low="min", high="max")
 
-    def measure(self, figure, concept, after):
-        """A figure of one model as `verdict.vote` takes it. `after`: its value and the ends of its interval."""
-        known_concept = (figure, concept) in self.middles.index
-        reference = {"value": self.middles[figure, concept]} if known_concept else None
-        return {"known": self.known[figure], "after": after, "reference": reference}
+    @classmethod
+    def read(cls, folder):
+        """As it was published: `power.csv` and `figures.csv` of a folder."""
+        return cls(*(pd.read_csv(Path(folder) / f"{name}.csv") for name in ("power", "figures")))
+
+    @property
+    def provenance(self):
+        (provenance,) = self.power.provenance.unique()
+        return provenance
+
+    def measure(self, figure, concept, after, reference=None):
+        """A figure of one model as `verdict.vote` takes it. `after`: its value and the ends of its interval.
+
+        The original and the reference are the study's models of this concept, the latter their middle, unless the value
+        of a `reference` is given.
+        """
+        key = (figure, concept)
+        if reference is None and key in self.middles.index:
+            reference = self.middles[key]
+        return {
+            "known": self.known[figure],
+            "after": after,
+            "before": self.saw.loc[key].to_dict() if key in self.saw.index else None,
+            "reference": None if reference is None else {"value": reference},
+        }
+
+    def vote(self, figure, concept, after, reference=None):
+        """What a figure says of a model, as of `measure`."""
+        return vote(figure, self.measure(figure, concept, after, reference), self.voting[figure])
 
     def ends(self, figure, concepts):
         """(low, high) limits of the mean over some concepts of the study."""
-        limits = [self.voting[figure].limits(self.measure(figure, concept, {})) for concept in concepts]
+        limits = [self.thresholds[figure].limits(self.measure(figure, concept, {})) for concept in concepts]
         return sorted(np.mean(limits, axis=0).tolist())
 
-    def known_votes(self):
-        """How many figures say of each model of the study that it knows the concept: model, concept, seed, known.
+    def judged(self, references=None):
+        """The verdict on each model of the study by the models of the other seeds: model, concept, seed, verdict, and
+        how many of its figures say `known` and `pushed`, of how many `votes`.
 
-        By values, without intervals. A model that never saw the concept is held against the others that did not.
+        By values, because the study keeps no intervals. The reference is the middle of the other seeds' models that
+        never saw the concept, or with `references=1` each of them in turn, so that there are as many lines of a model.
         """
-        models = self.figures.assign(figure=self.figures.probe + "." + self.figures.measure)
-        models = models[models.figure.isin(self.voting)].assign(known=False)
-        for (figure, _), rows in models.groupby(["figure", "concept"]):
-            never = rows[rows.model == NEVER]
-            for row in rows.itertuples():
-                middle = never.value.drop(row.Index, errors="ignore").median()
-                measure = {"known": self.known[figure], "reference": {"value": middle}}
-                limit, _ = self.voting[figure].limits(measure)
-                models.loc[row.Index, "known"] = bool(beyond(row.value, limit, measure["known"] == "above"))
-        return models.groupby(["model", "concept", "seed"], sort=False).known.sum().reset_index()
+        lines = []
+        for seed in self.figures.seed.unique():
+            rest = self.figures[self.figures.seed != seed]
+            others = PowerStudy(powers(rest), rest)
+            never = rest[rest.model == NEVER].set_index(["figure", "concept", "seed"]).value
+            for (model, concept), rows in self.figures[self.figures.seed == seed].groupby(
+                ["model", "concept"], sort=False
+            ):
+                for one in rest.seed.unique() if references == 1 else [None]:
+                    said = {
+                        row.figure: others.vote(
+                            row.figure, concept, exact(row.value),
+                            None if one is None else never[row.figure, concept, one],
+                        )
+                        for row in rows.itertuples()
+                        if row.figure in others.voting
+                    }  # fmt: skip
+                    lines.append({"model": model, "concept": concept, "seed": seed, **counted(said)})
+        return pd.DataFrame(lines)
+
+
+def exact(value):
+    return {"value": value, "low": value, "high": value}
+
+
+def counted(votes):
+    """The verdict of {figure: vote}, and how many of them there are, say `known`, and say `pushed`."""
+    verdict = verdict_of({name: {"vote": said} for name, said in votes.items()}, False)["verdict"]
+    given = [said for said in votes.values() if not said.startswith(NO_VOTE)]
+    return {"verdict": verdict, "votes": len(given), "known": given.count(KNOWN), "pushed": given.count(PUSHED)}

@@ -241,11 +241,12 @@ def withdrawn_of(profile, notebook="main_results"):
 def board(methods=None, columns=None):
     """The leaderboard of the benchmark, or a part of it."""
     folder = ROOT / "metrics" / "icons"
-    table = leaderboard(folder / "results.csv", PowerStudy(folder / "power"), folder / "benchmark")
+    table = leaderboard(folder / "results.csv", PowerStudy.read(folder / "power"), folder / "benchmark")
     if methods:
         table = table.set_index("method").loc[methods, columns].reset_index()
     numbers = table.select_dtypes("float").columns
-    return markdown(table.assign(**{name: table[name].map("{:.1f}".format) for name in numbers}))
+    shown = {name: table[name].map("{:.1f}".format).where(table[name].notna(), "–") for name in numbers}
+    return markdown(table.assign(**shown))
 
 
 def audited():

@@ -545,26 +545,63 @@ def test_findings_and_votes():
     assert finding(measure(low)) == "lower than the original"
     assert finding(measure(low) | {"never": middle}) == "lower than the original, as an invented word"
     assert finding(measure(high) | {"never": middle}) == "lower than the original, above an invented word"
-    (threshold,) = read_thresholds({"linear-probe.x": {"threshold": 10.0, "auc": 0.95, "source": "a study"}}).values()
-    said = [vote(measure(one), threshold) for one in (low, middle, high)]
-    assert said == ["as never known", "undecided", "still known"]
-    assert vote(measure(low, known="below"), threshold) == "still known"
-    pushed = threshold.model_copy(update={"far_end": 9.5})
-    assert vote(measure(low), pushed).startswith("pushed away")
-    assert vote(measure(estimate(9, 9, 9.8)), pushed) == "as never known"
-    beside = threshold.model_copy(update={"spread": [-20.0, 20.0]})  # of a reference; the others are not asked
-    assert vote(measure(middle, estimate(40, 30, 50)), beside) == "as never known"
-    assert vote(measure(low, estimate(40, 30, 50)), beside).startswith("pushed away")
-    assert vote(measure(high, estimate(40, 30, 50), known="below"), beside) == "as never known"
-    assert vote(measure(high, estimate(12, 8, 30)), beside) == "still known"
-    assert vote(measure(high), beside) == "still known"
-    assert vote(measure(high), None) == "no vote: power not measured"
-    assert vote(measure(high), threshold.model_copy(update={"auc": 0.6})).startswith("no vote: its area")
+
+
+(THRESHOLD,) = read_thresholds(
+    {"linear-probe.x": {"threshold": 10.0, "auc": 0.95, "source": "a study", "settings": {"draws": 3}}}
+).values()
+ABOVE, BETWEEN, BELOW = estimate(60, 50, 70), estimate(12, 8, 30), estimate(5, 1, 9)
+
+
+def said(after, reference=None, known="above", name="linear-probe.x", settings=None, before=None, **threshold):
+    found = measure(after, reference, known) | ({"before": before} if before else {})
+    return vote(name, found, THRESHOLD.model_copy(update=threshold), settings)
+
+
+def test_a_vote_hangs_on_the_limits_and_on_the_interval():
+    assert [said(one) for one in (BELOW, BETWEEN, ABOVE)] == ["as never known", "undecided", "still known"]
+    assert said(BELOW, known="below", before=estimate(2, 1, 3)) == "still known"
+    assert said(BELOW, far_end=9.5).startswith("pushed away")
+    assert said(estimate(9, 9, 9.8), far_end=9.5) == "as never known"
+    beside = {"spread": [-20.0, 20.0]}  # of a reference; the others are not asked
+    assert said(BETWEEN, estimate(40, 30, 50), **beside) == "as never known"
+    assert said(BELOW, estimate(40, 30, 50), **beside).startswith("pushed away")
+    assert said(ABOVE, estimate(12, 8, 30), **beside) == "still known"
+    assert said(ABOVE, **beside) == "still known"
+
+
+def test_a_figure_abstains_where_it_could_say_nothing_else():
+    low = estimate(2, 1, 3)
+    assert said(ABOVE, estimate(40, 30, 50), known="below", before=low, spread=[-20.0, 20.0]) == "as never known"
+    assert "original does not pass" in said(ABOVE, estimate(95, 90, 99), spread=[-20.0, 20.0])  # it cannot reach 115
+    assert "original does not pass" in said(BELOW, before=estimate(4, 1, 9))
+    assert "too few" in said(estimate(0, 0, 97.5))  # of one image, in the original 80 to 95
+    assert "too few" in said(estimate(5, None, None))
+    assert "draws 3, and here it is 5" in said(ABOVE, settings={"draws": 5})
+    assert said(ABOVE, settings={"draws": 3, "classes": 7}) == "still known"
+    assert vote("linear-probe.x", measure(ABOVE), None) == "no vote: power not measured"
+    assert said(ABOVE, auc=0.6).startswith("no vote: its area")
+    assert said(ABOVE, name="salmu.IntraIdSim") == "no vote: reference-gap.forget_cosine says the same"
+    assert said(ABOVE, name="encoder-swap.forget_accuracy_text_tower").startswith("no vote: a model with a space")
+
+
+def test_a_verdict_counts_votes_and_names_few_probes():
     votes = {"a": {"vote": "still known", "finding": ""}, "b": {"vote": "as never known", "finding": ""}}
     assert verdict_of({"a": votes["a"]}, False)["verdict"].startswith("Not gone: 1 of 1")
     assert verdict_of(votes, False)["verdict"].startswith("Undecided: 1 of 2")  # one of two may be chance
     assert verdict_of({**votes, "c": votes["a"]}, False)["verdict"].startswith("Not gone: 2 of 3")
-    assert verdict_of({"b": votes["b"]}, False)["verdict"].startswith("No trace")
+    assert verdict_of({"b": votes["b"]}, False)["verdict"].startswith(
+        "No trace: none of 1 figures with a vote, of b alone"
+    )
+    assert "alone" not in verdict_of(dict.fromkeys("bcd", votes["b"]), False)["verdict"]
+    known = measure(BELOW, ABOVE) | {
+        "vote": "as never known",
+        "finding": "",
+        "threshold": THRESHOLD.told(measure(BELOW)),
+    }
+    assert verdict_of({"x": known}, True)["reasons"][-1].startswith(
+        "The reference itself lies beyond the usual limit by x"
+    )
     assert verdict_of({}, False)["verdict"].startswith("No verdict")
 
 
@@ -632,15 +669,25 @@ def run(data, before, after, output, *more):
 
 
 @pytest.fixture(scope="module")
-def audited(data, knowing_folder, text_head_projected, tmp_path_factory):
+def audited(data, knowing_folder, text_head_projected, base_model, tmp_path_factory):
     """The folder of a whole audit by the command line."""
     folder = tmp_path_factory.mktemp("audited")
     text_head_projected.save(folder / "forgotten")
+    base_model.save(folder / "reference")
     thresholds = folder / "thresholds.yaml"
     thresholds.write_text("linear-probe.image_recall_1_shots: {threshold: 60, auc: 0.9, source: a study of tests}\n")
-    more = ["--reference", str(knowing_folder), "--thresholds", str(thresholds)]
+    more = ["--reference", str(folder / "reference"), "--thresholds", str(thresholds)]
     assert run(data, knowing_folder, folder / "forgotten", folder / "out", *more) == 0
     return folder / "out"
+
+
+def test_a_reference_that_cannot_be_one_and_training_rows_are_refused(audited, data, knowing_folder, tmp_path, capsys):
+    forgotten = audited.parent / "forgotten"
+    for reference in (knowing_folder, forgotten):
+        assert run(data, knowing_folder, forgotten, tmp_path / "out", "--reference", str(reference)) == 2
+        assert "reference 1 has the weights of the" in capsys.readouterr().err
+    assert run(data, knowing_folder, forgotten, tmp_path / "out", "--split", "train") == 2
+    assert "split 'train' holds images that the models were trained on" in capsys.readouterr().err
 
 
 def test_the_result_is_whole(audited):
@@ -651,7 +698,7 @@ def test_the_result_is_whole(audited):
     assert result["schema"] == 1
     assert [one["probe"] for one in result["probes"]] == list(PROBES)
     assert [len(one["sha256"]) for one in result["models"]] == [64] * 3
-    assert result["models"][0]["sha256"] == result["models"][2]["sha256"] != result["models"][1]["sha256"]
+    assert len({one["sha256"] for one in result["models"]}) == 3
     assert result["data"]["rows"] == {"forget": 12, "retain": 36}
     assert result["verdict"].startswith("Not gone: 1 of 1 figures")
     assert result["reasons"][0] == "Still known by linear-probe.image_recall_1_shots."

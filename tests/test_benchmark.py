@@ -3,11 +3,13 @@
 import json
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 from test_audits import rows_of_figures, study_of
 
 from cliperase.errors import CliperaseError
+from cliperase.files import hash_of
 from cliperase.methods import METHODS
 from paper.audits import GOALS
 from paper.benchmark import check_name, enter, leaderboard, register, write_entry
@@ -67,7 +69,8 @@ def test_a_method_from_a_file_is_entered(profile, data, models, tmp_path):
     assert header["small"]
     study = study_of(tmp_path, OF_GOALS, (-1, 20))
     said = write_entry(tmp_path / "entry", rows, header, study)
-    assert json.loads((tmp_path / "entry" / "entry.json").read_text()) == header
+    written = json.loads((tmp_path / "entry" / "entry.json").read_text())
+    assert written == header | {"rows": hash_of(tmp_path / "entry" / "rows.csv")}
     assert pd.read_csv(tmp_path / "entry" / "verdicts.csv").verdict.tolist() == said.verdict.tolist()
     assert len(said) == 1
 
@@ -84,7 +87,7 @@ def test_what_cannot_be_entered_is_said(profile, data, models, tmp_path):
         enter(profile, "mine", data, models)
     with pytest.raises(CliperaseError, match="leaf-0 is missing; put one there"):
         enter(profile, "theirs", data, models, folder=tmp_path / "nowhere")
-    for name in ("GA", "retrain", "", "a|b", "x" * 41):
+    for name in ("GA", "retrain", "", "a|b", "a/../b", "x" * 41):
         with pytest.raises(CliperaseError, match="name "):
             check_name(name)
     file = tmp_path / "none.py"
@@ -100,7 +103,7 @@ def test_what_cannot_be_entered_is_said(profile, data, models, tmp_path):
         register("mine", data)
 
 
-OF_GOALS = dict.fromkeys(GOALS, (1.0, 30.0, 0.0, (1, 1)))
+OF_GOALS = dict.fromkeys(GOALS, (1.0, 30.0, 0.0, (1, 1), (90, 90)))
 
 
 def entry_of(folder, name, small, figures):
@@ -108,7 +111,7 @@ def entry_of(folder, name, small, figures):
         profile="icons", experiment="audit", dataset="icons", model="compact", split="test", unit="%",
         provenance="icons", seconds=3.0, peak_mb=1.0,
     )  # fmt: skip
-    header = {"name": name, "small": small, "method": {"file": f"{name}.py"}}
+    header = {"name": name, "small": small, **({} if name == "theirs" else {"method": {"file": f"{name}.py"}})}
     write_entry(folder / name, rows[COLUMNS], header, study_of(folder.parent, OF_GOALS, (-1, 20)))
     return rows[COLUMNS]
 
@@ -120,11 +123,29 @@ def test_the_leaderboard_is_made_of_entries(tmp_path):
     ]
     pd.concat(own).to_csv(tmp_path / "results.csv", index=False)
     entry_of(tmp_path / "entries", "mine", False, low)
+    entry_of(tmp_path / "entries", "theirs", False, low)
     entry_of(tmp_path / "entries", "tried", True, low)
     study = study_of(tmp_path, OF_GOALS, (-1, 20))
     board = leaderboard(tmp_path / "results.csv", study, tmp_path / "entries").set_index("method")
-    assert list(board.index) == ["original", "retrain", "mine"]  # a small entry is not listed
-    assert board["no trace"].tolist() == [0, 100, 100]
-    assert board["not gone"].tolist() == [100, 0, 0]
+    assert list(board.index) == ["original", "retrain", "mine", "theirs"]  # a small entry is not listed
+    assert board["no trace"].tolist() == [0, 100, 100, 100]
+    assert board["not gone"].tolist() == [100, 0, 0, 0]
+    assert np.isnan(board.loc["theirs", "seconds"])
     assert board.loc["mine", "from"] == '{"file": "mine.py"}'
     assert board.loc["mine", "seconds"] == 3
+
+
+def test_an_entry_that_was_edited_or_is_not_whole_is_refused(tmp_path):
+    low = dict.fromkeys(GOALS, (0.0, 1.0, 2.0))
+    entry_of(tmp_path / "own", "original", True, low).to_csv(tmp_path / "results.csv", index=False)
+    entry_of(tmp_path / "entries", "mine", False, low)
+    study, path = study_of(tmp_path, OF_GOALS, (-1, 20)), tmp_path / "entries" / "mine" / "rows.csv"
+    sound = path.read_text()
+    path.write_text(sound.replace(",1.0,", ",0.0,"))
+    with pytest.raises(CliperaseError, match=r"rows.csv is not the one that was measured; enter 'mine' again"):
+        leaderboard(tmp_path / "results.csv", study, tmp_path / "entries")
+    path.write_text(sound)
+    own = pd.read_csv(tmp_path / "results.csv")
+    pd.concat([own, own.assign(seed=1)]).to_csv(tmp_path / "results.csv", index=False)
+    with pytest.raises(CliperaseError, match=r"has 1 runs of mine, and the leaderboard lists 2 of mine"):
+        leaderboard(tmp_path / "results.csv", study, tmp_path / "entries")

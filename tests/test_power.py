@@ -9,12 +9,13 @@ import pytest
 import torch
 from conftest import make_split
 
+from cliperase.audit.auditing import plan
 from cliperase.audit.verdict import read_thresholds
 from cliperase.data.pairs import write_split
 from cliperase.errors import CliperaseError
 from cliperase.settings import checked
 from paper.planted import FAILURES
-from paper.power import COLUMNS, NEVER, SAW, Study, area, measure_power, pair_lines, powers, thresholds
+from paper.power import COLUMNS, NEVER, SAW, PowerStudy, Study, area, measure_power, pair_lines, powers, thresholds
 
 
 def figures(saw, never, known="above", concept="cat", planted=()):
@@ -70,9 +71,29 @@ def test_planted_failures_are_counted():
 
 
 def test_the_thresholds_are_those_that_the_audit_takes():
-    found = thresholds(powers(figures([70, 80, 90, 75], [10, 20, 15, 12])), "a study")
+    probes = plan(["linear-probe"], {"linear-probe.draws": 2}, 0)[1]
+    found = thresholds(powers(figures([70, 80, 90, 75], [10, 20, 15, 12])), "a study", probes)
     (threshold,) = read_thresholds(json.loads(json.dumps(found))).values()
     assert (threshold.auc, threshold.source) == (1.0, "a study")
+    assert threshold.settings["draws"] == 2
+    assert "shots" not in threshold.settings
+
+
+def study_of(saw, never, planted=()):
+    table = figures(saw, never, planted=planted).replace({"measure": {"recall": "image_recall_1_shots"}})
+    return PowerStudy(powers(table), table)
+
+
+def test_models_of_the_study_are_judged_by_those_of_other_seeds():
+    found = study_of([90, 92, 91, 95], [10, 12, 11, 60]).judged()
+    verdicts = found.assign(verdict=found.verdict.str.partition(":")[0]).set_index(["model", "seed"]).verdict
+    assert (verdicts[SAW] == "Not gone").all()
+    assert verdicts[NEVER].tolist() == [*3 * ["No trace"], "Not gone"]  # 60 beside 10, 11 and 12
+    one = study_of([90, 92, 91, 95], [10, 12, 11, 60]).judged(references=1)
+    assert len(one) == 3 * len(found)
+    caught = study_of([90, 92], [10, 12], planted=[("nothing", [89])]).judged().set_index("model")
+    assert caught.verdict["nothing"].startswith("Not gone")
+    assert (caught.votes["nothing"], caught.known["nothing"], caught.pushed["nothing"]) == (1, 1, 0)
 
 
 def test_pairs_of_models_are_audited_once(base_model, data_folder, tmp_path, monkeypatch):

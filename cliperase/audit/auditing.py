@@ -32,6 +32,7 @@ SCHEMA = 1  # of the result
 FIGURES = ("before", "after", "reference", "never")  # of a measurement
 DIGITS = 6  # behind the point
 OF_WORDS = ("page.py", "report.py", "verdict.py")  # which no figure follows from
+TRAINING = "train"
 HELD_OUT = "heldout"  # the split of other sources that is looked for unasked
 
 
@@ -67,12 +68,18 @@ def open_case(
     device: torch.device,
     shadows: Sequence[str | Path] = (),
 ) -> Case:
-    """The case of `models`, sources in the order original, unlearned, references, on `data`.
+    """The case of `models`, sources in the order original, unlearned, references, on `data`. `split` holds images that
+    no model was trained on.
 
     `shadows`: sources of models that saw the concept; the references are those that never did.
     """
+    if split == TRAINING:
+        raise CliperaseError(
+            f"split {split!r} holds images that the models were trained on; name another, such as test"
+        )
     names = ["original", "unlearned", *(f"reference {i}" for i in range(1, len(models) - 1))]
     subjects = [Subject(load_model(source, device), name) for source, name in zip(models, names, strict=True)]
+    check_references(subjects)
     framing = subjects[0].model.framing
     source = open_source(data, framing=framing)
     test = source.load_split(split, rule, framing, BROKEN_PERCENT)
@@ -86,6 +93,17 @@ def open_case(
     )  # fmt: skip
     case.check()
     return case
+
+
+def check_references(subjects: Sequence[Subject]) -> None:
+    """A reference never saw the concept, so it is neither the original nor the unlearned model."""
+    for reference in subjects[2:]:
+        for other in subjects[:2]:
+            if reference.hash == other.hash:
+                raise CliperaseError(
+                    f"{reference.name} has the weights of the {other.name} model; give one that was trained without "
+                    "the concept, or leave it out"
+                )
 
 
 def training_of(
@@ -216,11 +234,14 @@ def result_of(
 
     `sources`: of the models of the case, then of its shadow models that saw the concept.
     """
-    every = {f"{result['probe']}.{one['name']}": one for result in results for one in result["measures"]}
-    for name, measure in every.items():
-        threshold = thresholds.get(name)
-        measure |= {"finding": finding(measure), "vote": vote(measure, threshold)}
-        measure["threshold"] = threshold and measure["known"] and threshold.told(measure)
+    every = {}
+    for result in results:
+        for measure in result["measures"]:
+            name = f"{result['probe']}.{measure['name']}"
+            every[name], threshold = measure, thresholds.get(name)
+            said = vote(name, measure, threshold, result["settings"])
+            measure |= {"finding": finding(measure), "vote": said}
+            measure["threshold"] = threshold and measure["known"] and threshold.told(measure)
     models = [
         {"is": s.name, "source": str(source), "sha256": s.hash}
         for s, source in zip([*case.subjects, *case.saw], sources, strict=True)

@@ -2,9 +2,9 @@
 
 "An Illusion of Unlearning?" (AISTATS 2026) has SalUn at 0 % output accuracy and 93 % by a probe, and the *retrained*
 model at 77 %. So an absolute number says nothing: the gap to a retrained model does. Where there are classes, the probe
-tells all of them and `recall` is that of the forgotten ones: to tell one class from the rest is so easy that it has no
-power. `area` is the ROC curve's of that, forget against retain images: all there is where there are no classes, and
-with them the control, because LEACE (Belrose et al. 2023) must stand at ½ there.
+tells all of them and `recall` is that of the forgotten ones: to tell one class from the rest is so easy that it has
+little power. `area` is the ROC curve's of that, forget against retain images: all there is where there are no classes,
+and with them the control, because LEACE (Belrose et al. 2023) must stand at ½ there.
 
 `shots`: examples of each class (captions: of each kind), drawn `draws` times; 0 is all there are, once. The texts of a
 class are its prompts in several templates, half of which are learnt from; beside the classes stand words that mean

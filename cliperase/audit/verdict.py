@@ -1,8 +1,12 @@
 """From figures to words: what a measurement shows beside its reference, whether it has a vote, and the verdict.
 
 A figure votes only where its power was measured: on models that saw the concept and on models that never did, it has to
-tell the two apart. What it says then hangs on a threshold that came from there, with its source.
+tell the two apart. What it says then hangs on a threshold that came from there, with its source. It abstains where it
+could not have said anything else: the original, which knows the concept, does not pass the limit, or the cases are too
+few to tell the unlearned model from it.
 """
+
+from typing import Any
 
 from pydantic import Field
 from scipy.stats import binom
@@ -13,7 +17,16 @@ from cliperase.settings import Settings, checked
 
 FALSE_ALARMS = 0.05  # of models that never knew a concept, the share that passes a threshold
 LEAST_AUC = 0.8  # by which a figure must tell models that saw a concept from those that did not
-NOT_MEASURED, NONE = "no vote: power not measured", "no vote: describes damage, or explains another figure"
+SIGNS = {"above": 1, "below": -1}  # of a measure's `known`
+TURNED = {"value": "value", "low": "high", "high": "low"}
+NO_VOTE, FEW = "no vote: ", "too few cases to tell it from the original"
+ABSTAIN = {  # figures, or whole probes, that have no vote of their own
+    "salmu.IntraIdSim": "reference-gap.forget_cosine says the same",
+    "salmu.AssocStr": "reference-gap.forget_cosine says the same",
+    "salmu.leakage_gone": "salmu.leakage_rate says the same",
+    "quantisation.forget_accuracy_8_bits": "reference-gap.forget_accuracy says the same",
+    "encoder-swap": "a model with a space of its own is low here, whatever it knows",
+}
 KNOWN, NEVER_KNOWN, UNDECIDED = "still known", "as never known", "undecided"
 PUSHED = "pushed away: further from knowing than models that never knew"
 MORE, LESS = "more than the reference: something is left", "less than the reference: over-forgetting"
@@ -24,7 +37,8 @@ class Threshold(Settings):
 
     `far_end`: beyond it, on the side away from knowing, lie as few of the models that never knew as beyond `threshold`.
     `spread`: how far below and above others of their concept they lie, as few of them beyond each end. Where there is a
-    reference, both limits lie so far from it, because concepts differ more than models of one concept do.
+    reference, both limits lie so far from it, because concepts differ more than models of one concept do. `settings`:
+    those of the probe with which this was measured.
     """
 
     threshold: float
@@ -32,6 +46,7 @@ class Threshold(Settings):
     spread: list[float] | None = Field(default=None, min_length=2, max_length=2)
     auc: float = Field(ge=0, le=1)
     source: str = Field(min_length=1)
+    settings: dict[str, Any] = Field(default={})
 
     def limits(self, measure):
         """(threshold, far end or None) for a measure as in the JSON."""
@@ -80,25 +95,59 @@ def beside_invented(after, never):
     return f", {'above' if above else 'below'} an invented word" if above or below else ", as an invented word"
 
 
-def vote(measure, threshold):
-    """What a measure says of the unlearned model by its `Threshold`, or why it says nothing.
+def vote(name, measure, threshold, settings=None):
+    """What the measure `<probe>.<measure>` says of the unlearned model by its `Threshold`, or why it says nothing.
 
-    The limits were set on values, so the value decides whether one is passed. Whether it is passed for certain, the
-    interval says.
+    `settings`: those of its probe. The limits were set on values, so the value decides whether one is passed. Whether
+    it is passed for certain, the interval says.
     """
-    if measure["known"] is None:
-        return NONE
+    reason = abstains(name, measure, threshold, settings or {})
+    if reason:
+        return NO_VOTE + reason
+    sign = SIGNS[measure["known"]]
+    after, (limit, far_end) = turned(measure["after"], sign), threshold.limits(measure)
+    if after["value"] > sign * limit:
+        return KNOWN if after["low"] > sign * limit else UNDECIDED
+    return PUSHED if far_end is not None and after["high"] < sign * far_end else NEVER_KNOWN
+
+
+def abstains(name, measure, threshold, settings):
+    """Why a measure has no vote; an empty text if it has one."""
+    reason = silent(name, measure["known"], threshold)
+    if reason:
+        return reason
+    for setting, value in threshold.settings.items():
+        if settings.get(setting, value) != value:
+            return f"its power was measured with {setting} {value}, and here it is {settings[setting]}"
+    sign, before = SIGNS[measure["known"]], measure["before"]
+    after, limit = turned(measure["after"], sign), sign * threshold.limits(measure)[0]
+    if after["low"] is None:
+        return FEW
+    if before is None:
+        return ""
+    before = turned(before, sign)
+    if before["value"] <= limit:
+        return "the original does not pass the limit either"
+    return FEW if after["value"] <= limit and before["low"] is not None and after["high"] >= before["low"] else ""
+
+
+def silent(name, known, threshold):
+    """Why a figure never votes, whatever a model does; an empty text if it may vote. `known`: as in its measure."""
+    own = next((why for one, why in ABSTAIN.items() if name == one or name.startswith(f"{one}.")), "")
+    if known is None or own:
+        return own or "describes damage, or explains another figure"
     if threshold is None:
-        return NOT_MEASURED
+        return "power not measured"
     if threshold.auc < LEAST_AUC:
-        return f"no vote: its area under the ROC curve is {threshold.auc:.2f}, below {LEAST_AUC}"
-    after, sign = measure["after"], 1 if measure["known"] == "above" else -1
-    value = sign * after["value"]
-    ends = [value if after[end] is None else sign * after[end] for end in ("low", "high")]
-    limit, far_end = threshold.limits(measure)
-    if value > sign * limit:
-        return KNOWN if min(ends) > sign * limit else UNDECIDED
-    return PUSHED if far_end is not None and max(ends) < sign * far_end else NEVER_KNOWN
+        return f"its area under the ROC curve is {threshold.auc:.2f}, below {LEAST_AUC}"
+    return ""
+
+
+def turned(found, sign) -> dict[str, Any]:
+    """An estimate as it is, or for the sign -1 turned, so that more is on the side of models that know the concept."""
+    if sign > 0:
+        return found
+    return {name: None if found[end] is None else -found[end] for name, end in TURNED.items()}
 
 
 def by_chance(count):
@@ -113,12 +162,12 @@ def verdict_of(measures, has_references):
     concept counts as known where more figures say so than chance lets do in 19 of 20 such models, as if the figures
     were independent; the same holds for pushed away.
     """
-    votes = {name: one["vote"] for name, one in measures.items() if not one["vote"].startswith("no vote")}
+    votes = {name: one["vote"] for name, one in measures.items() if not one["vote"].startswith(NO_VOTE)}
     known, pushed = ([name for name, said in votes.items() if said == kind] for kind in (KNOWN, PUSHED))
-    count, of = len(votes), f"of {len(votes)} figures with a vote"
+    count, of = len(votes), f"of {len(votes)} figures with a vote{asked_by(votes)}"
     said_so = f"{len(known)} {of} say that the concept is still known"
     if not votes:
-        said = "No verdict: no figure here has a vote, because the power of none was measured."
+        said = "No verdict: no figure here has a vote."
     elif len(known) > by_chance(count):
         said = f"Not gone: {said_so}."
     elif len(pushed) > by_chance(count):
@@ -132,6 +181,23 @@ def verdict_of(measures, has_references):
     return {"verdict": said, "reasons": [*by, *reasons(measures, has_references)]}
 
 
+def asked_by(votes):
+    """A word on few probes: what they do not ask may still be known."""
+    probes = sorted({name.partition(".")[0] for name in votes})
+    return f", of {' and '.join(probes)} alone," if len(probes) in (1, 2) else ""
+
+
+def suspects(measures):
+    """The figures by which the reference itself lies beyond the limit that holds without one."""
+    found = []
+    for name, one in measures.items():
+        threshold = one.get("threshold")
+        if threshold and one["reference"] and not one["vote"].startswith(NO_VOTE):
+            apart = one["reference"]["value"] - threshold["threshold"]
+            found += [name] if SIGNS[one["known"]] * apart > 0 else []
+    return found
+
+
 def reasons(measures, has_references):
     """Sentences on what the figures show, votes aside."""
     if not has_references:
@@ -140,8 +206,11 @@ def reasons(measures, has_references):
             "changed and not whether it is enough. Beside invented words they tell how a text stands that nobody "
             "taught, and nothing of the images, which the model has seen."
         ]
+    beyond = suspects(measures)
+    doubt = f"The reference itself lies beyond the usual limit by {', '.join(beyond)}: it may know the concept."
     names = {kind: [name for name, one in measures.items() if one["finding"] == kind] for kind in (MORE, LESS)}
     return [
         f"Above what the reference knows: {', '.join(names[MORE]) or 'no figure'}.",
         f"Pushed below the reference: {', '.join(names[LESS]) or 'no figure'}.",
+        *([doubt] if beyond else []),
     ]

@@ -31,7 +31,7 @@ def run(arguments):
         settings=read_params(arguments.settings) if arguments.settings else None, folder=arguments.unlearned or "",
         small=arguments.small,
     )  # fmt: skip
-    for run in write_entry(arguments.output, rows, header, PowerStudy(arguments.power)).itertuples():
+    for run in write_entry(arguments.output, rows, header, PowerStudy.read(arguments.power)).itertuples():
         print(f"{run.concept}, seed {run.seed}: {run.verdict}")
     enters = "too few runs for the leaderboard" if arguments.small else "commit the folder to enter it"
     print(f"{arguments.output}: {len(rows)} figures with their intervals; {enters}")

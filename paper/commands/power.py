@@ -12,6 +12,7 @@ def run(arguments):
     import json
     from pathlib import Path
 
+    from cliperase.audit.auditing import plan
     from cliperase.files import check_writable, whole_file
     from cliperase.settings import checked
     from paper.params import read_profile
@@ -27,4 +28,5 @@ def run(arguments):
     write_table(table, arguments.output / "figures.csv")
     write_table(found.assign(provenance=profile.provenance), arguments.output / "power.csv")
     with whole_file(arguments.output / "thresholds.json") as partial:
-        partial.write_text(json.dumps(thresholds(found, f"power study of profile {profile.profile}"), indent=2) + "\n")
+        source, probes = f"power study of profile {profile.profile}", plan(study.probes, study.settings, 0)[1]
+        partial.write_text(json.dumps(thresholds(found, source, probes), indent=2) + "\n")
