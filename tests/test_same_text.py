@@ -9,8 +9,17 @@ from inputs import caption_rows, colours, write_rows
 
 from cliperase.data.pairs import load_pairs
 from cliperase.errors import CliperaseError
-from cliperase.metrics.encode import number_texts
-from cliperase.metrics.tasks import MATCHING, RETRIEVAL, matching_metrics, retrieval_metrics, task_of
+from cliperase.metrics.encode import encode_images, encode_texts, number_texts
+from cliperase.metrics.scores import retrieval_recall
+from cliperase.metrics.tasks import (
+    MATCHING,
+    RETRIEVAL,
+    groups,
+    matching_metrics,
+    own_captions,
+    retrieval_metrics,
+    task_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -104,3 +113,30 @@ def test_a_picture_in_several_rows_of_captions_is_one_candidate(tmp_path, base_m
     found, expected = (retrieval_metrics(base_model, one, nothing[: len(one)]) for one in (pairs, alone))
     assert found["retain_text_retrieval_r@1"] >= expected["retain_text_retrieval_r@1"]  # more captions to find
     assert found["retain_image_retrieval_r@5"] == 100
+
+
+def test_captions_that_fill_up_short_rows_do_not_count(tmp_path, base_model):
+    """One picture has seven captions and the others five, as in COCO: nothing but these is asked and found."""
+    said = [[f"{n} {word}" for word in ("red", "blue", "green", "old", "new")] for n in range(20)]
+    said[0] += ["one more", "and another"]
+    rows = [
+        {**one, "captions": own} for one, own in zip(caption_rows([(12 * n, "") for n in range(20)]), said, strict=True)
+    ]
+    pairs = load_pairs(write_rows(tmp_path, rows), "train")
+    image, text = encode_images(base_model, pairs.images), encode_texts(base_model, pairs.texts)
+    owner = torch.tensor([n for n, own in enumerate(said) for _ in own])
+    captions = text[[pairs.texts.index(one) for own in said for one in own]]
+    forgotten = torch.arange(20) == 1
+    found = retrieval_metrics(base_model, pairs, forgotten)
+    for group, rows in groups(forgotten):
+        recalls = retrieval_recall(image, captions, owner, rows)
+        assert {name: found[f"{group}_{name}"] for name in recalls} == recalls
+    own = captions[owner == 1]
+    assert found["forget_cosine"] == pytest.approx((own @ image[1]).mean().item())
+    assert found["unrelated_cosine"] == pytest.approx((image[~forgotten] @ own.T).mean().item())
+
+
+def test_a_caption_that_a_row_was_given_twice_counts_twice():
+    row, ids = own_captions(torch.tensor([[3, 1, 1, 2], [0, 0, 0, 0], [5, 6, 5, 6], [4, 5, 6, 4]]))
+    assert row.tolist() == [0, 0, 0, 0, 1, 2, 2, 3, 3, 3]
+    assert ids.tolist() == [3, 1, 1, 2, 0, 5, 6, 4, 5, 6]

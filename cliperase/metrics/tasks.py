@@ -153,8 +153,8 @@ def retrieval_metrics(model: "ImageTextModel", pairs: "PairSet", forgotten: Tens
     """R@1, 5 and 10 of forget and retain queries over the whole split, text to image and image to text."""
     image, text = encode_images(model, pairs.images), encode_texts(model, pairs.texts)
     first, picture = distinct_pictures(pairs)
-    owner = picture.repeat_interleave(pairs.text_ids.shape[1])
-    captions = text[pairs.text_ids.flatten()]
+    row, ids = own_captions(pairs.text_ids)
+    owner, captions = picture[row], text[ids]
     metrics = pair_cosines(image, text, pairs.text_ids, forgotten)
     for group, rows in groups(forgotten):
         queries = torch.zeros(len(first), dtype=torch.bool).index_fill(0, picture[rows], True)
@@ -172,6 +172,20 @@ def distinct_pictures(pairs: "PairSet") -> tuple[Tensor, Tensor]:
     return torch.tensor(list(first.values())), torch.tensor([number[one] for one in pairs.row_hashes])
 
 
+def own_captions(text_ids: Tensor) -> tuple[Tensor, Tensor]:
+    """(M,) the rows and (M,) the numbers of their own captions, without the repetitions that fill up short rows.
+
+    `text_ids` (N, K), see `data.pairs.number_texts`. A caption that a row was given twice is not filling; only where
+    it is the first and the last does it look like one.
+    """
+    rows, most = text_ids.shape
+    column, own = torch.arange(most), torch.full((rows, 1), most)
+    for count in range(most - 1, 0, -1):
+        own[(text_ids == text_ids[:, column % count]).all(dim=1)] = count
+    row, column = (column < own).nonzero(as_tuple=True)
+    return row, text_ids[row, column]
+
+
 def groups(forgotten: Tensor) -> list[tuple[str, Tensor]]:
     """The forget and the retain rows, each where there are any."""
     return [(name, rows) for name, rows in (("forget", forgotten), ("retain", ~forgotten)) if rows.any()]
@@ -181,10 +195,11 @@ def pair_cosines(image: Tensor, text: Tensor, text_ids: Tensor, forgotten: Tenso
     """Cosines as in `zero_shot_metrics`, over all captions of a row; none where nothing is forgotten."""
     if not forgotten.any():
         return {}
-    own = text[text_ids[forgotten]]  # (F, K, D)
+    row, ids = own_captions(text_ids[forgotten])
+    own = text[ids]
     return {
-        "forget_cosine": (image[forgotten][:, None] * own).sum(dim=2).mean().item(),
-        "unrelated_cosine": (image[~forgotten].mean(dim=0) @ own.flatten(0, 1).mean(dim=0)).item(),
+        "forget_cosine": (image[forgotten][row] * own).sum(dim=1).mean().item(),
+        "unrelated_cosine": (image[~forgotten].mean(dim=0) @ own.mean(dim=0)).item(),
     }
 
 
