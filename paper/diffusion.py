@@ -40,7 +40,7 @@ SPLIT = "generated"  # these pictures are of no data set
 
 
 def load_pipeline(source, device=None):
-    """A Stable Diffusion pipeline from a folder or a hub name, with a tokenizer that is whole."""
+    """A Stable Diffusion pipeline from a folder or a hub name, in float32, with a tokenizer that is whole."""
     import diffusers
     import transformers
 
@@ -62,7 +62,7 @@ def load_pipeline(source, device=None):
         ) from None
     check_tokenizer(pipeline.tokenizer, f"of pipeline {str(source)!r}")
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(device or pick_device())
+    return pipeline.to(device or pick_device(), torch.float32)
 
 
 def swap_text_encoder(pipeline, model):

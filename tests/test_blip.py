@@ -64,6 +64,12 @@ def test_convolutions_start_from_the_clip_and_are_kept(training, model, model_fo
     assert torch.equal(again.encode_image(training.images[:2]), adapter.encode_image(training.images[:2]))
 
 
+def test_weights_that_were_saved_in_half_are_trained_in_full(blip_folder, tmp_path):
+    for part, load in (("matching", load_model), ("captioner", load_captioner)):
+        load(blip_folder / part).half().save(tmp_path / part)
+        assert {weight.dtype for weight in load(tmp_path / part).parameters()} == {torch.float32}
+
+
 def test_a_model_without_convolutions_gives_no_start(training, blip_folder):
     adapter, _ = create_blip(training.texts, size=TINY_BLIP)
     with pytest.raises(CliperaseError, match="no convolutions to start from"):

@@ -55,6 +55,13 @@ def pipeline_folder(data_folder, model_folder, tmp_path_factory):
     return folder
 
 
+def test_a_pipeline_that_was_saved_in_half_is_read_in_full(pipeline_folder, tmp_path):
+    load_pipeline(pipeline_folder).to(torch.float16).save_pretrained(tmp_path)
+    pipeline = load_pipeline(tmp_path)
+    parts = (pipeline.text_encoder, pipeline.unet)
+    assert {weight.dtype for part in parts for weight in part.parameters()} == {torch.float32}
+
+
 def test_a_killed_training_ends_the_same(data_folder, model_folder, pipeline_folder, tmp_path):
     with killed_at(step=3):
         train_generator(data_folder, model_folder, tmp_path / "again", TINY_TRAINING)

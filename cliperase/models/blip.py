@@ -48,7 +48,7 @@ class BLIP(ImageTextModel):
         transformers = import_transformers()
         name, kind = str(source).removeprefix("blip:"), kind or transformers.BlipForImageTextRetrieval
         try:
-            model, report = kind.from_pretrained(name, output_loading_info=True, weights_only=True)
+            model, report = kind.from_pretrained(name, output_loading_info=True, weights_only=True, dtype=torch.float32)
             tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
             processor = transformers.BlipImageProcessor.from_pretrained(name)
         except Exception as error:  # transformers, the hub and safetensors each raise their own
