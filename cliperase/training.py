@@ -141,7 +141,9 @@ class PairTraining(Training):
         if features.grad is not None:  # a loss may take the images as constants
             gradients = torch.cat([part[share(len(part))] for part in features.grad.split(counts)])
             for piece, gradient in zip(pieces, gradients.split([len(piece) for piece in pieces]), strict=True):
-                self.encode_image(piece).backward(gradient)
+                again = self.encode_image(piece)
+                if again.requires_grad:  # no image tower that is frozen
+                    again.backward(gradient)
         sum_gradients(self.weights.summed(self.model.parameters()))
         return {name: value.detach() for name, value in terms.items()}
 

@@ -252,6 +252,22 @@ def test_methods_without_steps_edit_the_model_once(name, model, sets):
     assert not any(p.grad is not None for p in model.parameters())
 
 
+@pytest.mark.parametrize("name", ["CLIPErase", "SalUn", "SSD", "SLUG"])
+def test_a_frozen_image_tower_stays_and_the_texts_move(name, model, sets):
+    tower = model.model.visual.requires_grad_(False)
+    images, texts = ({key: p.clone() for key, p in part.state_dict().items()} for part in (tower, model.model))
+    scores = iter(range(100))
+
+    def validate(student):
+        return {"score": float(next(scores)), "remaining": 100.0}
+
+    method = create_method(name, {"SSD": {"alpha": 1.0}}.get(name, {}))
+    config = CONFIG.model_copy(update={"micro_batch": 3})
+    train(model, method, sets[1], config, sets[0], original_of(model, sets), validate)
+    assert same(images, tower.state_dict())
+    assert not same(texts, model.model.state_dict())
+
+
 def test_null_space_moves_the_forget_texts_most(model, sets):
     texts = sets[0].texts
     before = model.encode_text(texts).detach()

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cliperase.batch import Batch
 from cliperase.methods.base import Batches
@@ -16,9 +16,9 @@ def mean_over_batches(
     """{parameter name: mean over `count` batches of the gradient of `loss(batch(i))`, to the `power`}.
 
     Power 2 is the diagonal of the empirical Fisher matrix, estimated on batch means. Parameters that the
-    loss does not reach get zeros. Leaves no gradient behind.
+    loss does not reach get zeros; frozen ones are left out. Leaves no gradient behind.
     """
-    names, parameters = zip(*model.named_parameters(), strict=True)
+    names, parameters = zip(*trainable(model), strict=True)
     total = [torch.zeros_like(p) for p in parameters]
     for index in range(count):
         found = torch.autograd.grad(loss(batch(index)), parameters, allow_unused=True)
@@ -26,3 +26,8 @@ def mean_over_batches(
             if gradient is not None:
                 t += gradient.detach() ** power / count
     return dict(zip(names, total, strict=True))
+
+
+def trainable(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """The parameters that are not frozen, with their names."""
+    return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]

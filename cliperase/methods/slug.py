@@ -22,7 +22,7 @@ from cliperase.batch import Batch
 from cliperase.errors import CliperaseError
 from cliperase.losses import forgetting, retention
 from cliperase.methods.base import Batches, EditMethod, Validate
-from cliperase.methods.gradients import mean_over_batches
+from cliperase.methods.gradients import mean_over_batches, trainable
 from cliperase.models.base import ImageTextModel
 
 NO_LAYERS = ("embedding", "position", "pos_embed")  # parts of a parameter's name; timm has its own for positions
@@ -86,7 +86,7 @@ def pareto_layers(
 ) -> list[str]:
     """Names of weight matrices on the Pareto front, the most important first; with `embeddings` also of these."""
     rated = []
-    for name, parameter in model.named_parameters():
+    for name, parameter in trainable(model):
         if not embeddings and any(part in name for part in NO_LAYERS):
             continue
         f, r = g_forget[name].flatten(), g_retain[name].flatten()

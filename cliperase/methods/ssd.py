@@ -26,7 +26,7 @@ from cliperase.batch import Batch
 from cliperase.errors import CliperaseError
 from cliperase.methods.base import Batches, EditMethod, Validate
 from cliperase.methods.gradient_ascent import ascent, pairs_against
-from cliperase.methods.gradients import mean_over_batches
+from cliperase.methods.gradients import mean_over_batches, trainable
 from cliperase.models.base import ImageTextModel
 
 
@@ -44,7 +44,7 @@ class SSD(EditMethod):
         if self.importance_of == "all":
             share = share_of_forget(batch)
             data = {name: share * forget[name] + (1 - share) * value for name, value in data.items()}
-        for name, parameter in model.named_parameters():
+        for name, parameter in trainable(model):
             if parameter.ndim == 0 or name.endswith(("logit_scale", "logit_bias")):  # SigLIP's are of shape (1,)
                 continue
             important = forget[name] > self.alpha * data[name]
