@@ -22,6 +22,7 @@ from cliperase.api import evaluate, unlearn
 from cliperase.audit.auditing import AuditSettings, open_case
 from cliperase.cli import main
 from cliperase.data.brought import bring
+from cliperase.data.held_out import held_out
 from cliperase.data.pairs import features_schema, row_hash
 from cliperase.data.source import load_run, load_split, load_training, open_source
 from cliperase.errors import CliperaseError
@@ -702,6 +703,16 @@ def test_validation_is_held_out_by_picture(tmp_path, caplog):
     refused(classes, "has no split 'test'; it has train and validation; choose one of these or add", split="test")
     few = write_csv(tmp_path / "few.csv", ("image", "caption"), rows[:1])
     refused(few, "has no validation split, and its 1 pictures with captions are too few to hold one out")
+
+
+@pytest.mark.parametrize(("classes", "each", "expected"), [(3000, 3, 2000), (1000, 21, 2000), (100, 600, 2000),
+                                                          (40, 3, 40), (50, 11, 150), (1, 30_007, 2000)])  # fmt: skip
+def test_no_more_is_held_out_than_the_limit_and_the_classes_share_it(classes, each, expected):
+    label_of = {f"{number:06d}": number % classes for number in range(classes * each)}
+    drawn = held_out(list(label_of), list(label_of.values()), "many")
+    counts = [sum(label_of[one] == label for one in drawn) for label in range(min(classes, 100))]
+    assert len(drawn) == expected
+    assert max(counts) - min(counts) <= 1
 
 
 def test_pictures_of_several_sizes_are_cut_to_the_models(tmp_path):

@@ -19,9 +19,10 @@ def hash_of_row(file, captions):
 def held_out(hashes, labels, name):
     """The row hashes of the pictures that are held out of N training rows.
 
-    Of each class, or of all, they are the `HELD_OUT` percent of pictures whose hashes come first. The share is smaller
-    where that is more than `MOST_HELD`. Without classes it is `FEWEST_HELD`, or a third of a small set, where that is
-    more. `hashes`: N of `hash_of_row`; `labels`: N numbers of classes, or None; `name`: what messages call the data.
+    Of each class, or of all, they are the `HELD_OUT` percent of pictures whose hashes come first, rounded up. The share
+    is smaller where that is more than `MOST_HELD`, and where it still is, the largest classes give fewer. Without
+    classes it is `FEWEST_HELD`, or a third of a small set, where that is more. `hashes`: N of `hash_of_row`; `labels`:
+    N numbers of classes, or None; `name`: what messages call the data.
     """
     classes = {}
     for one, label in zip(hashes, hashes if labels is None else labels, strict=True):
@@ -32,9 +33,12 @@ def held_out(hashes, labels, name):
         groups.setdefault(classes[one], []).append(one)
     share = min(HELD_OUT / 100, MOST_HELD / max(1, len(classes)))
     fewest = 0 if labels is not None else min(FEWEST_HELD, len(classes) // 3)
-    drawn = {
-        one for group in groups.values() if len(group) > 1 for one in group[: max(fewest, ceil(share * len(group)))]
-    }
+    drawn = [
+        ranked
+        for group in groups.values() if len(group) > 1
+        for ranked in enumerate(group[: max(fewest, ceil(share * len(group)))])
+    ]  # fmt: skip
+    drawn = {one for _, one in sorted(drawn)[:MOST_HELD]}  # the first of every class before the second of any
     if not drawn:
         few = f"its {len(classes)} pictures with captions are too few"
         if labels is not None and classes:
