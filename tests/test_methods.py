@@ -18,7 +18,7 @@ from cliperase.methods import create_method, method_class, method_names
 from cliperase.methods.base import EditMethod, LossMethod
 from cliperase.methods.gradients import mean_over_batches
 from cliperase.methods.leace import erasure
-from cliperase.methods.multidelete import shuffled_similarity
+from cliperase.methods.multidelete import other_texts, over_matrix, shuffled_similarity
 from cliperase.methods.null_space import distinctive, projection
 from cliperase.methods.random_labels import wrong_captions
 from cliperase.methods.slug import pareto_layers
@@ -158,6 +158,25 @@ def test_multidelete_over_the_matrix_moves_texts_together(batch):
     student = tried.forget.image @ tried.forget.text.T
     expected = published(student, target.expand(3, 3)) + published(student.T, target.expand(3, 3).T)
     assert create_method("MultiDelete", {}).loss(tried)["decoupling"].item() == pytest.approx(expected.item())
+
+
+def test_multidelete_over_the_matrix_draws_no_text_of_any_forget_row(batch):
+    """Retain rows share the texts of the forget rows, each of its own; one is of another text."""
+    own = replace(batch.forget, text_ids=torch.tensor([0, 1, 2]))
+    shared = replace(batch.retain, text_ids=torch.tensor([0, 1, 2, 7, 1]))
+    tried = replace(batch, forget=own, retain=shared)
+    target = (batch.original_forget.image @ batch.original_retain.text[3])[:, None]
+    expected = 2 * (own.image @ own.text.T - target).square().mean()
+    for _ in range(20):
+        assert torch.allclose(over_matrix(tried), expected)
+
+
+def test_multidelete_draws_the_same_texts_over_the_matrix_where_none_is_shared(batch):
+    draws = []
+    for of_any in (False, True):
+        batch.generator.manual_seed(0)
+        draws.append([other_texts(batch, of_any).tolist() for _ in range(5)])
+    assert draws[0] == draws[1]
 
 
 def test_multidelete_never_shuffles_onto_a_true_pair(batch):

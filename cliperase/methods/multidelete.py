@@ -50,8 +50,11 @@ def over_pairs(batch: Batch) -> Tensor:
 
 
 def over_matrix(batch: Batch) -> Tensor:
-    """The decoupling loss over all images and texts of the forget batch, scalar, of both directions."""
-    target = batch.original_forget.image @ batch.original_retain.text[other_texts(batch)].T
+    """The decoupling loss over all images and texts of the forget batch, scalar, of both directions.
+
+    A drawn text meets all images, so it is no forget pair's own.
+    """
+    target = batch.original_forget.image @ batch.original_retain.text[other_texts(batch, of_any=True)].T
     return 2 * (batch.forget.image @ batch.forget.text.T - target).square().mean()
 
 
@@ -64,14 +67,16 @@ def shuffled_similarity(batch: Batch) -> Tensor:
     return (batch.original_forget.image * batch.original_retain.text[other_texts(batch)]).sum(dim=1)
 
 
-def other_texts(batch: Batch) -> Tensor:
-    """(N,) for each forget pair a random row of the retain batch whose text is not its own.
+def other_texts(batch: Batch, of_any: bool = False) -> Tensor:
+    """(N,) for each forget pair a random row of the retain batch whose text is not its own, or `of_any` forget pair.
 
     Texts come from the retain batch: shuffling within the forget set would leave true pairs, because
     all pairs of a forgotten class share their text.
     """
-    allowed = (batch.forget.text_ids[:, None] != batch.retain.text_ids[None, :]).float()
+    allowed = batch.forget.text_ids[:, None] != batch.retain.text_ids[None, :]
+    if of_any:
+        allowed = allowed.all(dim=0).expand_as(allowed)
     if not allowed.any(dim=1).all():
         raise CliperaseError("the retain batch holds no text unlike the forget texts; enlarge retain_batch")
-    other = torch.multinomial(allowed.cpu(), 1, generator=batch.generator)[:, 0]
+    other = torch.multinomial(allowed.float().cpu(), 1, generator=batch.generator)[:, 0]
     return other.to(batch.forget.text_ids.device)
