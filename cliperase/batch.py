@@ -24,7 +24,8 @@ class Batch:
     `original_logit_scale` is the original's temperature as a multiplier. `logit_bias`: that of the student where it was
     trained with SigLIP's sigmoid loss, else None. `generator` is the loop's seeded
     source of randomness; `step` counts from 0 to `steps` - 1. `forget_share`: the forget rows' share of all training
-    rows, in 0…1; None where the rows are streamed and nobody has counted them.
+    rows, in 0…1; None where the rows are streamed and nobody has counted them. `forget_steps`: as many steps from the
+    first show every forgotten class; 0 where the data have no classes.
     """
 
     forget: Pairs
@@ -38,3 +39,4 @@ class Batch:
     generator: torch.Generator
     forget_share: float | None = None
     logit_bias: torch.Tensor | None = None
+    forget_steps: int = 0

@@ -36,6 +36,7 @@ class PairTraining(Training):
         self.sets = [pairs for pairs in (retain, forget) if pairs is not None]
         self.sources = self.open_sources(retain, forget)
         self.forget_share = share_of(forget, retain)
+        self.forget_steps = self.sources["forget"].steps_to_all_classes() if forget is not None else 0
         self.started_from = None
         if settings.channels_last:
             model.to(memory_format=torch.channels_last)
@@ -172,6 +173,7 @@ class PairTraining(Training):
             generator=self.generator,
             forget_share=self.forget_share,
             logit_bias=self.model.logit_bias,
+            forget_steps=self.forget_steps,
         )
 
 

@@ -12,7 +12,7 @@ from cliperase.errors import CliperaseError
 from cliperase.features import Features, Original
 from cliperase.loop import Loop, Training, create_schedule, run_loop
 from cliperase.methods import create_method
-from cliperase.methods.base import LossMethod
+from cliperase.methods.base import LossMethod, all_classes
 from cliperase.methods.fine_tune import FineTune
 from cliperase.methods.gradient_ascent import ascent
 from cliperase.methods.gradients import mean_over_batches
@@ -276,6 +276,32 @@ def test_null_space_moves_the_forget_texts_most(model, sets):
     drift = 1 - (before * after).sum(dim=1)
     own = torch.tensor(["apple" in text for text in texts])
     assert drift[own].min() > 10 * drift[~own].max()
+
+
+def test_null_space_removes_every_forgotten_class_though_few_batches_are_asked_for(model, training):
+    """Of their texts nothing is left but what all texts share."""
+    sets = training.select(training.labels != 3), training.select(training.labels == 3)
+    config = CONFIG.model_copy(update={"forget_batch": 1})
+    train(model, create_method("null space", {"batches": 1}), sets[1], config, sets[0], original_of(model, sets))
+    left = model.encode_text(sets[0].texts_used()).detach()
+    assert len(left) == 3
+    assert (left @ left.T).min() > 0.9999
+
+
+def test_as_many_batches_are_read_as_show_every_forgotten_class(model, training):
+    forget, retain = training.select(training.labels != 3), training.select(training.labels == 3)
+    config = CONFIG.model_copy(update={"forget_batch": 1})
+    work = PairTraining(model, create_method("null space", {}), config, retain, forget)
+    asked = []
+    for least in (1, 20):
+        seen = all_classes(lambda step: asked.append(step) or work.batch(step), least)
+        assert len(seen) == max(least, work.forget_steps)
+    assert asked == [*range(work.forget_steps), *range(20)]
+    labels = [forget.labels[work.sources["forget"].sampler.batch(step)].item() for step in range(work.forget_steps)]
+    assert set(labels) == {0, 1, 2}
+    assert set(labels[:-1]) != {0, 1, 2}
+    captions = replace(forget, labels=None, class_names=[])
+    assert PairTraining(model, create_method("null space", {}), config, retain, captions).forget_steps == 0
 
 
 def test_query_arithmetic_takes_the_concept_out_of_every_query(model, sets):

@@ -60,6 +60,14 @@ class Drawn:
         images = seen(self.images[send(index, self.images.device)])[share(len(index))]
         return images, [self.pairs.texts[i] for i in text_rows.tolist()], index, text_rows
 
+    def steps_to_all_classes(self):
+        """How many steps, from the first, draw a row of every class; 0 without classes."""
+        if self.pairs.labels is None:
+            return 0
+        labels = self.pairs.labels[self.sampler.order(0)].tolist()
+        last = max(map(labels.index, set(labels)))  # the place at which the last of them comes for the first time
+        return last // self.sampler.batch_size + 1
+
     def tell(self):
         return None
 

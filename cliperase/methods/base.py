@@ -63,6 +63,12 @@ class LossMethod(Method):
         return {}
 
 
+def all_classes(batch: Batches, least: int) -> list[Batch]:
+    """The first `least` batches, and as many more as it takes to see every forgotten class."""
+    first = batch(0)
+    return [first, *(batch(index) for index in range(1, max(least, first.forget_steps)))]
+
+
 class EditMethod(Method):
     """A method that takes no steps: it edits the weights of the model once."""
 

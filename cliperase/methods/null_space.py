@@ -8,7 +8,7 @@ principal directions of what is left of them. At rank 1 several texts have one d
 
 Settings: a projection has strength 1, which is the default. Ours is searched (paper/profiles), for the older row of the
 photographs at rank 1. Below 1 a part of the texts stays, above it they are turned round. `batches` batches tell the
-texts.
+texts, and more where these do not show every forgotten class. Captions are a sample: one that is in no batch stays.
 
 Known failure: every text goes through the edited head, so texts that share the removed directions move too. Captions
 that all differ may span the whole space; they need a `rank`. Images keep their place, and a linear probe finds the
@@ -21,7 +21,7 @@ from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor
 
 from cliperase.errors import CliperaseError
-from cliperase.methods.base import Batches, EditMethod, Validate
+from cliperase.methods.base import Batches, EditMethod, Validate, all_classes
 from cliperase.models.base import ImageTextModel
 
 SAME = 1e-3  # of the largest singular value: below it, two texts' embeddings differ by rounding only
@@ -29,12 +29,12 @@ SAME = 1e-3  # of the largest singular value: below it, two texts' embeddings di
 
 class NullSpace(EditMethod):
     strength: NonNegativeFloat = 1.0
-    batches: PositiveInt = 8  # batches whose texts are seen
+    batches: PositiveInt = 8  # batches whose texts are seen; more where these do not show every forgotten class
     rank: PositiveInt | None = None  # directions that are taken out; None: one for each forgotten text
 
     @torch.no_grad()
     def apply(self, model: ImageTextModel, batch: Batches, validate: Validate | None = None) -> None:
-        seen = [batch(index) for index in range(self.batches)]
+        seen = all_classes(batch, self.batches)
         forget, retain = (torch.cat([getattr(b, name).text for b in seen]) for name in ("forget", "retain"))
         removed = projection(forget, retain.mean(dim=0), self.rank)
         identity = torch.eye(len(removed), device=removed.device)
