@@ -8,11 +8,12 @@ import shutil
 import pytest
 import torch
 import transformers
-from inputs import word_tokenizer_of
+from inputs import saved, word_tokenizer_of, write_pictures
 from test_preprocessing import SHAPES, Bomb, picture, tensor
 
 from cliperase.api import evaluate, unlearn
 from cliperase.cli import main
+from cliperase.data.pairs import load_pairs
 from cliperase.errors import CliperaseError
 from cliperase.models import load_model
 from cliperase.models.openclip import OpenCLIP
@@ -88,14 +89,34 @@ def test_embeddings_are_those_of_transformers(folder):
     assert torch.equal(ours.encode_text(TEXTS), normal(model.get_text_features(input_ids=tokens)))
     for shape in SHAPES.values():
         pixels = processor(picture(shape), return_tensors="pt").pixel_values
-        assert torch.allclose(ours.pixels(tensor(picture(shape))), pixels, atol=1e-5)
-        found = ours.encode_image(tensor(picture(shape)))
+        framed = ours.framing(tensor(picture(shape)))
+        assert torch.allclose(ours.pixels(framed), pixels, atol=1e-5)
+        found = ours.encode_image(framed)
         assert torch.allclose(found, normal(model.get_image_features(pixel_values=pixels)), atol=1e-5)
     logits = model(input_ids=tokens, pixel_values=pixels).logits_per_image
     bias = 0 if ours.logit_bias is None else ours.logit_bias
     expected = ours.logit_scale * found @ ours.encode_text(TEXTS).T + bias
     assert torch.allclose(logits, expected, atol=1e-4)
     assert (ours.logit_bias is not None) == ours.siglip
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_a_picture_is_framed_once_whatever_sizes_are_beside_it(folder, shape, tmp_path, monkeypatch):
+    """In one size, beside another size, and where they do not fit into memory: always as transformers frames it."""
+    model, (other, _, processor) = load_model(folder), theirs(folder)
+    shots = [picture(shape, seed) for seed in range(3)]
+    expected = normal(other.get_image_features(pixel_values=processor(shots, return_tensors="pt").pixel_values))
+    files = [saved(shot) for shot in shots]
+
+    def embeddings(files, name):
+        pairs = load_pairs(write_pictures(tmp_path / name, files), "train", framing=model.framing)
+        return model.encode_image(pairs.images[:3])
+
+    assert torch.allclose(embeddings(files, "one size"), expected, atol=1e-5)
+    assert torch.allclose(embeddings([*files, saved(picture((50, 70)))], "two sizes"), expected, atol=1e-5)
+    monkeypatch.setattr("cliperase.data.decoded.MOST", 1)
+    assert torch.allclose(embeddings(files, "too large"), expected, atol=1e-5)
 
 
 @torch.no_grad()

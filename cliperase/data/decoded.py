@@ -25,14 +25,17 @@ def decoded_images(
 ) -> tuple[Tensor, Tensor]:
     """N picture files -> the M that can be read, (M, 3, H, W) uint8, and which they are, (N,) bool.
 
-    Pictures of several sizes, or that take more memory than is kept, are brought to one by `framing`. Every stage and
-    every worker reads the same ones, so they are kept.
+    Pictures of several sizes, or that take more memory than is kept, are brought to one by `framing`. So are those that
+    have its size already: a model would take them as framed. Every stage and every worker reads the same ones, so they
+    are kept.
     """
     folder = Path(datasets.config.HF_DATASETS_CACHE) / "cliperase-images"
     kind = f"decoded pictures {VERSION} {decoding}"
     as_they_are = partial(decode_images, encoded, decoding, most=MOST if framing else None)
     try:
         tensors = kept(folder, kind, row_hashes, as_they_are, least=WORTH_A_FILE)
+        if framing and tuple(tensors["images"].shape[-2:]) == tuple(framing.size):
+            return framing(tensors["images"]), tensors["readable"]
     except NeedSize:
         if framing is None:
             raise

@@ -161,8 +161,13 @@ class ImageTextModel(nn.Module, ABC):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
 
     def pixels(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) uint8 in 0…255 or float in 0…1 -> what the image tower takes, on the model's device."""
-        framed = self.framing(images.to(self.device, non_blocking=True))
+        """(N, 3, H, W) uint8 in 0…255 or float in 0…1 -> what the image tower takes, on the model's device.
+
+        Images of the model's size have been framed, see `Framing`.
+        """
+        framed = images.to(self.device, non_blocking=True)
+        if tuple(framed.shape[-2:]) != tuple(self.framing.size):
+            framed = self.framing(framed)
         pixels = framed.float() / 255 if images.dtype == torch.uint8 else framed
         return (pixels - self.mean) / self.std
 

@@ -18,6 +18,8 @@ INTERPOLATIONS = ("bicubic", "bilinear", "random")  # random: while open_clip tr
 class Framing(ABC):
     """A callable: (…, 3, H, W) uint8 in 0…255 or float in 0…1 -> (…, 3, *size) in the same range.
 
+    It acts once on a picture, because some framings would enlarge it each time. What reads pictures from files with a
+    framing (`cliperase.data`) gives none of `size` that was not framed; models take those as they are.
     `size`: (height, width). The `repr` tells everything, because caches of pictures and embeddings are keyed by it.
     """
 
