@@ -25,9 +25,10 @@ def write_result(folder, model, report):
 
 def write_unit(folder, write, about):
     """Write to `folder` what `write(folder)` writes, the report that it returns, and a manifest: `about`, a mapping,
-    and the hashes. Returns the report.
+    and the hashes. Files of the former manifest that are not written again are deleted. Returns the report.
 
-    A run that is killed here leaves nothing half-written that `check_result` would take for whole.
+    A run that is killed here leaves nothing that `check_result` would take for whole: until the last file is in its
+    place, the manifest there names all old and new ones, and those that have to go have no hash that could fit.
     """
     folder = Path(folder)
     with whole_file(folder / MANIFEST) as partial:
@@ -37,12 +38,16 @@ def write_unit(folder, write, about):
         (staged / REPORT).write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         names = sorted(path.relative_to(staged).as_posix() for path in staged.rglob("*") if path.is_file())
         files = {name: hash_of(staged / name) for name in names}
-        told = {"cliperase": __version__, **about, "files": files}
-        partial.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-        for name in names:
+        former = [name for name in files_of(folder) if name not in files]
+        for path, named in ((partial, files), (staged / MANIFEST, {**dict.fromkeys(former), **files})):
+            told = {"cliperase": __version__, **about, "files": named}
+            path.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        for name in (MANIFEST, *names):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (staged / name).chmod(partial.stat().st_mode)
             os.replace(staged / name, folder / name)
+        for name in former:
+            (folder / name).unlink(missing_ok=True)
     return report
 
 
@@ -53,14 +58,21 @@ def manifest_of(folder):
     return found if isinstance(found.get("files"), dict) and "cliperase" in found else {}
 
 
-def check_result(folder):
-    """Raise CliperaseError if a folder with a manifest does not hold what that says."""
-    for name, known in manifest_of(folder).get("files", {}).items():
-        path, place = Path(folder) / name, PurePosixPath(name)
+def files_of(folder):
+    """{name: hash} of the files that the manifest of a result names, each of them in its folder."""
+    files = manifest_of(folder).get("files", {})
+    for place in map(PurePosixPath, files):
         if place.is_absolute() or ".." in place.parts:
             raise CliperaseError(
-                f"{Path(folder) / MANIFEST} names {name!r}, which is outside its folder; copy the model again"
+                f"{Path(folder) / MANIFEST} names {str(place)!r}, which is outside its folder; copy the model again"
             )
+    return files
+
+
+def check_result(folder):
+    """Raise CliperaseError if a folder with a manifest does not hold what that says."""
+    for name, known in files_of(folder).items():
+        path = Path(folder) / name
         if not path.is_file() or hash_of(path) != known:
             raise CliperaseError(
                 f"{path} is not the file of {MANIFEST}: it was damaged, changed, or its run was killed; run it again, "
