@@ -1,6 +1,6 @@
 """The model card of a result, in the format of the Hugging Face hub: `README.md` in its folder.
 
-It is made from `report.json` and, where the result was audited, `audit/audit.json`. The manifest does not hold its
+It is made from `report.json` and, where this very model was audited, `audit/audit.json`. The manifest does not hold its
 hash: whoever publishes the model may add to it.
 """
 
@@ -12,8 +12,11 @@ from pathlib import Path
 from huggingface_hub import ModelCard, ModelCardData
 from open_clip import get_pretrained_cfg
 
+from cliperase.audit.case import Subject
+from cliperase.errors import CliperaseError
 from cliperase.files import read_json, whole_file
 from cliperase.manifest import REPORT
+from cliperase.models import load_model
 from cliperase.pages import FOLDER
 
 AUDIT, CARD = Path("audit") / "audit.json", "README.md"
@@ -24,7 +27,7 @@ LIBRARIES = {"open_clip_config.json": "open_clip", "config.json": "transformers"
 def write_card(folder):
     """Write the card of the result in `folder`."""
     folder = Path(folder)
-    report, audit = read_json(folder / REPORT), folder / AUDIT
+    report = read_json(folder / REPORT)
     about = ModelCardData(
         base_model=hub_name(report["model"]),
         license=license_of(report["model"]),
@@ -33,10 +36,20 @@ def write_card(folder):
     )
     card = ModelCard.from_template(
         about, template_path=str(FOLDER / "card.md"), report=report, rule=plain(report["rule"]),
-        command=command_of(report), audited=read_json(audit) if audit.is_file() else None,
+        command=command_of(report), audited=audit_of(folder),
     )  # fmt: skip
     with whole_file(folder / CARD) as partial:
         partial.write_text(f"{card}\n", encoding="utf-8")
+
+
+def audit_of(folder):
+    """The audit beside the model in `folder`, None where there is none, or one of weights that were there before."""
+    try:
+        audit = read_json(folder / AUDIT)
+        unlearned = audit["models"][1]["sha256"]
+    except (CliperaseError, LookupError, TypeError):
+        return None
+    return audit if Subject(load_model(folder), "unlearned").hash == unlearned else None
 
 
 def hub_name(model):

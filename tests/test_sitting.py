@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -82,6 +83,17 @@ def test_the_result_has_its_audit_and_its_card(forgotten, data_folder, model_fol
     (forgotten / "README.md").write_text("edited")
     check_result(forgotten)
     write_card(forgotten)
+    assert audited["verdict"] in ModelCard.load(forgotten / "README.md").text
+
+
+def test_a_card_quotes_no_audit_of_the_model_that_was_there_before(forgotten, data_folder, model_folder, tmp_path):
+    output = tmp_path / "out"
+    shutil.copytree(forgotten, output)
+    unlearn(model_folder, data_folder, {"concept": "lemon"}, settings=SHORT, output=output)
+    assert "Not audited" in ModelCard.load(output / "README.md").text
+    (output / "audit" / "audit.json").write_text("[]")
+    write_card(output)
+    assert "Not audited" in ModelCard.load(output / "README.md").text
 
 
 def test_the_licence_is_the_originals_or_unknown(forgotten, tmp_path):
