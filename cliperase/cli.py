@@ -81,7 +81,7 @@ def tell(findings):
 
 def run_unlearn(arguments):
     from cliperase.api import unlearn
-    from cliperase.parallel import is_first
+    from cliperase.parallel import is_first, leave_processes
 
     settings, rule, thresholds = settings_of(arguments), rule_of(arguments), thresholds_of(arguments)
     if not arguments.audit and (thresholds or arguments.reference):
@@ -91,7 +91,9 @@ def run_unlearn(arguments):
     report = unlearn(
         arguments.model, arguments.data, rule, arguments.method, settings, arguments.seed, arguments.output
     )
-    if is_first():
+    first = is_first()
+    leave_processes()
+    if first:
         if arguments.audit:
             add_audit(arguments, rule, thresholds)
         print(json.dumps(report, indent=2, allow_nan=False))

@@ -25,6 +25,15 @@ def join_processes():
         dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
 
 
+def leave_processes():
+    """Let the processes go their own ways: what the first one does from here on, it does alone. All ask together.
+
+    It is for the end of a program, because torchrun's store does not let the same processes join again.
+    """
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
 def processes():
     return dist.get_world_size() if dist.is_initialized() else 1
 

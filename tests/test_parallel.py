@@ -80,6 +80,32 @@ def test_two_processes_make_the_model_of_one(method, settings, model_folder, dat
     assert not (tmp_path / "two" / "checkpoint.pt").exists()
 
 
+AUDITED = """
+import sys
+from cliperase.audit import PROBES
+from cliperase.cli import main
+
+for name in {*PROBES} - {"relearning"}:
+    del PROBES[name]
+sys.exit(main())
+"""
+
+
+def test_the_first_of_two_processes_audits_alone(model_folder, data_folder, tmp_path):
+    """By a probe that trains, after the other process has ended."""
+    (tmp_path / "script.py").write_text(AUDITED)
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [tmp_path / "script.py", "unlearn", "--model", model_folder, "--data", data_folder, "--forget", "apple"]
+    settings = ["--set", "steps=1", "learning_rate=1.0e-3", "forget_batch=4", "retain_batch=8"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    call = [str(part) for part in [*run, *command, "--output", tmp_path / "out", *settings]]
+    done = subprocess.run(call, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads(done.stdout) == json.loads((tmp_path / "out" / "report.json").read_text())
+    (probe,) = json.loads((tmp_path / "out" / "audit" / "audit.json").read_text())["probes"]
+    assert probe["measures"]
+
+
 @pytest.fixture(scope="module")
 def transformer(tmp_path_factory):
     folder = tmp_path_factory.mktemp("transformer")
