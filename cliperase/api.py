@@ -14,7 +14,7 @@ from cliperase.data.source import Data, load_run, load_split, name_of
 from cliperase.errors import CliperaseError
 from cliperase.files import check_outside, check_writable, only_writer, write_json
 from cliperase.loop import History
-from cliperase.manifest import REPORT, check_output, write_result
+from cliperase.manifest import CHECKPOINT, REPORT, check_output, write_result
 from cliperase.metrics.tasks import task_of
 from cliperase.metrics.templates import read_templates
 from cliperase.models import load_model
@@ -63,7 +63,7 @@ def unlearn(model: str | Path, data: Data, rule: Mapping[str, Any], method: str 
             check_output(output, model, run, recipe.method.takes_steps)
         if output and is_first():
             stack.enter_context(only_writer(output))
-        checkpoint = Path(output) / "checkpoint.pt" if output else None
+        checkpoint = Path(output) / CHECKPOINT if output else None
         before = task_of(validation).measure(student, validation, forgotten)
         history = Run(
             student, recipe, training.forget, training.retain, validation, forgotten, before=before,

@@ -15,11 +15,11 @@ from open_clip import get_pretrained_cfg
 from cliperase.audit.case import Subject
 from cliperase.errors import CliperaseError
 from cliperase.files import read_json, whole_file
-from cliperase.manifest import REPORT
+from cliperase.manifest import CARD, REPORT
 from cliperase.models import load_model
 from cliperase.pages import FOLDER
 
-AUDIT, CARD = Path("audit") / "audit.json", "README.md"
+AUDIT = Path("audit") / "audit.json"
 NAMED = re.compile(r"[\w.-]+/[\w.-]+")
 LIBRARIES = {"open_clip_config.json": "open_clip", "config.json": "transformers"}  # by a file of the model
 

@@ -15,6 +15,7 @@ from cliperase.data.shards import MOST_FORGET, shards_of
 from cliperase.data.source import Shards, Tables, TrainingRows, open_source
 from cliperase.errors import CliperaseError
 from cliperase.files import check_outside, check_writable
+from cliperase.manifest import check_free
 from cliperase.memory import peak_megabytes, reset_peak
 from cliperase.metrics.encode import encode_images
 from cliperase.models import load_model
@@ -134,6 +135,7 @@ class Examination:
     def look_at_output(self):
         check_writable(Path(self.output) / "report.json")
         check_outside(self.output, self.data)
+        check_free(self.output, self.source)
         return f"{self.output} can be written"
 
     def look_at_model(self):

@@ -9,7 +9,12 @@ from cliperase import __version__
 from cliperase.errors import CliperaseError
 from cliperase.files import hash_of, read_json, whole_file
 
-MANIFEST, REPORT = "manifest.json", "report.json"
+MANIFEST, REPORT, CARD = "manifest.json", "report.json", "README.md"
+CHECKPOINT = "checkpoint.pt"  # beside them, until the run is done
+REPLACED = (  # by a result: its own files, and those that open_clip and transformers save a model in
+    MANIFEST, REPORT, CARD, "config.json", "*_config.json", "*.safetensors", "*.safetensors.index.json",
+    "tokenizer.json", "*_tokens*.json", "vocab.*", "merges.txt", "*.model", "chat_template.*",
+)  # fmt: skip
 RUN = ("method", "rule", "settings")  # what tells one run from another, of those with equal model and data
 
 
@@ -85,10 +90,8 @@ def check_output(folder, model, run, takes_steps):
 
     `model`: the source that the run starts from. `takes_steps`: whether it can own the checkpoint that is there.
     """
-    folder = Path(folder)
-    if Path(model).is_dir() and Path(model).resolve() == folder.resolve():
-        raise CliperaseError(f"output {folder} is the folder of the model itself; name another one")
-    checkpoint = folder / "checkpoint.pt"
+    check_free(folder, model)
+    checkpoint = Path(folder) / CHECKPOINT
     if checkpoint.exists() and not takes_steps:
         raise CliperaseError(
             f"checkpoint {checkpoint} is of another run, because {run['method']} takes no steps; finish that run, "
@@ -98,3 +101,26 @@ def check_output(folder, model, run, takes_steps):
     if any(before.values()) and before != json.loads(json.dumps(run)):
         said = f"{folder} holds the result of {before['method']} with {before['rule']}; this run will replace it"
         logging.getLogger("cliperase").warning(said)
+
+
+def check_free(folder, model):
+    """Raise CliperaseError if a result in `folder` would replace files that no run of ours has left there.
+
+    `model`: the source that the run starts from; its own folder is never free.
+    """
+    folder = Path(folder)
+    if any(path.is_dir() and path.resolve() == folder.resolve() for path in paths_in(model)):
+        raise CliperaseError(f"output {folder} is the folder of the model itself; name another one")
+    ours = files_of(folder) or (folder / CHECKPOINT).exists()
+    held = [] if ours else sorted(path.name for pattern in REPLACED for path in folder.glob(pattern))
+    if held:
+        raise CliperaseError(
+            f"output {folder} holds {held[0]}, which the result would replace and no run of cliperase has written; "
+            "name another folder"
+        )
+
+
+def paths_in(source):
+    """The paths that a source of a model may name; some stand behind a prefix, as in `pipeline:<path>@<path>`."""
+    behind = str(source).partition(":")[2]
+    return [Path(name) for name in (str(source), behind, *behind.rpartition("@")[::2]) if name]

@@ -126,6 +126,13 @@ def test_an_output_that_cannot_be_written_is_one_fault(model_folder, data_folder
     assert set(found) == {"output"}
 
 
+def test_an_output_with_files_of_others_is_one_fault(model_folder, data_folder, tmp_path):
+    (tmp_path / "README.md").write_text("mine")
+    found = missing(findings(model_folder, data_folder, tmp_path, method="null space", settings={}))
+    assert set(found) == {"output"}
+    assert "holds README.md" in found["output"]
+
+
 def test_a_full_disk_and_an_old_package_are_missing(model_folder, data_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10})())
     monkeypatch.setattr(

@@ -30,7 +30,7 @@ from cliperase.data.pairs import load_pairs
 from cliperase.errors import CliperaseError
 from cliperase.files import HERE, LOCK, whole_file
 from cliperase.finite import is_finite
-from cliperase.manifest import write_result
+from cliperase.manifest import REPLACED, check_free, write_result
 from cliperase.methods import METHODS
 from cliperase.methods.base import EditMethod, LossMethod
 from cliperase.metrics.scores import matching_accuracy, retrieval_recall, zero_shot_accuracy
@@ -463,6 +463,38 @@ def test_a_model_is_not_overwritten_by_its_own_result(data_folder, model_folder,
         assert main(call_of(folder, data_folder, output)) == 2
         assert "is the folder of the model itself" in one_line(capsys)
     assert (folder / WEIGHTS_NAME).read_bytes() == before
+
+
+@pytest.mark.parametrize("source", ["blip:{}", "pipeline:{}@ViT-B-32/openai", "pipeline:elsewhere@{}"])
+def test_a_model_behind_a_prefix_is_not_overwritten_by_its_own_result(source, tmp_path):
+    with pytest.raises(CliperaseError, match="is the folder of the model itself"):
+        check_free(tmp_path, source.format(tmp_path))
+    check_free(tmp_path / "other", source.format(tmp_path))
+
+
+@pytest.mark.parametrize("held", ["README.md", "report.json", "config.json", "vocab.txt", "model.safetensors"])
+def test_what_no_run_has_written_is_not_replaced(held, data_folder, model_folder, tmp_path, capsys):
+    (tmp_path / held).write_text("mine")
+    assert main(call_of(model_folder, data_folder, tmp_path, method="SSD")) == 2
+    assert f"holds {held}, which the result would replace" in one_line(capsys)
+    assert (tmp_path / held).read_text() == "mine"
+
+
+def test_every_file_of_a_result_is_known_as_one_that_it_would_replace(result, blip, tmp_path):
+    write_result(tmp_path, blip, ABOUT)
+    for folder in (result, tmp_path):
+        assert all(any(path.match(pattern) for pattern in REPLACED) for path in folder.iterdir())
+
+
+def test_files_that_stay_and_a_run_of_ours_do_not_stand_in_the_way(result, model_folder, tmp_path):
+    shutil.copytree(result, tmp_path / "finished")
+    (tmp_path / "killed").mkdir()
+    (tmp_path / "killed" / "checkpoint.pt").touch()
+    (tmp_path / "killed" / "README.md").touch()
+    (tmp_path / "rule.yaml").touch()
+    (tmp_path / "package.json").touch()
+    for folder in (tmp_path, tmp_path / "finished", tmp_path / "killed", tmp_path / "new"):
+        check_free(folder, model_folder)
 
 
 def test_a_checkpoint_of_another_run_is_never_deleted(data_folder, model_folder, tmp_path, capsys):
