@@ -56,12 +56,10 @@ def in_parts(training):
 
 def check(training, blocks):
     """What cannot be done in parts is an error."""
-    settings = training.settings
     if not blocks:
         raise CliperaseError("shard divides the blocks of a transformer, and this model has none; leave it out")
-    for name in ("averaging", "compile"):
-        if getattr(settings, name):
-            raise CliperaseError(f"shard does not go with {name}; leave out one of them")
+    if training.settings.compile:
+        raise CliperaseError("shard does not go with compile; leave out one of them")
     if training.movable:
         raise CliperaseError(
             f"shard does not go with {type(training.method).__name__} in these settings, which hold some weights in "

@@ -41,6 +41,11 @@ class Recipe:
         """The recipe of the method `name` from the `settings` of method and loop, in one flat mapping."""
         if "seed" in settings:
             raise CliperaseError("seed is not a setting; give --seed, in Python the argument seed")
+        if settings.get("averaging"):
+            raise CliperaseError(
+                f"averaging is {settings['averaging']!r} and only for pretraining, because unlearning keeps the "
+                "weights that are best on validation data; take it out"
+            )
         of_method = {key: settings[key] for key in settings if key not in TrainSettings.model_fields}
         of_loop = {key: settings[key] for key in settings if key not in of_method}
         unknown = set(of_method) - set(method_class(name).model_fields)

@@ -609,6 +609,7 @@ def test_every_setting_has_its_bounds(name, key, field):
         ({"steps": 1}, "GA needs learning_rate; pass --set learning_rate=…"),
         ({"learning_rate": 1e-3}, "GA needs either steps or epochs over the forget set; pass --set epochs=…"),
         ({"learning_rate": 1e-3, "steps": 1, "epochs": 1.0}, "GA needs either steps or epochs"),
+        ({"learning_rate": 1e-3, "steps": 1, "averaging": 0.9}, "averaging is 0.9 and only for pretraining"),
     ],
 )
 def test_a_recipe_says_what_it_lacks(settings, message):

@@ -207,7 +207,6 @@ def test_weights_in_parts_are_a_half_each_and_go_on_from_a_checkpoint(transforme
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"averaging": 0.9}, "shard does not go with averaging"),
         ({"compile": True}, "shard does not go with compile"),
         ({"method": "SalUn"}, "shard does not go with SalUn in these settings"),
         ({"layers": 1}, "this model has none; leave it out"),
