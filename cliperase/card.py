@@ -9,7 +9,7 @@ import re
 import shlex
 from pathlib import Path
 
-from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub import ModelCard, ModelCardData, metadata_load
 from open_clip import get_pretrained_cfg
 
 from cliperase.audit.case import Subject
@@ -66,8 +66,10 @@ def hub_name(model):
 
 def license_of(model):
     """The licence that a folder's own card names, else None: it is that of the original, and not ours to guess."""
-    path = Path(model) / CARD
-    return ModelCard.load(path).data.get("license") if path.is_file() else None
+    try:
+        return (metadata_load(Path(model) / CARD) or {}).get("license")
+    except Exception:  # no card, or none that can be read: as many errors as there are ways to break one
+        return None
 
 
 def command_of(report):

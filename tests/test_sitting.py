@@ -12,7 +12,7 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 from cliperase.api import compare, preview, unlearn
-from cliperase.card import command_of, hub_name, write_card
+from cliperase.card import command_of, hub_name, license_of, write_card
 from cliperase.cli import main, override, parse, rule_of
 from cliperase.data import shards as data_shards
 from cliperase.data import source as data_source
@@ -108,6 +108,26 @@ def test_the_licence_is_the_originals_or_unknown(forgotten, tmp_path):
     assert card.data.license == "apache-2.0"
     assert "Not audited" in card.text
     assert card.data.base_model is None  # a folder of this machine is no name on the hub
+
+
+BROKEN_CARDS = {
+    "front matter": b"---\nlicense: [mit\n---\nA model.",
+    "a list": b"---\n- license: mit\n---\nA model.",
+    "no front matter": b"A model.",
+    "not UTF-8": b"---\nlicense: mit\n---\nUn mod\xe8le.",
+}
+
+
+@pytest.mark.parametrize("case", BROKEN_CARDS)
+def test_a_card_that_cannot_be_read_names_no_licence(case, tmp_path):
+    (tmp_path / "README.md").write_bytes(BROKEN_CARDS[case])
+    assert license_of(tmp_path) is None
+
+
+def test_a_model_index_is_not_needed_for_the_licence(tmp_path):
+    (tmp_path / "README.md").write_text("---\nlicense: mit\nmodel-index:\n- name: 1\n  results: broken\n---\nA model.")
+    assert license_of(tmp_path) == "mit"
+    assert license_of(tmp_path / "gone") is None
 
 
 def test_the_base_model_is_a_name_on_the_hub_or_none(tmp_path):
