@@ -56,9 +56,13 @@ def settings_of(arguments):
     usual = {}
     if arguments.params:
         params = read_params(arguments.params)
-        given = {name: section(params, name) for name in ("unlearn", "methods") if name in params}
-        usual = {**given.get("unlearn", {}), **given.get("methods", {}).get(arguments.method, {})}
+        usual = {**part(params, "unlearn"), **part(part(params, "methods"), arguments.method)}
     return override(usual, arguments.set)
+
+
+def part(params, name):
+    """The section `name`, which may be left out or empty."""
+    return {} if params.get(name) is None else section(params, name)
 
 
 def run_doctor(arguments):

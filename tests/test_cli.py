@@ -15,8 +15,9 @@ import yaml
 from conftest import PROFILE, ROWS, make_split, write_profile
 
 from cliperase import memory
-from cliperase.cli import main, override, parse, rule_of
+from cliperase.cli import main, override, parse, rule_of, settings_of
 from cliperase.data.pairs import load_pairs, write_split
+from cliperase.errors import CliperaseError
 from cliperase.models import load_model
 from cliperase.models.compact import COMPACT
 from cliperase.models.openclip import CONFIG_NAME, WEIGHTS_NAME
@@ -122,6 +123,26 @@ def test_settings_are_yaml_values_and_add_up():
         "steps": 10,
     }  # nothing is left of another call
     assert override({}, ["name=a=b"]) == {"name": "a=b"}
+
+
+@pytest.mark.parametrize(
+    ("text", "settings"),
+    [
+        ("methods:\n  CLIPErase:\n", {}),
+        ("unlearn:\nmethods:\n", {}),
+        ("unlearn: {steps: 2}\nmethods:\n  CLIPErase: {lambda_fm: 2}\n", {"steps": 2, "lambda_fm": 2}),
+        ("methods:\n  CLIPErase: 7\n", "'CLIPErase' of the parameters is 7, not a mapping"),
+        ("methods: []\n", r"'methods' of the parameters is \[\], not a mapping"),
+    ],
+)
+def test_an_empty_section_of_the_parameters_is_no_settings(text, settings, tmp_path):
+    (tmp_path / "params.yaml").write_text(text)
+    call = ["unlearn", "--model", "m", "--data", "d", "--output", "o", "--params", str(tmp_path / "params.yaml")]
+    if isinstance(settings, dict):
+        assert settings_of(parse(call)) == settings
+    else:
+        with pytest.raises(CliperaseError, match=settings):
+            settings_of(parse(call))
 
 
 def test_every_concept_and_every_value_of_a_list_counts(data_folder):
