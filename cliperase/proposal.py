@@ -145,9 +145,15 @@ def mixture_of(column, parts):
 
 
 def write_proposal(folder, found, asked):
-    """Write `rule.yaml`, which `--rule` takes, and `proposal.html` to look at. `asked`: what was looked for."""
-    with whole_file(folder / "rule.yaml") as partial:
-        partial.write_text("\n".join(rule_lines(found, asked)) + "\n", encoding="utf-8")
+    """Write `rule.yaml`, which `--rule` takes, and `proposal.html` to look at. `asked`: what was looked for.
+
+    Another `rule.yaml` that is there stays, because somebody may have struck rows in it.
+    """
+    path, rule = folder / "rule.yaml", ("\n".join(rule_lines(found, asked)) + "\n").encode()
+    if path.exists() and path.read_bytes() != rule:
+        raise CliperaseError(f"{path} was edited, or is of another proposal; name another folder, or delete it")
+    with whole_file(path) as partial:
+        partial.write_bytes(rule)
     sides = {"proposed": found.proposed, "near": found.near}
     rows = {
         name: [

@@ -13,7 +13,7 @@ from cliperase.cli import main, parse, rule_of
 from cliperase.data.pairs import load_pairs
 from cliperase.data.rules import forget_mask
 from cliperase.errors import CliperaseError
-from cliperase.proposal import Proposal, cut_of, rule_lines, standardised
+from cliperase.proposal import Proposal, cut_of, rule_lines, standardised, write_proposal
 
 APPLES = 8
 
@@ -65,6 +65,18 @@ def test_examples_propose_the_rows_that_are_like_them(knowing, data_folder, mode
     assert torch.equal(forget_mask(knowing, found["rule"]), knowing.labels == 1)
     assert min(found["scores"]) > found["cut"]
     assert found["scores"] == sorted(found["scores"], reverse=True)
+
+
+def test_a_rule_that_was_edited_is_not_overwritten(training, tmp_path):
+    found = Proposal(training, np.linspace(0, 1, len(training)), 0.5)
+    for _ in range(2):
+        write_proposal(tmp_path, found, "an apple")
+    rule = tmp_path / "rule.yaml"
+    edited = rule.read_text().rsplit("  - ", 1)[0]
+    rule.write_text(edited)
+    with pytest.raises(CliperaseError, match=r"rule\.yaml was edited, or is of another proposal; name another folder"):
+        write_proposal(tmp_path, found, "an apple")
+    assert rule.read_text() == edited
 
 
 def test_the_cut_lies_between_two_groups_of_scores():
