@@ -99,9 +99,9 @@ def check_writable(path):
         raise CliperaseError(f"{path} is a folder and is to be a file; name another one")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".cliperase-probe.{os.getpid()}"  # several processes may look at once
+        probe = folder / f".cliperase-probe.{HERE}.{os.getpid()}"  # several processes may look at once
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)
     except OSError as error:
         raise CliperaseError(f"{folder} cannot be written ({error.strerror}); name another folder") from None
 

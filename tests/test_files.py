@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from cliperase.errors import CliperaseError
-from cliperase.files import check_writable, read_json, whole_file
+from cliperase.files import HERE, check_writable, read_json, whole_file
 
 
 def test_a_file_appears_only_when_all_went_well(tmp_path):
@@ -46,11 +46,19 @@ def test_what_cannot_take_a_file_is_said_before_the_work(tmp_path):
         check_writable(tmp_path / "held" / "x")
     with pytest.raises(CliperaseError, match="folder is a folder and is to be a file"):
         check_writable(tmp_path / "folder")
-    (tmp_path / f".cliperase-probe.{os.getpid() + 1}").touch()  # another process is looking too
+    (tmp_path / f".cliperase-probe.{HERE}.{os.getpid() + 1}").touch()  # another process is looking too
+    (tmp_path / f".cliperase-probe.elsewhere.{os.getpid()}").touch()  # so is one of the same number on another machine
     check_writable(tmp_path / "new" / "x")
     check_writable(tmp_path / "x")
     assert not list((tmp_path / "new").iterdir())
-    assert len(list(tmp_path.iterdir())) == 4  # its own probe is gone, the other's is there
+    assert len(list(tmp_path.iterdir())) == 5  # its own probe is gone, the others' are there
+
+
+def test_a_folder_can_be_written_though_another_has_removed_the_probe(tmp_path, monkeypatch):
+    """A machine of the same name, as containers may have, with a process of the same number."""
+    touch = Path.touch
+    monkeypatch.setattr(Path, "touch", lambda path: (touch(path), os.remove(path)))
+    check_writable(tmp_path / "x")
 
 
 def test_a_mapping_that_cannot_be_read_is_one_line(tmp_path):
