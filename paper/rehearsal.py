@@ -27,6 +27,7 @@ from paper.results import REHEARSAL, STAND_IN
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "artifacts" / REHEARSAL
+MARK = ".rehearsal"  # in a folder that a rehearsal has made, and the next one may remove
 PACKAGES = ("cliperase", "paper", "data_prep", "notebooks")
 FILES = ("dvc.yaml", "figures/paper_reference.yaml")
 PROFILES = Path("paper/profiles")
@@ -122,10 +123,14 @@ def shrink_rows(params):
 
 
 def prepare(folder, small=False):
-    """A copy of the repository in `folder`, its parameters small."""
+    """A copy of the repository in `folder`, its parameters small. A rehearsal that was there before is removed."""
     if REHEARSAL not in folder.parts:
         raise CliperaseError(f"folder {folder}: name one below {REHEARSAL!r}, where its numbers are told from results")
+    if folder.exists() and any(folder.iterdir()) and not (folder / MARK).is_file():
+        raise CliperaseError(f"folder {folder} holds files that are no rehearsal's; name a new one, or delete it")
     shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MARK).touch()
     for name in PACKAGES:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.ipynb"))
     for name in FILES:

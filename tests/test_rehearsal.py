@@ -119,6 +119,20 @@ def test_no_profile_is_a_rehearsal_and_a_rehearsal_has_its_own_folder(tmp_path):
         prepare(tmp_path)
 
 
+def test_only_a_rehearsal_is_removed_by_the_next(tmp_path):
+    folder = tmp_path / REHEARSAL / "thesis"
+    folder.mkdir(parents=True)
+    (folder / "thesis.tex").write_text("three years")
+    with pytest.raises(CliperaseError, match="thesis holds files that are no rehearsal's; name a new one"):
+        prepare(folder)
+    assert (folder / "thesis.tex").read_text() == "three years"
+    (folder / "thesis.tex").unlink()
+    for _ in range(2):
+        prepare(folder, small=True)
+        assert not (folder / "left").exists()
+        (folder / "left").touch()
+
+
 def test_a_rehearsal_changes_sizes_and_no_row_of_the_main_table(tmp_path):
     prepare(tmp_path / REHEARSAL)
     path = tmp_path / REHEARSAL / "paper" / "profiles" / "paper.yaml"
