@@ -6,7 +6,7 @@ Every number comes from `metrics/<profile>/results.csv` or from an executed note
 """
 
 import re
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import nbformat
@@ -257,8 +257,17 @@ def audited():
     )
 
 
+@cache
+def judged(verdict):
+    """Percent of the power study's models that never knew, by the models of other seeds, with a verdict."""
+    found = PowerStudy.read(ROOT / "metrics" / "icons" / "power").judged().query("model == 'never'")
+    return f"{100 * found.verdict.str.startswith(verdict).mean():.0f} %"
+
+
 MARKS = {
     "leaderboard": board,
+    "judged_known": partial(judged, "Not gone"),
+    "judged_pushed": partial(judged, "Pushed away"),
     "audited": audited,
     "withdrawn": withdrawn,
     "summary": summary,

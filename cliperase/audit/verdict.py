@@ -133,9 +133,11 @@ def abstains(name, measure, threshold, settings):
 
 def silent(name, known, threshold):
     """Why a figure never votes, whatever a model does; an empty text if it may vote. `known`: as in its measure."""
-    own = next((why for one, why in ABSTAIN.items() if name == one or name.startswith(f"{one}.")), "")
-    if known is None or own:
-        return own or "describes damage, or explains another figure"
+    if known is None:
+        return "describes damage, or explains another figure"
+    for one, why in ABSTAIN.items():
+        if name == one or name.startswith(f"{one}."):
+            return why
     if threshold is None:
         return "power not measured"
     if threshold.auc < LEAST_AUC:

@@ -72,7 +72,7 @@ def votes_plot(voted, order, columns, ours=("CLIPErase", "unseen")):
     embolden(axis, ours)
     sns.despine(figure, left=True, bottom=True)
     square = {"marker": "s", "markersize": 8}
-    marks = {"still known": KNOWS, "pushed away": AWAY, "as never known": NEITHER}
+    marks = {"still known": KNOWS, "pushed away": AWAY, "as never known, or no vote": NEITHER}
     key(figure, {text: square | {"color": ink, "markeredgecolor": "0.7"} for text, ink in marks.items()},
         loc="outside lower center", bbox_to_anchor=None)  # fmt: skip
     return figure
