@@ -26,7 +26,8 @@ HEAD = """# Hard to break
 
 Tests break a run on purpose, or try a property on many examples. A row is one test; its name says what must hold.
 `tries` counts kills where a command is killed, examples where they are drawn, and else cases. This page is made of a
-run of `make soak SOAK={soak}`, which tries {soak} times as much as `make test`. What wants a GPU is skipped without.
+run of `make soak SOAK={soak}`. With 1 it tries as much as `make test`, unless told otherwise twenty times as much. What
+wants a GPU is skipped without.
 
 | held | failed | skipped |
 |---|---|---|
@@ -73,14 +74,13 @@ def lines_of(cases):
 
 def page_of(cases):
     """The page, in Markdown."""
-    count = {one: sum(case.outcome == one for case in cases) for one in ("held", "failed", "skipped")}
-    parts = [HEAD.format(soak=max(case.soak for case in cases), **count)]
+    parts, shown = [], []
     for group, title in GROUPS.items():
-        shown = [case for case in cases if case.group == group]
-        if group in PROPERTIES:
-            shown = [case for case in shown if case.counted]
-        parts += [f"## {title}\n", *COLUMNS, *lines_of(shown), ""]
-    return "\n".join(parts)
+        own = [case for case in cases if case.group == group and (case.counted or group not in PROPERTIES)]
+        parts += [f"## {title}\n", *COLUMNS, *lines_of(own), ""]
+        shown += own
+    count = {one: sum(case.outcome == one for case in shown) for one in ("held", "failed", "skipped")}
+    return "\n".join([HEAD.format(soak=max(case.soak for case in cases), **count), *parts])
 
 
 if __name__ == "__main__":

@@ -137,11 +137,12 @@ def test_the_leaderboard_is_made_of_entries(tmp_path):
 
 def test_an_entry_that_was_edited_or_is_not_whole_is_refused(tmp_path):
     low = dict.fromkeys(GOALS, (0.0, 1.0, 2.0))
-    entry_of(tmp_path / "own", "original", True, low).to_csv(tmp_path / "results.csv", index=False)
+    own = [entry_of(tmp_path / "own", name, True, low) for name in ("original", "retrain")]
+    pd.concat(own).to_csv(tmp_path / "results.csv", index=False)
     entry_of(tmp_path / "entries", "mine", False, low)
     study, path = study_of(tmp_path, OF_GOALS, (-1, 20)), tmp_path / "entries" / "mine" / "rows.csv"
     sound = path.read_text()
-    path.write_text(sound.replace(",1.0,", ",0.0,"))
+    path.write_text(sound.replace("icons,audit", "icons,edited", 1))
     with pytest.raises(CliperaseError, match=r"rows.csv is not the one that was measured; enter 'mine' again"):
         leaderboard(tmp_path / "results.csv", study, tmp_path / "entries")
     path.write_text(sound)

@@ -87,7 +87,7 @@ def captions_of(pairs):
 
 def refused(data, message, split="train", **more):
     with pytest.raises(CliperaseError, match=message) as error:
-        load_split(data, split, None, 8, **more)
+        load_split(data, split, None, square(8), **more)
     assert "\n" not in str(error.value)
 
 
@@ -780,7 +780,7 @@ def test_a_concept_that_held_out_rows_lack_is_one_line_with_its_split(tmp_path):
     rows[rare] = (rows[rare][0], "a zebra")
     path = write_csv(tmp_path / "a.csv", ("image", "caption"), rows)
     with pytest.raises(CliperaseError, match=r"split 'validation': forget rule concept: 'zebra' matches no row of 20;"):
-        load_run(path, {"concept": "zebra"}, 8, SETTINGS)
+        load_run(path, {"concept": "zebra"}, square(8), SETTINGS)
     each_its_own = write_csv(tmp_path / "b.csv", ("image", "class"), [(path, f"thing {path}") for path, _ in rows])
     refused(each_its_own, "each of its 60 classes has one picture, too few to hold one out; add more, or a validation")
 
@@ -819,7 +819,7 @@ def in_python():
 
 @pytest.mark.parametrize("kind", in_python())
 def test_rows_in_python(kind):
-    validation, _, training = load_run(in_python()[kind](), RULE, 8, SETTINGS)
+    validation, _, training = load_run(in_python()[kind](), RULE, square(8), SETTINGS)
     assert len(validation) == 6
     assert len(training.pairs) == 14
     assert not set(validation.row_hashes) & set(training.pairs.row_hashes)
@@ -976,9 +976,9 @@ def test_a_rule_of_rows_finds_them_in_any_split(photos):
     write(photos / "test" / "apple" / "a.png", Image.new("RGB", (8, 8), "white"))
     known = [row_hash((photos / "test" / "apple" / "a.png").read_bytes())]
     with pytest.raises(CliperaseError, match="matches no row of 20; correct it, or add such rows"):
-        load_training(photos, {"rows": known}, 8, SETTINGS)
+        load_training(photos, {"rows": known}, square(8), SETTINGS)
     with pytest.raises(CliperaseError, match="1 of the 1 row hashes of the forget rule are of no row"):
-        load_training(photos, {"rows": ["0" * 12]}, 8, SETTINGS)
+        load_training(photos, {"rows": ["0" * 12]}, square(8), SETTINGS)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
