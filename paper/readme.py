@@ -241,7 +241,7 @@ def withdrawn_of(profile, notebook="main_results"):
 def board(methods=None, columns=None):
     """The leaderboard of the benchmark, or a part of it."""
     folder = ROOT / "metrics" / "icons"
-    table = leaderboard(folder / "results.csv", PowerStudy.read(folder / "power"), folder / "benchmark")
+    table = leaderboard(folder / "results.csv", study(), folder / "benchmark")
     if methods:
         table = table.set_index("method").loc[methods, columns].reset_index()
     numbers = table.select_dtypes("float").columns
@@ -258,10 +258,19 @@ def audited():
 
 
 @cache
+def study():
+    return PowerStudy.read(ROOT / "metrics" / "icons" / "power")
+
+
+@cache
+def verdicts_on_never():
+    """The verdicts on the power study's models that never knew, by the models of other seeds."""
+    return study().judged().query("model == 'never'").verdict
+
+
 def judged(verdict):
-    """Percent of the power study's models that never knew, by the models of other seeds, with a verdict."""
-    found = PowerStudy.read(ROOT / "metrics" / "icons" / "power").judged().query("model == 'never'")
-    return f"{100 * found.verdict.str.startswith(verdict).mean():.0f} %"
+    """Percent of them with a verdict."""
+    return f"{100 * verdicts_on_never().str.startswith(verdict).mean():.0f} %"
 
 
 MARKS = {

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from documented import blocks_of
 
 from cliperase.cli import parse
 from cliperase.errors import CliperaseError
@@ -28,8 +29,7 @@ def ids(path):
 
 def blocks(text, language=""):
     """The code blocks of a page in one language, dedented."""
-    found = re.findall(r"^( *)```(\w*)\n(.*?)^\1```$", text, re.MULTILINE | re.DOTALL)
-    return [textwrap.dedent(code) for _, written_in, code in found if written_in == language]
+    return [code for written_in, code in blocks_of(text) if written_in == language]
 
 
 def without_gaps(code):
