@@ -1,7 +1,7 @@
 """The case of an audit: its models with their embeddings, and its data as questions that every task can ask."""
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cliperase.audit.base import NotApplicable
 from cliperase.data.pairs import PairSet
-from cliperase.data.rules import Rule
+from cliperase.data.rules import Rule, forget_mask
 from cliperase.errors import CliperaseError
 from cliperase.metrics.encode import encode_images, encode_texts
 from cliperase.metrics.tasks import PROMPT, check_prompts
@@ -148,6 +148,23 @@ class Case:
         if self.training is None or not self.training.forgotten.any():
             raise NotApplicable("the data have no training rows of the concept in memory")
         return self.training
+
+    def spread(self, split: Split, most: int) -> Tensor:
+        """(R,) numbers of at most `most` forgotten rows: evenly of the forgotten concepts, the first rows of each."""
+        rows = split.forgotten.nonzero()[:, 0]
+        concepts, turns = self.concepts(split)[rows], torch.zeros_like(rows)
+        for one in concepts.unique():
+            turns[concepts == one] = torch.arange(int((concepts == one).sum()))
+        return rows[turns.argsort(stable=True)[:most].sort().values]
+
+    def concepts(self, split: Split) -> Tensor:
+        """(N,) long, equal where rows are of one concept: of a class, or of the first word of the rule they hold."""
+        if split.has_classes:
+            return split.own[:, 0]
+        if self.rule.kind != "concepts":
+            return torch.zeros(len(split.own), dtype=torch.long)
+        words = [replace(self.rule, values=(word,)) for word in self.rule.values]
+        return torch.stack([forget_mask(split.pairs, word, required=False) for word in words]).int().argmax(dim=0)
 
 
 def scores_of(images: Tensor, texts: Tensor, own: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -32,7 +32,7 @@ class ImageAttack(Probe):
 
     def run(self, case):
         split = case.test
-        rows = split.forgotten.nonzero()[:, 0][: self.images]
+        rows = case.spread(split, self.images)
 
         def success(subject, texts=split.texts, own=split.own):
             texts, hits = subject.texts(texts), []

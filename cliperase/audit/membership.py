@@ -63,7 +63,7 @@ class Membership(Probe):
 def matched_rows(case, most):
     """[(`Split`, row numbers)]: training images of the concept, then images of it that no model saw; `most` of each."""
     training = case.needed_training()
-    found = [(split, split.forgotten.nonzero()[:, 0][:most]) for split in (training, case.test)]
+    found = [(split, case.spread(split, most)) for split in (training, case.test)]
     if min(len(rows) for _, rows in found) < LEAST:
         raise NotApplicable(f"fewer than {LEAST} images of the concept in training or in the measured split")
     return found

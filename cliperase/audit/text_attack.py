@@ -68,14 +68,14 @@ class TextAttack(Probe):
     def success(self, case, subject, never=False):
         """The share of forgotten test images that the prefixed texts win; `never`: invented words in their place."""
         split, rows = case.test, case.test.forgotten
-        prefix = self.sought(case.training, subject, never)
+        prefix = self.sought(case, subject, never)
         with torch.no_grad():
             texts = self.texts(subject, split, split.forget_texts, prefix, never).cpu()
         return share_of(recognised(subject.images(split)[rows], texts, split.own[rows]))
 
-    def sought(self, split, subject, never):
+    def sought(self, case, subject, never):
         """(tokens, width) the prefix that lets the first own texts of forgotten images win."""
-        model, rows = subject.model, split.forgotten.nonzero()[:, 0][: self.images]
+        model, split, rows = subject.model, case.training, case.spread(case.training, self.images)
         own, images = split.own[rows, 0], send(subject.images(split)[rows], model.device)
         table = model.clip_text_tower.token_embedding.weight
         place = model.token_rows([self.prefixed("")])[0, 1].item()

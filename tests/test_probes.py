@@ -1,0 +1,116 @@
+"""Probes on tiny models whose answers follow by hand: what only seems forgotten is found, and what is gone is not."""
+
+import pytest
+import torch
+
+from cliperase.audit import create_probe
+from cliperase.audit.case import Case, Split, Subject
+from cliperase.audit.image_attack import ImageAttack
+from cliperase.audit.membership import matched_rows
+from cliperase.audit.text_attack import PLACE, TextAttack
+from cliperase.data.pairs import PairSet
+from cliperase.data.rules import Rule
+from cliperase.metrics.tasks import PROMPT
+from cliperase.models.base import ImageTextModel
+from cliperase.models.framing import Resized
+
+CLASSES = ["apple", "lemon", "leaf"]  # the colour of each is one channel
+TOKENS = {"": 0, PLACE: 2, "aple": 4, "apples": 4, "pomme": 4, "apple": 4, "lemon": 5, "leaf": 6}  # 1: start, 3: other
+BRIGHT, DIM, OTHER = 220, 200, 20  # of training images, of other images, of the other channels
+ALL = 1.0  # more than any channel holds
+
+
+class Colours(ImageTextModel):
+    """An image is its mean colour, a text the sum of its tokens; the name of a class points to its channel.
+
+    `push`: so much is taken from the channel of the apple in images where it is above `over`. `word`: that channel in
+    the apple's token. `one_prompt`: the text that is turned round, and no other.
+    """
+
+    framing = Resized((4, 4))
+    recognises = load = save = multiply_text_head = None
+    logit_scale = torch.tensor(10.0)
+
+    def __init__(self, push=0.0, over=0.0, word=1.0, one_prompt=""):
+        super().__init__()
+        self.set_colours([0.0] * 3, [1.0] * 3)
+        self.register_buffer("moved", torch.tensor([push, over, float(bool(one_prompt))]))
+        self.one_prompt, self.tower = one_prompt, torch.nn.Module()
+        vectors = torch.zeros(7, 4)
+        vectors[3, 3], vectors[4:, :3] = 0.1, torch.diag(torch.tensor([word, 1.0, 1.0]))
+        self.tower.token_embedding = torch.nn.Embedding.from_pretrained(vectors, freeze=False)
+
+    clip_text_tower = property(lambda self: self.tower)
+
+    def encode_image(self, images):
+        colours, (push, over, _) = self.pixels(images).mean(dim=(2, 3)), self.moved
+        apple = colours[:, :1] - push * (colours[:, :1] > over)
+        return torch.nn.functional.normalize(torch.cat([apple, colours[:, 1:], torch.zeros_like(apple)], dim=1), dim=1)
+
+    def token_rows(self, texts):
+        rows = [[1, *(TOKENS.get(word, 3) for word in text.split())] for text in texts]
+        return torch.tensor([row + [0] * (24 - len(row)) for row in rows])
+
+    def encode_text(self, texts):
+        signs = torch.tensor([[-1.0 if text == self.one_prompt else 1.0] for text in texts])
+        sums = self.tower.token_embedding(self.token_rows(texts)).sum(dim=1)
+        return signs * torch.nn.functional.normalize(sums, dim=1)
+
+
+def split_of(bright, forget=("apple",), each=6, captions=False):
+    """`each` images of every class in turn of the classes, as data sets often are; without classes, as captions."""
+    labels = torch.arange(len(CLASSES)).repeat_interleave(each)
+    images = torch.full((len(labels), 3, 4, 4), OTHER, dtype=torch.uint8)
+    images[torch.arange(len(labels)), labels] = bright - (torch.arange(len(labels)) % 2).byte()[:, None, None]
+    forgotten = torch.isin(labels, torch.tensor([CLASSES.index(name) for name in forget]))
+    texts = [PROMPT.format(name) for name in CLASSES]
+    about = (None, []) if captions else (labels, CLASSES)
+    return Split.of(PairSet(images, texts, labels[:, None], *about, [""] * len(labels), [""] * len(labels)), forgotten)
+
+
+def case_of(after, test, training=None, other=None, rule=None):
+    subjects = [Subject(model, name) for model, name in ((Colours(), "original"), (after, "unlearned"))]
+    others = {"elsewhere": other} if other else {}
+    return Case(*subjects, [], Rule.of(rule or {"concept": "apple"}), test, training, others, progress=False)
+
+
+def values(case, name, **settings):
+    """{measure: (before, after)} of one probe."""
+    return {one.name: (one.before.value, one.after.value) for one in create_probe(name, settings).run(case)}
+
+
+# Which rows are taken
+
+
+TWO = {"concepts": ["lemon", "apple"]}
+
+
+@pytest.mark.parametrize("captions", [False, True])
+def test_rows_are_taken_evenly_of_the_forgotten_concepts(captions):
+    split = split_of(DIM, ("apple", "lemon"), captions=captions)
+    case = case_of(Colours(), split, split, rule=TWO)
+    assert [rows.tolist() for _, rows in matched_rows(case, 5)] == [[0, 1, 2, 6, 7]] * 2
+    assert case.spread(split, 99).tolist() == list(range(12))
+    one = split_of(DIM, captions=captions)
+    assert case_of(Colours(), one).spread(one, 4).tolist() == [0, 1, 2, 3]
+
+
+def test_attacks_take_rows_of_every_forgotten_concept(monkeypatch):
+    split = split_of(DIM, ("apple", "lemon"))
+    case, asked = case_of(Colours(), split, split, rule=TWO), []
+    attacked, texts = ImageAttack.attacked, TextAttack.texts
+
+    def attack(self, model, images, words, own):
+        asked.append(own.unique().tolist())
+        return attacked(self, model, images, words, own)
+
+    def prefixed(self, subject, split, numbers, prefix, never):
+        asked.append(numbers.tolist())
+        return texts(self, subject, split, numbers, prefix, never)
+
+    monkeypatch.setattr(ImageAttack, "attacked", attack)
+    monkeypatch.setattr(TextAttack, "texts", prefixed)
+    for name in ("image-attack", "text-attack"):
+        values(case, name, images=4)
+        assert asked[0] == [0, 1]
+        asked.clear()
