@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from cliperase.audit import create_probe
+from cliperase.audit.auditing import measured
 from cliperase.audit.case import Case, Split, Subject
 from cliperase.audit.image_attack import ImageAttack
 from cliperase.audit.membership import matched_rows
@@ -79,6 +80,9 @@ def values(case, name, **settings):
     return {one.name: (one.before.value, one.after.value) for one in create_probe(name, settings).run(case)}
 
 
+SPLITS = {"test": split_of(DIM), "training": split_of(BRIGHT), "other": split_of(100)}
+
+
 # Which rows are taken
 
 
@@ -114,3 +118,19 @@ def test_attacks_take_rows_of_every_forgotten_concept(monkeypatch):
         values(case, name, images=4)
         assert asked[0] == [0, 1]
         asked.clear()
+
+
+# What was not measured
+
+
+def test_shots_that_are_not_measured_are_named():
+    case = case_of(Colours(), **SPLITS)
+    found = measured(case, "linear-probe", create_probe("linear-probe", {"shots": [1, 6, 16, 0], "draws": 1}))
+    assert {one["name"] for one in found["measures"]} >= {"image_recall_1_shots", "text_recall_6_shots"}
+    assert found["notes"] == [
+        "text_recall of 16 shots is not measured: the smallest class has 8 examples, and a draw takes fewer than there "
+        "are.",
+        "image_recall of 6, 16 shots is not measured: the smallest class has 6 examples, and a draw takes fewer than "
+        "there are.",
+    ]
+    assert measured(case, "linear-probe", create_probe("linear-probe", {"shots": [1], "draws": 1}))["notes"] == []

@@ -197,17 +197,17 @@ def kept(path: Path | None, key: str) -> dict[str, Any] | None:
 
 
 def measured(case: Case, name: str, probe: Probe) -> dict[str, Any]:
-    """One probe's result: its texts, settings and seconds, and its measures or why there are none."""
+    """One probe's result: its texts, settings and seconds, its measures or why there are none, and its notes."""
     start, reason, measures = time.perf_counter(), None, []
+    own = dataclasses.replace(case, estimates=case.estimates.setdefault(name, {}), notes=[])
     try:
-        own = dataclasses.replace(case, estimates=case.estimates.setdefault(name, {}))
         measures = [plain(measure) for measure in probe.run(own)]
     except NotApplicable as error:
         reason = str(error)
     texts = {field: getattr(probe, field) for field in ("asked", "figures", "means", "limits", "source")}
     seconds = round(time.perf_counter() - start, 2)
-    said = {"settings": probe.model_dump(), "reason": reason, "measures": measures, "seconds": seconds}
-    return {"probe": name, **texts, **said}
+    said = {"settings": probe.model_dump(), "reason": reason, "notes": own.notes, "measures": measures}
+    return {"probe": name, **texts, **said, "seconds": seconds}
 
 
 def plain(measure: Measurement) -> dict[str, Any]:

@@ -115,7 +115,8 @@ class Case:
     were trained with the concept and without it, each from another seed.
 
     `estimates`: {probe: {(figure, hash of a model): `Estimate`}}, what was measured already; a probe gets its own part.
-    Cases that differ in the unlearned model only may share it.
+    Cases that differ in the unlearned model only may share it. `notes`: sentences on what a probe was asked for and did
+    not measure; a probe gets its own.
     """
 
     before: Subject
@@ -130,6 +131,7 @@ class Case:
     saw: list[Subject] = field(default_factory=list)
     never: list[Subject] = field(default_factory=list)
     estimates: dict[Any, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def subjects(self) -> list[Subject]:

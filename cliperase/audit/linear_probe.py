@@ -124,6 +124,12 @@ class LinearProbe(Probe):
     def measured(self, case, tower, examples, listed, never=None):
         """A measurement for each number of shots that there are examples for; `never`: those of what nobody taught."""
         figure, unit = ("area", "AUC") if examples.binary else ("recall", "%")
+        left_out = [str(shots) for shots in listed if shots >= examples.smallest]
+        if left_out:
+            case.notes.append(
+                f"{tower}_{figure} of {', '.join(left_out)} shots is not measured: the smallest class has "
+                f"{examples.smallest} examples, and a draw takes fewer than there are."
+            )
         return [
             compared(
                 case, f"{tower}_{figure}_{f'{shots}_shots' if shots else 'all'}", unit,
