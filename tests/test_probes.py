@@ -1,13 +1,16 @@
 """Probes on tiny models whose answers follow by hand: what only seems forgotten is found, and what is gone is not."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from cliperase.audit import create_probe
-from cliperase.audit.auditing import measured
+from cliperase.audit.auditing import AuditSettings, carry_out, measured, result_of
 from cliperase.audit.case import Case, Split, Subject
 from cliperase.audit.image_attack import ImageAttack
 from cliperase.audit.membership import matched_rows
+from cliperase.audit.page import write_page
 from cliperase.audit.text_attack import PLACE, TextAttack
 from cliperase.data.pairs import PairSet
 from cliperase.data.rules import Rule
@@ -134,3 +137,34 @@ def test_shots_that_are_not_measured_are_named():
         "there are.",
     ]
     assert measured(case, "linear-probe", create_probe("linear-probe", {"shots": [1], "draws": 1}))["notes"] == []
+
+
+class Larger(Colours):
+    """Another architecture: longer embeddings, larger pictures."""
+
+    framing = Resized((8, 8))
+
+    def encode_image(self, images):
+        return torch.nn.functional.pad(super().encode_image(images), (0, 2))
+
+    def encode_text(self, texts):
+        return torch.nn.functional.pad(super().encode_text(texts), (0, 2))
+
+
+def test_a_reference_of_another_architecture_is_named(tmp_path):
+    alike = case_of(Colours(push=ALL), **SPLITS)
+    references = [Subject(Colours(push=0.5), "reference 1"), Subject(Larger(), "reference 2")]
+    case = replace(alike, references=references)
+    probes, settings = {"reference-gap": create_probe("reference-gap", {})}, AuditSettings()
+    sources = ["before", "after", "alike", "larger"]
+    result = result_of(case, sources, "data", "test", settings, carry_out(case, probes), {})
+    differs = "length of embeddings 6 instead of 4; size of pictures 8×8 instead of 4×4"
+    assert [one["unlike"] for one in result["models"]] == ["", "", "", differs]
+    (said,) = [one for one in result["reasons"] if "architecture" in one]
+    assert said.startswith(f"Reference 2 has another architecture than the unlearned model ({differs}).")
+    write_page(tmp_path / "page.html", result)
+    page = (tmp_path / "page.html").read_text()
+    assert f"reference 2, unlike the unlearned model: {differs}</th>" in page
+    assert ">reference 1</th>" in page
+    plain = result_of(alike, sources[:2], "data", "test", settings, carry_out(alike, probes), {})
+    assert not [one for one in plain["reasons"] if "architecture" in one]

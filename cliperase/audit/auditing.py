@@ -16,8 +16,8 @@ from tqdm import tqdm
 from cliperase import __version__
 from cliperase.audit import PROBES, create_probe, probe_class
 from cliperase.audit.base import Measurement, NotApplicable, Probe
-from cliperase.audit.case import Case, Split, Subject
-from cliperase.audit.verdict import Threshold, finding, verdict_of, vote
+from cliperase.audit.case import Case, Split, Subject, unlike
+from cliperase.audit.verdict import Threshold, finding, of_other_architecture, verdict_of, vote
 from cliperase.data.limits import BROKEN_PERCENT
 from cliperase.data.pairs import PairSet
 from cliperase.data.rules import Rule, forget_mask
@@ -243,12 +243,14 @@ def result_of(
             measure |= {"finding": finding(measure), "vote": said}
             measure["threshold"] = threshold and measure["known"] and threshold.told(measure)
     models = [
-        {"is": s.name, "source": str(source), "sha256": s.hash}
+        {"is": s.name, "source": str(source), "sha256": s.hash, "unlike": unlike(s, case.after, case.test)}
         for s, source in zip([*case.subjects, *case.saw], sources, strict=True)
     ]
     rows = {"forget": int(case.test.forgotten.sum()), "retain": int((~case.test.forgotten).sum())}
+    said = verdict_of(every, bool(case.references))
     return {
-        "schema": SCHEMA, "cliperase": __version__, **verdict_of(every, bool(case.references)),
+        "schema": SCHEMA, "cliperase": __version__,
+        "verdict": said["verdict"], "reasons": [*said["reasons"], *of_other_architecture(models)],
         "rule": str(case.rule), "models": models,
         "data": {"source": name_of(data), "split": split, "rows": rows, "sha256": split_hash(case.test),
                  "training_sha256": case.training and split_hash(case.training),

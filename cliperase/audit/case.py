@@ -197,3 +197,17 @@ def recognised(images: Tensor, texts: Tensor, own: Tensor) -> Tensor:
 def comparable(one: Subject, other: Subject, split: Split) -> bool:
     """Whether two subjects' embeddings have the same size, without which they cannot lie in one space."""
     return one.texts(split.texts[:1]).shape == other.texts(split.texts[:1]).shape
+
+
+def unlike(one: Subject, other: Subject, split: Split) -> str:
+    """How the architecture of one subject differs from that of the other, in words; an empty text if it does not."""
+
+    def sizes(subject: Subject) -> dict[str, str]:
+        return {
+            "length of embeddings": f"{subject.texts(split.texts[:1]).shape[1]}",
+            "size of pictures": "×".join(map(str, subject.model.framing.size)),
+            "parameters": f"{sum(weight.numel() for weight in subject.model.parameters()):,}",
+        }
+
+    mine, others = sizes(one), sizes(other)
+    return "; ".join(f"{name} {mine[name]} instead of {others[name]}" for name in mine if mine[name] != others[name])

@@ -200,6 +200,16 @@ def suspects(measures):
     return found
 
 
+def of_other_architecture(models):
+    """A sentence for each reference whose space is of another kind. `models`: as in the result."""
+    return [
+        f"{one['is'].capitalize()} has another architecture than the unlearned model ({one['unlike']}). Cosines, "
+        "margins and distances have another scale there, so that they say less beside it."
+        for one in models
+        if one["is"].startswith("reference") and one["unlike"]
+    ]
+
+
 def reasons(measures, has_references):
     """Sentences on what the figures show, votes aside."""
     if not has_references:
