@@ -12,6 +12,7 @@ from cliperase.audit.image_attack import ImageAttack
 from cliperase.audit.membership import matched_rows
 from cliperase.audit.page import write_page
 from cliperase.audit.text_attack import PLACE, TextAttack
+from cliperase.audit.verdict import finding
 from cliperase.data.pairs import PairSet
 from cliperase.data.rules import Rule
 from cliperase.metrics.tasks import PROMPT
@@ -83,7 +84,47 @@ def values(case, name, **settings):
     return {one.name: (one.before.value, one.after.value) for one in create_probe(name, settings).run(case)}
 
 
+# Planted failures: (probe, settings, what only seems to forget, what forgets, {figure: before, seeming, forgetting})
+
+NAMED = PROMPT.format("apple")
+PLANTED = {
+    "other-words": (
+        {"synonyms": {"apple": ["pomme"]}}, {"one_prompt": NAMED}, {"word": -ALL},
+        {"template_mean": (100, 93.75, 0), "template_worst": (100, 100, 0), "plural_mean": (100, 100, 0),
+         "typo_mean": (25, 25, 0), "typo_worst": (100, 100, 0), "synonym_mean": (100, 100, 0)},
+    ),  # of the typing errors the tokens hold one
+    "text-attack": ({}, {"word": -0.5}, {"word": -100.0}, {"success": (100, 100, 0)}),  # within reach, and out of it
+    "image-attack": ({}, {"push": (DIM - OTHER + 0.5) / 255}, {"push": ALL}, {"success": (100, 100, 0)}),
+    "other-sources": (
+        {}, {"push": ALL, "over": 0.5}, {"push": ALL},
+        {"elsewhere_forget_accuracy": (100, 100, 0)},
+    ),
+    "salmu": (
+        {}, {"push": ALL, "over": (BRIGHT + DIM) / 2 / 255}, {"push": ALL},
+        {"RetFail": (1, 1, 1 / 3), "leakage_rate": (100, 100, 0), "leakage_gone": (0, 0, 100)},
+    ),
+}  # fmt: skip
 SPLITS = {"test": split_of(DIM), "training": split_of(BRIGHT), "other": split_of(100)}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_what_only_seems_forgotten_is_found_and_what_is_gone_is_not(name):
+    settings, seeming, forgetting, figures = PLANTED[name]
+    for number, edit in enumerate((seeming, forgetting), 1):
+        case = case_of(Colours(**edit), **SPLITS)
+        answer = values(case, "salmu" if name == "salmu" else "reference-gap")
+        first = answer["AssocStr"] if name == "salmu" else answer["forget_accuracy"]
+        assert first[1] <= 0 < first[0]  # by the usual question each of them seems to have forgotten
+        found = values(case, name, **settings)
+        for figure, expected in figures.items():
+            assert found[figure] == pytest.approx((expected[0], expected[number])), figure
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_an_unchanged_model_is_as_the_original(name):
+    for measure in measured(case_of(Colours(), **SPLITS), name, create_probe(name, PLANTED[name][0]))["measures"]:
+        assert measure["before"] == measure["after"]
+        assert finding(measure | {"never": None}) == "as the original", measure["name"]
 
 
 # Which rows are taken
