@@ -29,7 +29,7 @@ from cliperase.audit.page import write_page
 from cliperase.audit.quantisation import quantised
 from cliperase.audit.text_attack import in_place
 from cliperase.audit.verdict import finding, read_thresholds, verdict_of, vote
-from cliperase.audit.wording import misspelt, plural_of
+from cliperase.audit.wording import plural_of
 from cliperase.cli import main
 from cliperase.data.pairs import load_pairs, write_split
 from cliperase.data.rules import Rule, forget_mask
@@ -628,8 +628,6 @@ def test_wordings(knowing, splits):
     assert [plural_of(word) for word in ("apple", "fire lorry", "toy", "box", "computer mouse")] == [
         "apples", "fire lorries", "toys", "boxes", "computer mice",
     ]  # fmt: skip
-    assert all(misspelt("apple", number) != "apple" for number in (0, 1))
-    assert misspelt("x", 0) == "x"
     case = case_of(without_labels(splits, 1), knowing, knowing)
     words = worded(case, "an image of {}", lambda name: "pomme")
     assert words[:2] == ["an image of a photo of a pomme", "an image of a photo of a leaf"]

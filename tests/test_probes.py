@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from cliperase.audit import create_probe
+from cliperase.audit import create_probe, other_words
 from cliperase.audit.auditing import AuditSettings, carry_out, measured, result_of
 from cliperase.audit.case import Case, Split, Subject
 from cliperase.audit.image_attack import ImageAttack
@@ -13,8 +13,10 @@ from cliperase.audit.membership import matched_rows
 from cliperase.audit.page import write_page
 from cliperase.audit.text_attack import PLACE, TextAttack
 from cliperase.audit.verdict import finding
+from cliperase.audit.wording import misspellings
 from cliperase.data.pairs import PairSet
 from cliperase.data.rules import Rule
+from cliperase.data.words import as_read
 from cliperase.metrics.tasks import PROMPT
 from cliperase.models.base import ImageTextModel
 from cliperase.models.framing import Resized
@@ -209,3 +211,31 @@ def test_a_reference_of_another_architecture_is_named(tmp_path):
     assert ">reference 1</th>" in page
     plain = result_of(alike, sources[:2], "data", "test", settings, carry_out(alike, probes), {})
     assert not [one for one in plain["reasons"] if "architecture" in one]
+
+
+# What is asked
+
+
+@pytest.mark.parametrize("word", ["see", "x", "light bulb", "egg", "Aa", "mississippi"])
+def test_misspelt_forms_differ_from_each_other_and_from_what_is_taken(word):
+    every = misspellings(word, 99)
+    assert every
+    assert len({as_read(form) for form in [word, *every]}) == 1 + len(every)
+    assert misspellings(word, 99, every[:1]) == every[1:]
+
+
+def test_misspelt_forms_of_a_usual_word_are_drawn():
+    assert misspellings("apple", 4) == ["aple", "applle", "appel", "pple"]
+    assert misspellings("cat", 4) == ["ct", "ccat", "cta", "at"]
+    assert misspellings("hammer", 4)[:3] == ["hamer", "hammmer", "hmamer"]
+
+
+def test_a_word_that_is_too_short_for_typing_errors_is_named(monkeypatch):
+    asked = []
+    monkeypatch.setattr(other_words, "measured", lambda case, kind, lists: asked.append((kind, lists)) or [])
+    case, probe = case_of(Colours(), split_of(DIM)), create_probe("other-words", {"typos": 99})
+    probe.run(case)
+    texts = [texts[0] for kind, lists in asked for texts in lists if kind != "template"]
+    assert len(set(texts)) == len(texts)
+    assert NAMED not in texts
+    assert case.notes == [f"typo_… is of {len(texts) - 1} forms instead of 99: 'apple' has no more."]

@@ -5,6 +5,9 @@ and the worst case, the one by which the model recognises most forgotten images.
 with the template and stay otherwise. In captions the words of the forget rule are replaced; a rule that is a pattern or
 a list of rows has no words, so only the sentence around a caption changes.
 
+Misspelt forms differ from each other and from every plural, synonym and name of a class. A short word has few of them;
+then there are fewer wordings for all words, and a note says so.
+
 `synonyms`: {class or word of the rule: [other names]}, in any language that the tokenizer reads.
 
 What it does not show: knowledge that no wording reaches. The worst case is the largest of several figures and so leans
@@ -12,13 +15,14 @@ upwards; in the original and in the reference it does so as well.
 """
 
 import re
+from itertools import chain
 
 from pydantic import Field, NonNegativeInt
 
 from cliperase.audit.base import Probe, compared
 from cliperase.audit.case import recognised
 from cliperase.audit.intervals import mean_of_table, share_of
-from cliperase.audit.wording import AROUND_CAPTIONS, TEMPLATES, misspelt, plural_of
+from cliperase.audit.wording import AROUND_CAPTIONS, TEMPLATES, misspellings, plural_of
 from cliperase.errors import CliperaseError
 
 
@@ -44,7 +48,7 @@ class OtherWords(Probe):
         wordings = {"template": [worded(case, template, lambda name: name) for template in templates]}
         if words_of(case):
             wordings["plural"] = [worded(case, usual, plural_of)]
-            wordings["typo"] = [worded(case, usual, lambda name, n=n: misspelt(name, n)) for n in range(self.typos)]
+            wordings["typo"] = [worded(case, usual, form) for form in self.typing_errors(case)]
             wordings["synonym"] = [worded(case, usual, form) for form in self.forms(words_of(case))]
         return [one for kind, lists in wordings.items() if lists for one in measured(case, kind, lists)]
 
@@ -55,9 +59,25 @@ class OtherWords(Probe):
             raise CliperaseError(
                 f"synonyms of {min(unknown)!r}, which is not forgotten; give those of {', '.join(words)}"
             )
-        most = max(map(len, self.synonyms.values()), default=0)
-        listed = {word.lower(): [*names, *[word] * (most - len(names))] for word, names in self.synonyms.items()}
-        return [lambda name, n=n: listed.get(name.lower(), [name] * most)[n] for n in range(most)]
+        return by_turns(self.synonyms, max(map(len, self.synonyms.values()), default=0))
+
+    def typing_errors(self, case):
+        """Functions that give a word's n-th misspelt form, as many as the word with the fewest has."""
+        words, listed = words_of(case), {}
+        taken = [*case.test.pairs.class_names, *words, *map(plural_of, words), *chain(*self.synonyms.values())]
+        for word in words:
+            listed[word] = misspellings(word, self.typos, [*taken, *chain(*listed.values())])
+        shortest = min(words, key=lambda word: len(listed[word]))
+        count = len(listed[shortest])
+        if count < self.typos:
+            case.notes.append(f"typo_… is of {count} forms instead of {self.typos}: {shortest!r} has no more.")
+        return by_turns(listed, count)
+
+
+def by_turns(listed, count):
+    """`count` functions that give a word's n-th form of `listed` {word: forms}; a word that has fewer keeps its own."""
+    known = {word.lower(): forms for word, forms in listed.items()}
+    return [lambda name, n=n: [*known.get(name.lower(), []), *[name] * count][n] for n in range(count)]
 
 
 def words_of(case):

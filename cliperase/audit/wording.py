@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cliperase.data.words import PLURALS
+from cliperase.data.words import PLURALS, as_read
 
 TEMPLATES = (  # of Radford et al. 2021, those that fit photographs, drawings and pictograms alike
     "a photo of a {}",
@@ -35,8 +35,23 @@ def plural_of(word):
     return f"{word}es" if last.endswith(("s", "x", "z", "ch", "sh")) else f"{word}s"
 
 
-def misspelt(word, number):
-    """The word with its `number`th typing error: a letter left out, doubled, or changed with the next one, by turns."""
-    place = int(np.random.default_rng([number, len(word)]).integers(max(1, len(word) - 1)))
+def misspellings(word, most, taken=()):
+    """At most `most` forms of a word with a typing error each. To a model all differ from each other, from the word and
+    from what is `taken`.
+
+    A letter is left out, doubled, or changed with the next one, by turns. A short word has few such forms.
+    """
+    places = max(1, len(word) - 1)
+    drawn = [(int(np.random.default_rng([number, len(word)]).integers(places)), number % 3) for number in range(most)]
+    every = [(place, kind) for place in range(places) for kind in range(3)]
+    used, found = {"", *map(as_read, (word, *taken))}, {}
+    for one in (mistyped(word, *error) for error in [*drawn, *every]):
+        if as_read(one) not in used:
+            found.setdefault(as_read(one), one)
+    return list(found.values())[:most]
+
+
+def mistyped(word, place, kind):
+    """The word with the letter at a place left out (kind 0), doubled (1), or changed with the next one (2)."""
     left, letter, right = word[:place], word[place : place + 1], word[place + 1 :]
-    return (left + right or word, left + letter + letter + right, left + right[:1] + letter + right[1:])[number % 3]
+    return (left + right, left + letter + letter + right, left + right[:1] + letter + right[1:])[kind]
