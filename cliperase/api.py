@@ -16,7 +16,7 @@ from cliperase.files import check_outside, check_writable, only_writer, write_js
 from cliperase.loop import History
 from cliperase.manifest import CHECKPOINT, REPORT, check_output, write_result
 from cliperase.metrics.tasks import task_of
-from cliperase.metrics.templates import read_templates
+from cliperase.metrics.templates import Templates, read_templates, said_of
 from cliperase.models import load_model
 from cliperase.models.base import ImageTextModel, pick_device
 from cliperase.parallel import is_first, join_processes, wait_for_all
@@ -25,7 +25,8 @@ from cliperase.unlearning import Recipe, Run, check_streamable
 
 def unlearn(model: str | Path, data: Data, rule: Mapping[str, Any], method: str = "CLIPErase",
             settings: Mapping[str, Any] | None = None, seed: int = 0, output: str | Path | None = None,
-            callback: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:  # fmt: skip
+            callback: Callable[[dict[str, Any]], None] | None = None,
+            templates: Templates | None = None) -> dict[str, Any]:  # fmt: skip
     """Make a model forget the rows of `data` that `rule` matches, and keep the rest.
 
     `model`: folder, or open_clip name and weights. `data`: a folder, file or hub name, a data set of torch or
@@ -35,6 +36,7 @@ def unlearn(model: str | Path, data: Data, rule: Mapping[str, Any], method: str 
     `epochs` over the forget set. CLIPErase without a learning rate takes `defaults`. The weights are selected on
     validation data, by the task that `tasks.task_of` finds. `callback` is called after each evaluation with what the
     report's `log` says of it: the step, the loss terms, the validation metrics. It is for a logger of one's own.
+    `templates`: as in `evaluate`; in training, a class in each of them is one caption of its rows.
 
     Written to `output`: the model as a folder, `report.json`, `manifest.json` with their hashes, a model card
     `README.md`, and while it runs a checkpoint to resume from. Under `torchrun` the processes share every step
@@ -44,13 +46,14 @@ def unlearn(model: str | Path, data: Data, rule: Mapping[str, Any], method: str 
     from cliperase.card import write_card  # it imports the hub's client
 
     join_processes()
+    asked = read_templates(templates)
     Recipe.completed(method, settings, seed)  # what is wrong with it is said before anything is read
     student = load_model(model, pick_device())
     recipe, settings, defaults = Recipe.completed(method, settings, seed, student)
     if defaults and is_first():
         log.warning("no learning rate was given: the settings are defaults, %s", defaults)
-    run = {"method": method, "rule": rule, "settings": {**settings, "seed": seed}}
-    validation, forgotten, training = load_run(data, rule, student.framing, recipe.training)
+    run = {"method": method, "rule": rule, "settings": {**settings, "seed": seed}, **said_of(asked)}
+    validation, forgotten, training = load_run(data, rule, student.framing, recipe.training, asked)
     check_streamable(recipe, training.retain)
     tell_cut(student, training.forget)
     twice = pictures_on_two_sides(validation, training)
@@ -73,7 +76,8 @@ def unlearn(model: str | Path, data: Data, rule: Mapping[str, Any], method: str 
             log.warning("the last checkpoint was the best: more epochs, or a higher learning rate, may forget better")
         report = {"model": str(model), "data": name_of(data), "method": method, "rule": rule, "rows": training.rows,
                   "on_two_sides": {sides: len(pictures) for sides, pictures in twice.items()},
-                  "settings": run["settings"], "defaults": defaults, **told_of(history, before)}  # fmt: skip
+                  "settings": run["settings"], **said_of(asked), "defaults": defaults,
+                  **told_of(history, before)}  # fmt: skip
         if output and is_first():
             write_result(output, student, report)
             write_card(output)
@@ -116,6 +120,7 @@ def preview(
     method: str = "CLIPErase",
     settings: Mapping[str, Any] | None = None,
     output: str | Path | None = None,
+    templates: Templates | None = None,
 ) -> dict[str, Any]:
     """What `unlearn` with these arguments would forget, and what stands near it, as `cliperase.preview` describes it.
 
@@ -126,7 +131,7 @@ def preview(
     Recipe.completed(method, settings)
     loaded = load_model(model, pick_device())
     recipe, _, defaults = Recipe.completed(method, settings, model=loaded)
-    found = preview(loaded, data, rule, recipe.training)
+    found = preview(loaded, data, rule, recipe.training, read_templates(templates))
     if output:
         check_writable(Path(output) / "preview.html")
         write_preview(Path(output) / "preview.html", found, defaults)
@@ -192,7 +197,7 @@ def evaluate(
     data: Data,
     rule: Mapping[str, Any] | None = None,
     split: str = "test",
-    templates: str | Path | Iterable[str] | None = None,
+    templates: Templates | None = None,
 ) -> dict[str, float]:
     """The metrics of a model on one split of a data set, by the task that its columns say.
 
@@ -200,12 +205,10 @@ def evaluate(
     `templates`: of data with classes, what they are asked with instead of `a photo of a …`; the embeddings of a class
     in several templates are averaged. A list, a file or a name, see `cliperase.metrics.templates`.
     """
-    asked = {} if templates is None else {"templates": read_templates(templates)}
+    asked = read_templates(templates)
     loaded = load_model(model, pick_device())
-    pairs, forgotten = load_split(data, split, rule, loaded.framing)
-    if asked and not pairs.class_names:
-        raise CliperaseError(f"data {str(data)!r} have no classes, so templates have no meaning; leave them out")
-    return task_of(pairs).measure(loaded, pairs, forgotten, **asked)
+    pairs, forgotten = load_split(data, split, rule, loaded.framing, templates=asked)
+    return task_of(pairs).measure(loaded, pairs, forgotten)
 
 
 def convert(model: str | Path, to: str, output: str | Path, into: str | Path | None = None) -> dict[str, Any]:
@@ -236,6 +239,7 @@ class AuditOptions:
     measured on models that saw a concept and on models that did not; a figure without one has no vote. `others`: other
     splits of the data, or other data whose split "test" is taken; by default the split `heldout` where there is one.
     `shadows`: models that were trained with the concept, as the original was, from other seeds; only `lira` asks them.
+    `templates`: as in `evaluate`.
     """
 
     probes: Iterable[str] | None = None
@@ -244,6 +248,7 @@ class AuditOptions:
     thresholds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     others: Sequence[str | Path] | None = None
     shadows: Sequence[str | Path] = ()
+    templates: Templates | None = None
 
 
 def audit(
@@ -271,14 +276,14 @@ def audit(
 
     asked, sources = options or AuditOptions(), [before, after, *several(references)]
     own, chosen = plan(asked.probes and several(asked.probes), asked.settings, asked.seed)
-    limits = read_thresholds(asked.thresholds)
+    limits, templates = read_thresholds(asked.thresholds), read_templates(asked.templates)
     with ExitStack() as stack:
         if output:
             check_writable(Path(output) / "audit.json")
             check_outside(output, data)
             stack.enter_context(only_writer(output))
         others, shadows = asked.others and several(asked.others), several(asked.shadows)
-        case = open_case(sources, data, rule, split, others, own, pick_device(), shadows)
+        case = open_case(sources, data, rule, split, others, own, pick_device(), shadows, templates)
         results = carry_out(case, chosen, output)
         result = result_of(case, [*sources, *shadows], data, split, own, results, limits)
         if output:

@@ -79,7 +79,8 @@ def command_of(report):
     return shlex.join(
         ["cliperase", "unlearn", "--model", report["model"], "--data", report["data"], "--rule", plain(report["rule"]),
          "--method", report["method"], "--seed", str(report["settings"]["seed"]),
-         *(["--set", *assigned] if assigned else []), "--output", "forgotten"]
+         *(["--set", *assigned] if assigned else []),
+         *(["--templates", "templates.txt"] if "templates" in report else []), "--output", "forgotten"]
     )  # fmt: skip
 
 

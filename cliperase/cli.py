@@ -69,7 +69,7 @@ def run_doctor(arguments):
     from cliperase.doctor import examine
 
     what = (rule_of(arguments), arguments.method, settings_of(arguments))
-    tell(examine(arguments.model, arguments.data, *what, arguments.output))
+    tell(examine(arguments.model, arguments.data, *what, arguments.output, templates=arguments.templates))
 
 
 def tell(findings):
@@ -93,8 +93,9 @@ def run_unlearn(arguments):
     if arguments.dry_run:
         return show_what_would_be_forgotten(arguments, settings, rule)
     report = unlearn(
-        arguments.model, arguments.data, rule, arguments.method, settings, arguments.seed, arguments.output
-    )
+        arguments.model, arguments.data, rule, arguments.method, settings, arguments.seed, arguments.output,
+        templates=arguments.templates,
+    )  # fmt: skip
     first = is_first()
     leave_processes()
     if first:
@@ -109,7 +110,8 @@ def show_what_would_be_forgotten(arguments, settings, rule):
     from cliperase.dry_run import DryRun
     from cliperase.preview import sentences, write_preview
 
-    run = DryRun(arguments.model, arguments.data, rule, arguments.method, settings, arguments.output)
+    what = (rule, arguments.method, settings)
+    run = DryRun(arguments.model, arguments.data, *what, arguments.output, arguments.templates)
     tell(run.findings())
     write_preview(arguments.output / "preview.html", run.preview, run.defaults)
     print("\n".join(sentences(run.preview)))
@@ -135,7 +137,7 @@ def add_audit(arguments, rule, thresholds):
     folder = arguments.output / AUDIT.parent
     try:
         split = measured_split(arguments.data)
-        options = AuditOptions(thresholds=thresholds)
+        options = AuditOptions(thresholds=thresholds, templates=arguments.templates)
         where = (arguments.model, arguments.output, arguments.data, rule)
         found = audit(*where, arguments.reference, split, options, folder)
     except CliperaseError as error:
@@ -170,6 +172,7 @@ def run_audit(arguments):
     options = AuditOptions(
         probes=arguments.probes or None, settings=override({}, arguments.set), seed=arguments.seed,
         thresholds=thresholds_of(arguments), others=arguments.other or None, shadows=arguments.shadow,
+        templates=arguments.templates,
     )  # fmt: skip
     where = (arguments.before, arguments.after, arguments.data)
     result = audit(*where, rule_of(arguments), arguments.reference, arguments.split, options, arguments.output)

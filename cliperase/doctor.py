@@ -18,6 +18,7 @@ from cliperase.files import check_outside, check_writable
 from cliperase.manifest import check_free
 from cliperase.memory import peak_megabytes, reset_peak
 from cliperase.metrics.encode import encode_images
+from cliperase.metrics.templates import read_templates
 from cliperase.models import load_model
 from cliperase.models.base import ImageTextModel, pick_device
 from cliperase.models.framing import Resized
@@ -41,13 +42,13 @@ class Finding:
     warning: bool = False
 
 
-def examine(model, data, rule, method, settings, output, runs=1):
+def examine(model, data, rule, method, settings, output, runs=1, templates=None):
     """Yield the `Finding`s of a run of `cliperase unlearn` with these arguments, cheapest first.
 
     The arguments are those of `api.unlearn`. `runs`: how many such runs there are to be, for the time of them all.
     Nothing is written but a probe in the output's folder.
     """
-    yield from Examination(model, data, rule, method, settings, output).findings(runs)
+    yield from Examination(model, data, rule, method, settings, output, templates).findings(runs)
 
 
 def packages():
@@ -86,8 +87,8 @@ class Examination:
     opened: Shards | Tables
     training: TrainingRows | None = None
 
-    def __init__(self, model, data, rule, method, settings, output):
-        self.source, self.data, self.rule = model, data, rule
+    def __init__(self, model, data, rule, method, settings, output, templates=None):
+        self.source, self.data, self.rule, self.templates = model, data, rule, templates
         self.method, self.settings, self.output = method, settings, output
 
     def findings(self, runs=1):
@@ -151,7 +152,8 @@ class Examination:
     def look_at_data(self):
         framing = self.model.framing if self.model else SMALL
         settings = self.recipe.training if self.recipe else TrainSettings(broken_percent=100.0)
-        source = self.opened = open_source(self.data, split="train", framing=framing, stream=settings.stream)
+        given = {"templates": read_templates(self.templates), "stream": settings.stream}
+        source = self.opened = open_source(self.data, split="train", framing=framing, **given)
         if isinstance(source, Shards):
             found = f"{len(shards_of(source.source, 'train'))} training shards; to forget"
         else:

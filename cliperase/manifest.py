@@ -15,7 +15,7 @@ REPLACED = (  # by a result: its own files, and those that open_clip and transfo
     MANIFEST, REPORT, CARD, "config.json", "*_config.json", "*.safetensors", "*.safetensors.index.json",
     "tokenizer.json", "*_tokens*.json", "vocab.*", "merges.txt", "*.model", "chat_template.*",
 )  # fmt: skip
-RUN = ("method", "rule", "settings")  # what tells one run from another, of those with equal model and data
+RUN = ("method", "rule", "settings", "templates")  # what tells one run from another, of those with equal model and data
 
 
 def write_result(folder, model, report):
@@ -25,7 +25,7 @@ def write_result(folder, model, report):
         model.save(staged)
         return report
 
-    write_unit(folder, write, {name: report[name] for name in RUN})
+    write_unit(folder, write, {name: report[name] for name in RUN if name in report})
 
 
 def write_unit(folder, write, about):
@@ -97,8 +97,8 @@ def check_output(folder, model, run, takes_steps):
             f"checkpoint {checkpoint} is of another run, because {run['method']} takes no steps; finish that run, "
             "delete the checkpoint, or name another folder"
         )
-    before = {name: manifest_of(folder).get(name) for name in RUN}
-    if any(before.values()) and before != json.loads(json.dumps(run)):
+    before = {name: value for name, value in manifest_of(folder).items() if name in RUN}
+    if before and before != json.loads(json.dumps(run)):
         said = f"{folder} holds the result of {before['method']} with {before['rule']}; this run will replace it"
         logging.getLogger("cliperase").warning(said)
 

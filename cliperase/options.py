@@ -21,11 +21,11 @@ def options():
 def add_forgetting(commands):
     """The commands that lead to a model that forgot."""
     unlearn = add_command(commands, "unlearn", "Make one model forget; writes the model and a report.")
-    add_options(unlearn, "model", "data", "forget", "rule", "method", "set", "seed", "output")
+    add_options(unlearn, "model", "data", "forget", "rule", "method", "set", "seed", "templates", "output")
     doctor = add_command(
         commands, "doctor", "List problems, fixes and the estimated time of `unlearn` with these arguments."
     )
-    add_options(doctor, "model", "data", "forget", "rule", "method", "set", "output")
+    add_options(doctor, "model", "data", "forget", "rule", "method", "set", "templates", "output")
     unlearn.add_argument(
         "--dry-run", action="store_true", help="train nothing: what would be forgotten, what is near it, and the cost"
     )
@@ -46,13 +46,12 @@ def add_forgetting(commands):
 def add_evidence(commands):
     """The commands that measure models."""
     measure = add_command(commands, "evaluate", "Measure a model on one split, with or without a forget rule.")
-    add_options(measure, "model", "data", "forget", "rule", "split")
-    measure.add_argument("--templates", help="prompts of the classes: a file with one a line, or `simple`, or `openai`")
+    add_options(measure, "model", "data", "forget", "rule", "split", "templates")
     measure.add_argument("--output", type=Path, help="write the metrics to this file, too")
     audit = add_command(commands, "audit", "Is it really gone? Probe an unlearned model; writes a page.")
     audit.add_argument("before", help="the original model, as --model of the other commands")
     audit.add_argument("after", help="the unlearned model")
-    add_options(audit, "data", "forget", "rule", "split", "set", "seed", "output")
+    add_options(audit, "data", "forget", "rule", "split", "set", "seed", "templates", "output")
     add_standards(audit)
     add_list(audit, "shadow", "MODEL", "models trained with the concept, from other seeds")
     add_list(audit, "probes", "PROBE", "some of the probes; all of them if left out")
@@ -127,5 +126,6 @@ OPTIONS = {
     },
     "seed": {"type": int, "default": 0},
     "split": {"default": "test"},
+    "templates": {"help": "prompts of the classes: a file with one a line, or `simple`, or `openai`"},
     "output": {"required": True, "type": Path},
 }

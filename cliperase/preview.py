@@ -7,15 +7,15 @@ from cliperase import pages
 from cliperase.audit.case import Split
 from cliperase.data.rules import Rule, near_misses
 from cliperase.data.source import name_of, open_source
-from cliperase.metrics.encode import encode_images, encode_texts
+from cliperase.metrics.encode import encode_images, encode_texts, wordings
 
 SHOWN = 60  # pictures on the contact sheet
 NEAREST = 8  # texts at risk
 
 
-def preview(model, data, rule, settings):
+def preview(model, data, rule, settings, templates):
     """`preview_of` what `rule` matches in `data`. `model`: an `ImageTextModel`; `settings`: `TrainSettings`."""
-    source = open_source(data, split="train", framing=model.framing, stream=settings.stream)
+    source = open_source(data, templates=templates, split="train", framing=model.framing, stream=settings.stream)
     split = Split.of(*source.load_split("validation", rule, model.framing, settings.broken_percent))
     return preview_of(model, data, rule, split, source.load_training(rule, model.framing, settings, SHOWN))
 
@@ -47,11 +47,11 @@ def at_risk(model, split):
     cosines = texts @ F.normalize(texts[split.forget_texts].mean(dim=0), dim=0)
     kept = ~split.forgotten
     second = torch.isin((images[kept] @ texts.T).topk(2, dim=1).indices, split.forget_texts).any(dim=1)
-    found = []
+    found: list[dict] = []
     for text in split.retain_texts.tolist():
         own = (split.own[kept] == text).any(dim=1)
         taken = 100 * second[own].double().mean().item() if own.any() else 0.0
-        found.append({"text": split.texts[text], "cosine": cosines[text].item(), "taken_for": taken})
+        found.append({"text": wordings(split.texts[text])[0], "cosine": cosines[text].item(), "taken_for": taken})
     return sorted(found, key=lambda one: (-one["taken_for"], -one["cosine"]))[:NEAREST]
 
 

@@ -629,7 +629,7 @@ def test_wordings(knowing, splits):
         "apples", "fire lorries", "toys", "boxes", "computer mice",
     ]  # fmt: skip
     case = case_of(without_labels(splits, 1), knowing, knowing)
-    words = worded(case, "an image of {}", lambda name: "pomme")
+    words = worded(case, ["an image of {}"], lambda name: "pomme")
     assert words[:2] == ["an image of a photo of a pomme", "an image of a photo of a leaf"]
     with pytest.raises(CliperaseError, match="synonyms of 'pear', which is not forgotten; give those of apple"):
         create_probe("other-words", {"synonyms": {"pear": ["x"]}}).run(case)
@@ -638,7 +638,7 @@ def test_wordings(knowing, splits):
 
 def test_the_prefix_moves_the_text_and_is_gone_afterwards(knowing, splits):
     subject, probe = Subject(copy.deepcopy(knowing), ""), create_probe("text-attack", {})
-    text = probe.prefixed("a photo of a apple")
+    (text,) = probe.prefixed(["a photo of a apple"])
     with torch.no_grad():
         before = subject.model.encode_text([text])
         with in_place(subject.model, torch.ones(3, 128)):

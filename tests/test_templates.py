@@ -5,15 +5,19 @@ import json
 import open_clip
 import pytest
 import torch
-from conftest import CLASSES
+from conftest import CLASSES, square
 from PIL import Image
 
-from cliperase.api import evaluate
+from cliperase.api import AuditOptions, audit, evaluate, unlearn
 from cliperase.cli import main
+from cliperase.data.prompts import reworded
+from cliperase.data.source import load_run
 from cliperase.errors import CliperaseError
+from cliperase.files import read_json
 from cliperase.metrics.tasks import class_embeddings
 from cliperase.metrics.templates import read_templates
 from cliperase.models import load_model
+from cliperase.settings import TrainSettings
 
 
 def test_an_ensemble_is_open_clips(model_folder):
@@ -61,3 +65,81 @@ def test_data_without_classes_have_no_templates(model_folder):
     rows = [(Image.new("RGB", (8, 8), (number, 0, 0)), f"picture {number}") for number in range(20)]
     with pytest.raises(CliperaseError, match="have no classes, so templates have no meaning"):
         evaluate(model_folder, {"test": rows}, templates=["{}"])
+
+
+DRAWN = ("a drawing of a {}", "{} in a box")
+ONE_STEP = {"steps": 1, "learning_rate": 1e-6}
+
+
+def texts_of(pairs, row):
+    return [pairs.texts[i] for i in pairs.text_ids[row].tolist()]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_training_pairs_are_written_with_them(data_folder, stream):
+    """The prompt gives way to the class in each template; captions of a row's own stay behind, and rules see them as
+    before."""
+    asked = (data_folder, {"caption_pattern": "photo of a apple"}, square(16), TrainSettings(stream=stream, lanes=1))
+    validation, forgotten, training = load_run(*asked, DRAWN)
+    assert texts_of(training.forget, 0) == ["a drawing of a apple", "apple in a box"]
+    assert validation.templates == DRAWN
+    assert forgotten.sum() == load_run(*asked)[1].sum()
+    if stream:
+        captions = {one for column in (0, 1) for one in training.retain.rows(0, column, None)[1]}
+        assert training.retain.fingerprint() != load_run(*asked)[2].retain.fingerprint()
+    else:
+        captions = set(training.retain.texts_used(0)) | set(training.retain.texts_used(1))
+    assert captions <= {template.format(name) for template in DRAWN for name in CLASSES}
+    assert len(captions) > len(DRAWN)
+
+
+def test_a_row_keeps_its_own_captions_behind_the_templates():
+    captions = ["a photo of a cat", "my cat", "a drawing of a cat"]
+    assert reworded(captions, "cat", DRAWN) == ["a drawing of a cat", "cat in a box", "my cat"]
+
+
+def test_unlearn_is_selected_with_them_and_says_so(data_folder, model_folder, tmp_path):
+    (tmp_path / "mine.txt").write_text("\n".join(DRAWN))
+    asked = ["unlearn", "--model", str(model_folder), "--data", str(data_folder), "--forget", "apple", "--no-audit"]
+    asked += ["--set", "steps=1", "learning_rate=1e-6", "--output", str(tmp_path / "result")]
+    assert main([*asked, "--templates", str(tmp_path / "mine.txt")]) == 0
+    report, manifest = (read_json(tmp_path / "result" / name) for name in ("report.json", "manifest.json"))
+    measured = evaluate(model_folder, data_folder, {"concept": "apple"}, "validation", templates=DRAWN)
+    assert report["validation_before"] == measured
+    assert report["templates"] == manifest["templates"] == list(DRAWN)
+    card = (tmp_path / "result" / "README.md").read_text()
+    assert "--templates templates.txt" in card
+    assert "\n".join(DRAWN) in card
+    assert "templates" not in unlearn(model_folder, data_folder, {"concept": "apple"}, settings=ONE_STEP)
+
+
+PROBED = ("reference-gap", "encoder-swap", "other-words", "image-attack", "text-attack", "salmu")
+QUICK = {"image-attack.steps": 1, "text-attack.iterations": 1, "other-words.typos": 1}
+
+
+def test_probes_ask_with_them(data_folder, model_folder, tmp_path):
+    """The figures that are zero-shot accuracies are those of `evaluate`, and an invented word stands in each template,
+    too."""
+    rule = {"concept": "apple"}
+
+    def audited(templates, probes=PROBED):
+        settings = {name: value for name, value in QUICK.items() if name.partition(".")[0] in probes}
+        options = AuditOptions(probes=probes, settings=settings, templates=templates)
+        result = audit(model_folder, model_folder, data_folder, rule, options=options, output=tmp_path / "audit")
+        measures = {(p["probe"], m["name"]): m for p in result["probes"] for m in p["measures"]}
+        assert not [one["reason"] for one in result["probes"] if one["reason"]]
+        return result, measures
+
+    result, found = audited(DRAWN)
+    measured = evaluate(model_folder, data_folder, rule, templates=DRAWN)
+    for probe, name, metric in (
+        ("reference-gap", "forget_cosine", "forget_cosine"), ("reference-gap", "retain_accuracy", "retain_accuracy"),
+        ("encoder-swap", "forget_accuracy_text_tower", "forget_accuracy"), ("salmu", "IntraIdSim", "forget_cosine"),
+    ):  # fmt: skip
+        assert found[probe, name]["after"]["value"] == pytest.approx(measured[metric], abs=1e-5), (probe, name)
+    assert result["data"]["templates"] == list(DRAWN)
+    assert "{} in a box" in (tmp_path / "audit" / "page.html").read_text()
+    usual, before = audited(None, ("reference-gap",))
+    assert "templates" not in usual["data"]
+    cosines = [one["reference-gap", "forget_cosine"]["never"] for one in (found, before)]
+    assert cosines[0] != cosines[1]

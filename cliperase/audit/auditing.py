@@ -24,6 +24,8 @@ from cliperase.data.rules import Rule, forget_mask
 from cliperase.data.source import Data, Shards, Tables, name_of, open_source
 from cliperase.errors import CliperaseError
 from cliperase.files import hash_of, read_json, write_json
+from cliperase.metrics.tasks import USUAL
+from cliperase.metrics.templates import said_of
 from cliperase.models import load_model
 from cliperase.models.framing import Framing
 from cliperase.settings import Settings, checked
@@ -67,11 +69,13 @@ def open_case(
     settings: AuditSettings,
     device: torch.device,
     shadows: Sequence[str | Path] = (),
+    templates: tuple[str, ...] = USUAL,
 ) -> Case:
     """The case of `models`, sources in the order original, unlearned, references, on `data`. `split` holds images that
     no model was trained on.
 
-    `shadows`: sources of models that saw the concept; the references are those that never did.
+    `shadows`: sources of models that saw the concept; the references are those that never did. `templates`: what
+    classes are asked with.
     """
     if split == TRAINING:
         raise CliperaseError(
@@ -81,7 +85,7 @@ def open_case(
     subjects = [Subject(load_model(source, device), name) for source, name in zip(models, names, strict=True)]
     check_references(subjects)
     framing = subjects[0].model.framing
-    source = open_source(data, framing=framing)
+    source = open_source(data, templates=templates, framing=framing)
     test = source.load_split(split, rule, framing, BROKEN_PERCENT)
     case = Case(
         subjects[0], subjects[1], subjects[2:], Rule.of(rule),
@@ -132,7 +136,9 @@ def others_of(
         raise CliperaseError(f"two other sources have one name among {', '.join(labels)}; rename a folder")
     for name in [HELD_OUT] if others is None and HELD_OUT in known else others or []:
         other, split = (
-            (source, str(name)) if name in known else (open_source(name, split="test", framing=framing), "test")
+            (source, str(name))
+            if name in known
+            else (open_source(name, templates=source.templates, split="test", framing=framing), "test")
         )
         found = Split.of(*rows_of(other, split, rule, framing))
         yield Path(name).name, found.sampled(settings.images, settings.seed)
@@ -254,7 +260,8 @@ def result_of(
         "rule": str(case.rule), "models": models,
         "data": {"source": name_of(data), "split": split, "rows": rows, "sha256": split_hash(case.test),
                  "training_sha256": case.training and split_hash(case.training),
-                 "others": {name: split_hash(one) for name, one in case.others.items()}},
+                 "others": {name: split_hash(one) for name, one in case.others.items()},
+                 **said_of(case.test.pairs.templates)},
         "settings": settings.model_dump(), "probes": results,
         "seconds": round(sum(result["seconds"] for result in results), 2),
     }  # fmt: skip

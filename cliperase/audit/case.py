@@ -1,6 +1,7 @@
 """The case of an audit: its models with their embeddings, and its data as questions that every task can ask."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Self
@@ -13,8 +14,8 @@ from cliperase.audit.base import NotApplicable
 from cliperase.data.pairs import PairSet
 from cliperase.data.rules import Rule, forget_mask
 from cliperase.errors import CliperaseError
-from cliperase.metrics.encode import encode_images, encode_texts
-from cliperase.metrics.tasks import PROMPT, check_prompts
+from cliperase.metrics.encode import Text, encode_images, encode_texts
+from cliperase.metrics.tasks import check_prompts, prompt_of
 from cliperase.models.base import ImageTextModel
 
 INVENTED = ("dax", "wug", "blicket", "toma", "fep", "zib", "gorp", "tulver")  # words of psycholinguistics, for nothing
@@ -37,15 +38,14 @@ class Split:
 
     pairs: PairSet
     forgotten: torch.Tensor
-    texts: list[str]
+    texts: Sequence[Text]
     own: torch.Tensor
 
     @classmethod
     def of(cls, pairs: PairSet, forgotten: Tensor) -> Self:
         if pairs.class_names:
-            return cls(
-                pairs, forgotten, [PROMPT.format(name) for name in pairs.class_names], pairs.class_numbers[:, None]
-            )
+            prompts = [prompt_of(name, pairs.templates) for name in pairs.class_names]
+            return cls(pairs, forgotten, prompts, pairs.class_numbers[:, None])
         used, own = pairs.text_ids.unique(return_inverse=True)
         if len(used) <= pairs.text_ids.shape[1]:
             raise CliperaseError(f"all {len(pairs)} images have the same captions; give data with different ones")
@@ -91,8 +91,8 @@ class Subject:
             self.image_features[key] = split.pairs, encode_images(self.model, split.pairs.images)
         return self.image_features[key][1]
 
-    def texts(self, texts: list[str]) -> Tensor:
-        """(T, D) of T strings."""
+    def texts(self, texts: Sequence[Text]) -> Tensor:
+        """(T, D) of T texts."""
         new = list(dict.fromkeys(text for text in texts if text not in self.text_features))
         if new:
             self.text_features.update(zip(new, encode_texts(self.model, new), strict=True))

@@ -15,7 +15,7 @@ from pydantic import Field, PositiveInt
 from cliperase.audit.base import Probe, compared
 from cliperase.audit.case import INVENTED, recognised
 from cliperase.audit.intervals import share_of
-from cliperase.metrics.tasks import PROMPT
+from cliperase.metrics.tasks import prompt_of
 
 
 class ImageAttack(Probe):
@@ -46,7 +46,8 @@ class ImageAttack(Probe):
         def invented(subject):
             """Success towards the first invented word, which stands beside all texts but the images' own."""
             kept = [split.texts[number] for number in split.retain_texts.tolist()]
-            return success(subject, [*kept, PROMPT.format(INVENTED[0])], torch.full((len(split.own), 1), len(kept)))
+            word = prompt_of(INVENTED[0], split.pairs.templates)
+            return success(subject, [*kept, word], torch.full((len(split.own), 1), len(kept)))
 
         return [compared(case, "success", "%", success, never=invented)]
 

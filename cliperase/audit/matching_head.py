@@ -14,6 +14,7 @@ from pydantic import Field, PositiveInt
 
 from cliperase.audit.base import NotApplicable, Probe, compared
 from cliperase.audit.intervals import share_of
+from cliperase.metrics.encode import wordings
 from cliperase.metrics.tasks import WAYS
 
 BATCH = 50  # images at once
@@ -53,12 +54,12 @@ class MatchingHead(Probe):
         return torch.from_numpy(np.sort(numbers[: self.images]))
 
     def texts(self, case, row):
-        """An image's own text, then others."""
+        """An image's own text, then others. The head reads one text: of a class, its prompt in the first template."""
         split = case.test
         own, others = split.own[row].numpy(), np.arange(len(split.texts))
         ways = min(self.ways, len(others) - len(own) + 1)
         rivals = np.random.default_rng([case.seed, row]).choice(np.setdiff1d(others, own), ways - 1, replace=False)
-        return [split.texts[number] for number in [own[0], *rivals]]
+        return [wordings(split.texts[number])[0] for number in [own[0], *rivals]]
 
     @torch.no_grad()
     def accuracy(self, case, subject, rows):

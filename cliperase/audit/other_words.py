@@ -24,6 +24,7 @@ from cliperase.audit.case import recognised
 from cliperase.audit.intervals import mean_of_table, share_of
 from cliperase.audit.wording import AROUND_CAPTIONS, TEMPLATES, misspellings, plural_of
 from cliperase.errors import CliperaseError
+from cliperase.metrics.tasks import prompt_of
 
 
 class OtherWords(Probe):
@@ -43,9 +44,9 @@ class OtherWords(Probe):
     synonyms: dict[str, list[str]] = Field(default={})
 
     def run(self, case):
-        usual = TEMPLATES[0] if case.test.has_classes else AROUND_CAPTIONS[0]
+        usual = case.test.pairs.templates if case.test.has_classes else AROUND_CAPTIONS[:1]
         templates = TEMPLATES if case.test.has_classes else AROUND_CAPTIONS
-        wordings = {"template": [worded(case, template, lambda name: name) for template in templates]}
+        wordings = {"template": [worded(case, (template,), lambda name: name) for template in templates]}
         if words_of(case):
             wordings["plural"] = [worded(case, usual, plural_of)]
             wordings["typo"] = [worded(case, usual, form) for form in self.typing_errors(case)]
@@ -87,8 +88,8 @@ def words_of(case):
     return list(case.rule.values) if case.rule.kind in ("concept", "concepts") else []
 
 
-def worded(case, template, form):
-    """All texts of the test split in a template, the forgotten names in another `form`."""
+def worded(case, templates, form):
+    """All texts of the test split in the `templates`, the forgotten names in another `form`."""
     split, forget, words = case.test, set(case.test.forget_texts.tolist()), words_of(case)
     pattern = re.compile(rf"\b({'|'.join(map(re.escape, words))})\b", re.IGNORECASE) if words else None
 
@@ -98,7 +99,7 @@ def worded(case, template, form):
             return form(name) if number in forget else name
         return pattern.sub(lambda found: form(found[0].lower()), text) if pattern and number in forget else text
 
-    return [template.replace("{}", reworded(number, text)) for number, text in enumerate(split.texts)]
+    return [prompt_of(reworded(number, text), templates) for number, text in enumerate(split.texts)]
 
 
 def measured(case, kind, wordings):

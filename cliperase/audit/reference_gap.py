@@ -11,7 +11,7 @@ What it does not show: whether the knowledge is gone from the towers. Moving one
 from cliperase.audit.base import Measurement, Probe, compared
 from cliperase.audit.case import INVENTED, found_by, scores_of
 from cliperase.audit.intervals import exactly, mean_of, share_of
-from cliperase.metrics.tasks import PROMPT
+from cliperase.metrics.tasks import prompt_of
 
 
 class ReferenceGap(Probe):
@@ -44,7 +44,7 @@ class ReferenceGap(Probe):
             return mean_of((subject.images(split)[~rows] @ prompts.T).mean(dim=1))
 
         def invented(subject):
-            prompts = subject.texts([PROMPT.format(word) for word in INVENTED])
+            prompts = subject.texts([prompt_of(word, split.pairs.templates) for word in INVENTED])
             return mean_of((subject.images(split)[rows] @ prompts.T).mean(dim=1))
 
         def retained(subject):

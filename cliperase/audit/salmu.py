@@ -23,7 +23,7 @@ from pydantic import PositiveInt
 from cliperase.audit.base import Known, Measurement, Probe, compared
 from cliperase.audit.case import INVENTED, Split, found_by
 from cliperase.audit.intervals import exactly, mean_of, mean_of_table, share_of
-from cliperase.metrics.tasks import PROMPT
+from cliperase.metrics.tasks import prompt_of
 
 
 class SALMU(Probe):
@@ -80,7 +80,7 @@ class SALMU(Probe):
     def mistaken(self, case, subject):
         """The leakage rate of words that mean nothing."""
         images = subject.images(case.test)[case.test.forgotten]
-        invented = images @ subject.texts([PROMPT.format(word) for word in INVENTED]).T
+        invented = images @ subject.texts([prompt_of(word, case.test.pairs.templates) for word in INVENTED]).T
         return mean_of_table(100.0 * (invented > images @ subject.texts([self.generic]).T).T)
 
 

@@ -20,7 +20,8 @@ from cliperase.audit.base import NotApplicable, Probe, compared
 from cliperase.audit.case import invented, recognised
 from cliperase.audit.intervals import share_of
 from cliperase.devices import send
-from cliperase.metrics.tasks import PROMPT
+from cliperase.metrics.encode import averaged, wordings
+from cliperase.metrics.tasks import prompt_of
 
 PLACE = "!"  # a token of its own in CLIP's vocabulary, which the prefix takes the place of
 
@@ -58,12 +59,13 @@ class TextAttack(Probe):
     def check(self, model, texts):
         if model.clip_text_tower is None:
             raise NotApplicable("a text tower of another kind than CLIP's has no token embeddings to attack here")
-        tokens = model.token_rows([self.prefixed(text) for text in texts])[:, 1 : 1 + self.tokens]
+        tokens = model.token_rows(self.prefixed(texts))[:, 1 : 1 + self.tokens]
         if len(tokens.unique()) != 1:
             raise NotApplicable("the tokenizer has no single token for the place of the prefix")
 
-    def prefixed(self, text):
-        return f"{PLACE} " * self.tokens + text
+    def prefixed(self, texts):
+        """The wordings of all texts, behind the prefix."""
+        return [f"{PLACE} " * self.tokens + one for text in texts for one in wordings(text)]
 
     def success(self, case, subject, never=False):
         """The share of forgotten test images that the prefixed texts win; `never`: invented words in their place."""
@@ -78,7 +80,7 @@ class TextAttack(Probe):
         model, split, rows = subject.model, case.training, case.spread(case.training, self.images)
         own, images = split.own[rows, 0], send(subject.images(split)[rows], model.device)
         table = model.clip_text_tower.token_embedding.weight
-        place = model.token_rows([self.prefixed("")])[0, 1].item()
+        place = model.token_rows(self.prefixed([""]))[0, 1].item()
         prefix = table[place].detach().clone().repeat(self.tokens, 1).requires_grad_()
         optimizer = torch.optim.AdamW([prefix], lr=self.learning_rate, weight_decay=self.weight_decay)
         for _ in range(self.iterations):
@@ -90,10 +92,12 @@ class TextAttack(Probe):
 
     def texts(self, subject, split, numbers, prefix, never):
         """(T, D) embeddings of a split's texts on the model's device, those of some `numbers` behind the prefix."""
-        model = subject.model
-        asked = [PROMPT.format(invented(i)) if never else split.texts[n] for i, n in enumerate(numbers.tolist())]
+        model, templates = subject.model, split.pairs.templates
+        asked = [split.texts[number] for number in numbers.tolist()]
+        if never:
+            asked = [prompt_of(invented(number), templates) for number in range(len(asked))]
         with in_place(model, prefix):
-            attacked = model.encode_text([self.prefixed(text) for text in asked]).float()
+            attacked = averaged(model.encode_text(self.prefixed(asked)).float(), asked)
         return send(subject.texts(split.texts), model.device).index_copy(0, send(numbers, model.device), attacked)
 
 

@@ -53,7 +53,7 @@ class TokenStates(LinearProbe):
     def run(self, case):
         if not case.test.has_classes:
             raise NotApplicable("captions have no names of classes whose prompts could be told apart")
-        if any(subject.model.token_states(case.test.texts[:1]) is None for subject in case.subjects):
+        if any(subject.model.token_states([""]) is None for subject in case.subjects):
             raise NotApplicable("a text tower of another kind than CLIP's has no token states that a generator reads")
         told, names = self.told_apart(case), [*case.test.pairs.class_names, *INVENTED]
         words = [*(names[number] for number in told.tolist()), *INVENTED]

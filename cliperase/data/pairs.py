@@ -24,6 +24,7 @@ from cliperase.data.tables import place_of, read_table
 from cliperase.data.words import check_classes
 from cliperase.errors import CliperaseError
 from cliperase.files import hash_of, whole_file
+from cliperase.metrics.tasks import USUAL
 
 if TYPE_CHECKING:
     from cliperase.data.brought import Brought
@@ -54,7 +55,7 @@ class PairSet:
 
     `images`: (N, 3, H, W) uint8. `texts`: the distinct captions. `text_ids`: (N, K) long, the K captions of
     each image as indices into `texts`. `labels`: (N,) long or None. `row_hashes`: N digests of the image
-    files, which identify a row wherever it turns up. `sources`: N strings.
+    files, which identify a row wherever it turns up. `sources`: N strings. `templates`: of classes.
     """
 
     images: torch.Tensor
@@ -64,6 +65,7 @@ class PairSet:
     class_names: list[str]
     row_hashes: list[str]
     sources: list[str]
+    templates: tuple[str, ...] = USUAL
 
     def __len__(self) -> int:
         return len(self.images)
@@ -89,8 +91,9 @@ class PairSet:
         )
 
     def fingerprint(self) -> str:
-        """Equal for equal pictures, captions and labels, in equal order, whatever files they came from."""
-        digest = hashlib.sha256(repr([self.row_hashes, self.texts, self.class_names]).encode())
+        """Equal for equal pictures, captions, labels and templates, in equal order, whatever files they came from."""
+        asked = [] if self.templates == USUAL else [self.templates]
+        digest = hashlib.sha256(repr([self.row_hashes, self.texts, self.class_names, *asked]).encode())
         for tensor in (self.images, self.text_ids, *([] if self.labels is None else [self.labels])):
             digest.update(tensor.contiguous().numpy())  # pyrefly: ignore[bad-argument-type] – a buffer from numpy on Python 3.12
         return digest.hexdigest()

@@ -22,9 +22,11 @@ from cliperase.data.folders import split_named
 from cliperase.data.limits import log
 from cliperase.data.pairs import PairSet, is_captioned, number_texts, one_row_a_picture, row_hash
 from cliperase.data.pictures import PLAIN, UnreadablePicture, pixels_of, read_picture
+from cliperase.data.prompts import reworded
 from cliperase.data.row_groups import ParquetSet, RowGroup
 from cliperase.data.rules import Wanted, told
 from cliperase.errors import CliperaseError
+from cliperase.metrics.tasks import USUAL
 from cliperase.parallel import gather_objects, processes, share
 
 WAITING = 500  # samples of a lane, still encoded, that the next one is drawn from
@@ -52,14 +54,12 @@ def parts_of(source, split=None):
     names, folder = tars.shards_in(source), tars.above(source)
     named = [split_of(path.relative_to(folder)) for path in names]
     if any(named):
-        parts = parts_by_name(folder, names, named, split)
-    elif len(names) < 3:
+        return parts_by_name(folder, names, named, split)
+    if len(names) < 3:
         raise CliperaseError(
             f"{folder} holds {len(names)} shards; give three at least: the last is for test, the one before to validate"
         )
-    else:
-        parts = {"train": names[:-2], "validation": names[-2:-1], "test": names[-1:]}
-    return parts
+    return {"train": names[:-2], "validation": names[-2:-1], "test": names[-1:]}
 
 
 def split_of(path):
@@ -91,8 +91,7 @@ def parts_by_name(folder, names, named, split):
 class Decoder:
     """Decode samples to pictures of one size and count the unreadable ones. Too many of them are an error.
 
-    `framing`: brings a picture (3, H, W) uint8 to that size, as a model's `framing` does. `read`, `broken`: start
-    values of the two counts.
+    `framing`: brings a picture to that size, as a model's `framing` does. `read`, `broken`: start values of the counts.
     """
 
     def __init__(self, framing, broken_percent, decoding=PLAIN, read=0, broken=0):
@@ -132,8 +131,7 @@ class Decoder:
     def tell(self):
         """Say what was left out."""
         if self.broken:
-            told = (self.broken, self.read, self.first)
-            log.warning("%d of %d samples are left out as broken, the first is %s", *told)
+            log.warning("%d of %d samples are left out as broken, the first is %s", self.broken, self.read, self.first)
 
 
 def encoded_picture(sample):
@@ -223,12 +221,12 @@ class Stream:
     many processes there are. While a step is computed, threads decode the next one's pictures.
     """
 
-    def __init__(self, source, rule, framing, settings, decoding=PLAIN):
+    def __init__(self, source, rule, framing, settings, decoding=PLAIN, templates=USUAL):
         """`source`: a folder of shards, or a `ParquetSet`. `framing`: as in `Decoder`. `settings`: `TrainSettings`, of
-        which batch, seed, lanes and limit are used."""
+        which batch, seed, lanes and limit are used. `templates`: of its classes."""
         self.shards, self.wanted, self.seed = shards_of(source, "train"), wanted_in(source, rule), settings.seed
         self.framing, self.broken_percent, self.decoding = framing, settings.broken_percent, decoding
-        batch_size, lanes = settings.retain_batch, settings.lanes
+        self.templates, batch_size, lanes = templates, settings.retain_batch, settings.lanes
         for held, what in ((len(self.shards) >= lanes, f"{len(self.shards)} training shards, one for each at least"),
                            (batch_size % lanes == 0, f"a retain_batch of {batch_size}, which they must divide"),
                            (lanes % processes() == 0, f"{processes()} processes, which must divide them")):  # fmt: skip
@@ -243,7 +241,8 @@ class Stream:
     def fingerprint(self):
         """Equal for shards of equal names and sizes, and rows that are chosen and cut in the same way."""
         shards = [(one.name, one.size if isinstance(one, RowGroup) else one.stat().st_size) for one in self.shards]
-        return repr([shards, self.wanted.rule, self.framing, self.decoding])
+        asked = [self.templates] * (self.templates != USUAL)
+        return repr([shards, self.wanted.rule, self.framing, self.decoding, *asked])
 
     def seek(self, position):
         """Continue at a position that `tell` returned; None is the beginning."""
@@ -278,6 +277,8 @@ class Stream:
                 picture = decoder.picture(sample)
                 if picture is not None:
                     found = True
+                    if self.templates != USUAL:
+                        captions = reworded(captions, self.wanted.class_names[sample["__label__"]], self.templates)
                     yield picture, captions, (epoch, count, decoder.read, decoder.broken)
             if not found and not skip:
                 raise CliperaseError(

@@ -16,10 +16,12 @@ from torch import Tensor
 from cliperase.data.limits import BROKEN_PERCENT, log
 from cliperase.data.pairs import PairSet, hashes_of, load_pairs
 from cliperase.data.pictures import PLAIN, Decoding
+from cliperase.data.prompts import asked_with
 from cliperase.data.rules import Rule, forget_mask, near_misses
 from cliperase.data.tables import is_schema, read_table, splits_of
 from cliperase.errors import CliperaseError
 from cliperase.memory import total_bytes
+from cliperase.metrics.tasks import USUAL
 
 if TYPE_CHECKING:
     from cliperase.data.brought import Brought
@@ -68,6 +70,7 @@ def load_split(
     framing: "Framing | None",
     broken_percent: float = BROKEN_PERCENT,
     decoding: Decoding = PLAIN,
+    templates: tuple[str, ...] = USUAL,
 ) -> tuple[PairSet, Tensor]:
     """The N pairs, and (N,) bool: the rows that `rule` forgets, of a split that is measured.
 
@@ -75,16 +78,21 @@ def load_split(
     files that do not fit into memory. `framing`: that
     of a model (`models.framing`), which brings the pictures of shards, and those of several sizes, to one size.
     `broken_percent` of the rows may be unreadable. `decoding`: how pictures become RGB.
+    `templates`: what classes are asked with.
     """
-    opened = open_source(source, decoding, split=split, framing=framing)
+    opened = open_source(source, decoding, templates, split=split, framing=framing)
     return opened.load_split(split, rule, framing, broken_percent)
 
 
 def load_run(
-    source: Data, rule: Mapping[str, Any], framing: "Framing", settings: "TrainSettings"
+    source: Data,
+    rule: Mapping[str, Any],
+    framing: "Framing",
+    settings: "TrainSettings",
+    templates: tuple[str, ...] = USUAL,
 ) -> tuple[PairSet, Tensor, TrainingRows]:
     """The V validation pairs, (V,) bool: their forget rows, and the training rows of a source, which is opened once."""
-    opened = open_source(source, split="train", framing=framing, stream=settings.stream)
+    opened = open_source(source, templates=templates, split="train", framing=framing, stream=settings.stream)
     validation = opened.load_split("validation", rule, framing, settings.broken_percent)
     return *validation, opened.load_training(rule, framing, settings, None)
 
@@ -125,12 +133,13 @@ def measured_split(source: Data) -> str:
 def open_source(
     source: Data,
     decoding: Decoding = PLAIN,
+    templates: tuple[str, ...] = USUAL,
     *,
     split: str | None = None,
     framing: "Framing | None" = None,
     stream: bool | None = None,
 ) -> "Shards | Tables":
-    """What can be read of a `source`; of a generator once only.
+    """What can be read of a `source`; of a generator once only. `templates`: what its classes are asked with.
 
     `stream`: whether parquet files are read as shards; None: where they are `too_large`, which `split` and `framing`
     help to tell.
@@ -138,19 +147,19 @@ def open_source(
     if isinstance(source, str) and not source.strip():  # as a path it would be the working folder
         raise CliperaseError("data has no name; give a folder, a file or a name on the hub")
     if is_sharded(source):
-        return Shards(source, decoding)
+        return Shards(source, decoding, templates)
     if stream is not False and isinstance(source, str | Path):
         from cliperase.data.row_groups import parquet_set
 
         rows = parquet_set(source)
         if rows and (stream or too_large(rows, split, framing)):
-            return Shards(rows, decoding)
+            return Shards(rows, decoding, templates)
     if is_schema(source):
-        opened = Tables(source, decoding)
+        opened = Tables(source, decoding, templates)
     else:
         from cliperase.data.brought import bring
 
-        opened = Tables(bring(source), decoding)
+        opened = Tables(bring(source), decoding, templates)
     if stream:
         raise CliperaseError(
             f"stream is true, and data {str(opened.source)!r} are neither shards nor whole parquet files; take it out"
@@ -179,6 +188,7 @@ class Tables:
 
     source: "str | Path | Brought"
     decoding: Decoding
+    templates: tuple[str, ...] = USUAL
 
     def splits(self) -> list[str]:
         return splits_of(self.source)
@@ -187,11 +197,12 @@ class Tables:
         self, split: str, rule: Mapping[str, Any] | None, framing: "Framing | None", broken_percent: float
     ) -> tuple[PairSet, Tensor]:
         pairs = load_pairs(self.source, split, self.decoding, broken_percent, framing)
+        asked = asked_with(pairs, self.templates, f"data {str(self.source)!r}")
         if rule is None:
-            return pairs, torch.zeros(len(pairs), dtype=torch.bool)
+            return asked, torch.zeros(len(pairs), dtype=torch.bool)
         known = self.known(rule)
         try:  # the rows of a list may all be training rows; then what is measured here is retention
-            return pairs, forget_mask(pairs, known, required=known.kind != "rows")
+            return asked, forget_mask(pairs, known, required=known.kind != "rows")
         except CliperaseError as error:
             raise CliperaseError(f"split {split!r}: {error}") from None
 
@@ -203,7 +214,7 @@ class Tables:
         mask = forget_mask(pairs, known)
         for note in near_misses(pairs, known):
             log.warning("%s: %s", known, note)
-        return TrainingRows.of(pairs, mask)
+        return TrainingRows.of(asked_with(pairs, self.templates, f"data {str(self.source)!r}"), mask)
 
     def known(self, rule: Mapping[str, Any]) -> Rule:
         """The rule; rows that it lists stand in some split."""
@@ -227,6 +238,7 @@ class Shards:
 
     source: "str | Path | ParquetSet"
     decoding: Decoding
+    templates: tuple[str, ...] = USUAL
 
     def splits(self) -> list[str]:
         from cliperase.data.shards import parts_of
@@ -243,7 +255,8 @@ class Shards:
             )
         from cliperase.data.shards import load_shards  # webdataset is imported where there are shards only
 
-        return load_shards(self.source, split, rule, framing, broken_percent, self.decoding)
+        pairs, forgotten = load_shards(self.source, split, rule, framing, broken_percent, self.decoding)
+        return asked_with(pairs, self.templates, f"data {str(self.source)!r}"), forgotten
 
     def load_training(
         self, rule: Mapping[str, Any], framing: "Framing", settings: "TrainSettings", most_forget: int | None
@@ -252,4 +265,5 @@ class Shards:
 
         broken = settings.broken_percent
         forget = load_forget(self.source, rule, framing, broken, most_forget or MOST_FORGET, self.decoding)
-        return TrainingRows(forget, Stream(self.source, rule, framing, settings, self.decoding))
+        asked = asked_with(forget, self.templates, f"data {str(self.source)!r}")
+        return TrainingRows(asked, Stream(self.source, rule, framing, settings, self.decoding, self.templates))

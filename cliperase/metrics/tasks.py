@@ -5,16 +5,15 @@ several captions by retrieval; `task_of` tells which. Every task gives the same 
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from cliperase.errors import CliperaseError
-from cliperase.metrics.encode import encode_images, encode_texts, number_texts
+from cliperase.metrics.encode import Text, encode_images, encode_texts, number_texts, wordings
 from cliperase.metrics.scores import matching_accuracy, retrieval_recall, zero_shot_accuracy
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from cliperase.models.base import ImageTextModel
 
 PROMPT = "a photo of a {}"
+USUAL = (PROMPT,)  # templates, where none are given
 WAYS = 16  # candidates of a matching decision: the paper's batch size
 
 
@@ -83,15 +83,14 @@ def zero_shot_metrics(
     pairs: "PairSet",
     forgotten: Tensor,
     watched: Mapping[str, Iterable[str]] | None = None,
-    templates: Iterable[str] = (PROMPT,),
 ) -> dict[str, float]:
     """Zero-shot accuracies over all classes, with `forgotten` (N,) bool the forget set.
 
     forget_cosine: mean cosine of the forgotten images to their own prompt. unrelated_cosine: mean cosine of
     the forgotten classes' prompts to the retain images, which should stay where it was. `watched` {name:
-    class names} adds `<name>_accuracy`, the accuracy on images of these classes. `templates`: see `class_embeddings`.
+    class names} adds `<name>_accuracy`, the accuracy on images of these classes.
     """
-    class_features = class_embeddings(model, pairs.class_names, templates)
+    class_features = class_embeddings(model, pairs.class_names, pairs.templates)
     image_features = encode_images(model, pairs.images)
 
     def accuracy(rows: Tensor) -> float:
@@ -114,25 +113,29 @@ def zero_shot_metrics(
     return metrics
 
 
-def class_embeddings(model: "ImageTextModel", class_names: list[str], templates: Iterable[str]) -> Tensor:
+def class_embeddings(model: "ImageTextModel", class_names: list[str], templates: Sequence[str]) -> Tensor:
     """(C, D), L2-normalised: of each class the mean of its prompts in all `templates` (Radford et al. 2021)."""
-    embeddings = []
-    for template in templates:
-        prompts = [template.format(name) for name in class_names]
-        check_prompts(model, prompts)
-        embeddings.append(encode_texts(model, prompts))
-    return embeddings[0] if len(embeddings) == 1 else F.normalize(torch.stack(embeddings).mean(dim=0), dim=1)
+    prompts = [prompt_of(name, templates) for name in class_names]
+    check_prompts(model, prompts)
+    return encode_texts(model, prompts)
 
 
-def check_prompts(model: "ImageTextModel", prompts: list[str]) -> None:
-    """The model can tell the prompts apart."""
-    first = {}
-    for prompt, number in zip(prompts, number_texts(model, prompts).tolist(), strict=True):
-        if number in first:
-            raise CliperaseError(
-                f"the model reads {first[number]!r} and {prompt!r} as one text; merge the classes or rename one"
-            )
-        first[number] = prompt
+def prompt_of(name: str, templates: Sequence[str]) -> Text:
+    """What a class is asked with."""
+    prompts = tuple(template.format(name) for template in templates)
+    return prompts if len(prompts) > 1 else prompts[0]
+
+
+def check_prompts(model: "ImageTextModel", prompts: Sequence[Text]) -> None:
+    """The model can tell the prompts apart, in each template."""
+    for worded in zip(*map(wordings, prompts), strict=True):
+        first = {}
+        for prompt, number in zip(worded, number_texts(model, list(worded)).tolist(), strict=True):
+            if number in first:
+                raise CliperaseError(
+                    f"the model reads {first[number]!r} and {prompt!r} as one text; merge the classes or rename one"
+                )
+            first[number] = prompt
 
 
 def matching_metrics(model: "ImageTextModel", pairs: "PairSet", forgotten: Tensor) -> dict[str, float]:

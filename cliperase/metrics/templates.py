@@ -4,15 +4,19 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cliperase.errors import CliperaseError, reason_of
+from cliperase.metrics.tasks import USUAL
 
 NAMED = ("simple", "openai")  # in open_clip: the 7 and the 80 templates of CLIP's authors for ImageNet
+Templates = str | Path | Iterable[str]
 
 
-def read_templates(source: str | Path | Iterable[str]) -> tuple[str, ...]:
-    """The templates of a `source`: a name in `NAMED`, a file with one a line, or a list of them.
+def read_templates(source: Templates | None) -> tuple[str, ...]:
+    """The templates of a `source`: a name in `NAMED`, a file with one a line, or a list of them; None is the usual one.
 
     Each has one place for the class, `{}`, or `{c}` as in CLIP_benchmark.
     """
+    if source is None:
+        return USUAL
     if source in NAMED:
         import open_clip  # it takes seconds
 
@@ -25,6 +29,11 @@ def read_templates(source: str | Path | Iterable[str]) -> tuple[str, ...]:
         if template.count("{}") != 1 or template.count("{") + template.count("}") != 2:
             raise CliperaseError(f"template {template!r} must have one place for the class; write 'a photo of a {{}}'")
     return templates
+
+
+def said_of(templates: tuple[str, ...]) -> dict[str, list[str]]:
+    """What a result says of them: nothing of the usual one."""
+    return {} if templates == USUAL else {"templates": list(templates)}
 
 
 def lines_of(path: Path) -> list[str]:

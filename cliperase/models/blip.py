@@ -12,7 +12,7 @@ from cliperase.devices import send
 from cliperase.errors import CliperaseError, reason_of
 from cliperase.files import read_json
 from cliperase.metrics.scores import draw_rivals
-from cliperase.metrics.tasks import PROMPT, WAYS
+from cliperase.metrics.tasks import WAYS
 from cliperase.models.base import ImageTextModel, Tokens, hidden_map, import_transformers, multiply_head
 from cliperase.models.framing import Processed
 
@@ -125,7 +125,7 @@ class BLIP(ImageTextModel):
         classes = len(pairs.class_names or ())
         if classes < 2:
             return {}
-        prompts = [PROMPT.format(name) for name in pairs.class_names]
+        prompts = [pairs.templates[0].format(name) for name in pairs.class_names]
         ways, hits = min(WAYS, classes), []
         for start in range(0, len(pairs), 50):
             own = pairs.labels[start : start + 50]
