@@ -471,6 +471,20 @@ def test_coco_is_read_as_it_is_downloaded(tmp_path):
     assert one.fingerprint() == validation.fingerprint()
 
 
+def test_of_cocos_captions_and_objects_the_captions_are_read(tmp_path, caplog):
+    """Without captions the folders of the splits are no classes, and a picture has several objects."""
+    write_coco(tmp_path)
+    write_coco(tmp_path, "val", each=3)
+    objects = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "apple"}]}
+    for split in ("train", "val"):
+        write_text(tmp_path / "annotations" / f"instances_{split}2017.json", json.dumps(objects))
+    assert {"a apple, 3", "one apple, 3"} in captions_of(rows_of(tmp_path))
+    assert "annotations/instances_train2017.json and 1 more passed over: names of objects" in caplog.text
+    for split in ("train", "val"):
+        (tmp_path / "annotations" / f"captions_{split}2017.json").unlink()
+    refused(tmp_path, r"annotations/instances_train2017.json names the objects of a picture, which are several")
+
+
 def test_karpathys_json_is_read_with_his_splits(tmp_path):
     rows = {f"{name}{n}.png": [f"a {name}, {n}"] for name in NAMES for n in range(EACH)}
     for name in NAMES:

@@ -21,12 +21,27 @@ from cliperase.data.folders import (
 from cliperase.errors import CliperaseError, reason_of
 
 NAMES = r"(captions|dataset_(coco|flickr)).*\.json"  # captions_train2017.json, dataset_flickr30k.json
+OBJECTS = r"instances_.*\.json"  # of COCO: boxes and classes of the objects in a picture
 ALSO_TRAINING = "restval"  # Karpathy's name for COCO's images that are in neither of his other splits
 
 
 def of_captions(files):
     """Those of the `files`, paths, that are named as such a JSON is."""
-    return [file for file in files if re.fullmatch(NAMES, file.name.lower())]
+    return named_as(NAMES, files)
+
+
+def named_as(pattern, files):
+    return [file for file in files if re.fullmatch(pattern, file.name.lower())]
+
+
+def check_objects(folder, files):
+    """Raise CliperaseError for COCO's objects without its captions: a picture has several, its folder is no class."""
+    for file in named_as(OBJECTS, files):
+        raise CliperaseError(
+            f"data {str(folder)!r}: {file.as_posix()} names the objects of a picture, which are several, and there is "
+            "no captions_….json beside it; fetch that, or sort the pictures into folders of classes and take the JSON "
+            "away"
+        )
 
 
 def read_annotation_file(path):

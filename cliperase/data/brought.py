@@ -92,9 +92,12 @@ def read_folder(folder, name):
     captions = [] if tables else annotations.of_captions(files)
     if captions:
         found = annotations.read_annotations(folder, captions, pictures)
+        objects = annotations.named_as(annotations.OBJECTS, files)
+        folders.pass_over(folder, "names of objects, because captions are read", objects)
     elif tables:
         found = listings.read_tables(folder, tables, pictures)
     else:
+        annotations.check_objects(name, files)
         found = folders.read_pictures(folder, files, inner)
     return {split: from_files(rows, name) for split, rows in found.items()}
 
