@@ -10,7 +10,7 @@ import open_clip
 import pytest
 import torch
 from conftest import TINY_BLIP, TINY_VIT
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torchvision.transforms.functional import to_pil_image
 
 from cliperase.data.pairs import PairSet
@@ -169,6 +169,33 @@ def test_openais_activation_is_kept_and_saved(monkeypatch, tmp_path):
     assert asked["force_quick_gelu"]
     assert loaded.config["model_cfg"]["quick_gelu"] is True
     assert "QuickGELU" in str(loaded.model.transformer)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_openais_weights_in_a_file_are_known_by_the_numbers_beside_them(suffix, tmp_path, monkeypatch):
+    """The `state_dict` of their archive holds three numbers that no other weights hold."""
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "tiny", TINY_VIT["model_cfg"])
+    weights = open_clip.create_model("tiny").state_dict()
+    numbers = {"input_resolution": 32, "context_length": 16, "vocab_size": 49408}
+    openais = weights | {name: torch.tensor(number) for name, number in numbers.items()}
+    for name, held in (("others", weights), ("openais", openais)):
+        path = tmp_path / f"{name}{suffix}"
+        save_file(held, path) if suffix == ".safetensors" else torch.save(held, path)
+    theirs, other = (load_model(f"tiny/{tmp_path / name}{suffix}") for name in ("openais", "others"))
+    assert "QuickGELU" in str(theirs.model.transformer)
+    assert "QuickGELU" not in str(other.model.transformer)
+    assert torch.equal(theirs.model.token_embedding.weight, weights["token_embedding.weight"])
+    theirs.save(tmp_path / "saved")
+    assert torch.equal(load_model(tmp_path / "saved").encode_text(TEXTS), theirs.encode_text(TEXTS))
+
+
+def test_a_torchscript_archive_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "tiny", TINY_VIT["model_cfg"])
+    torch.jit.script(torch.nn.Linear(2, 2)).save(tmp_path / "ViT-B-32.pt")
+    with pytest.raises(
+        CliperaseError, match="TorchScript archive, and no code of a model is run; write the tag openai"
+    ):
+        load_model(f"tiny/{tmp_path / 'ViT-B-32.pt'}")
 
 
 def test_other_text_towers_keep_their_padding():

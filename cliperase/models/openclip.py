@@ -20,13 +20,9 @@ from cliperase.files import read_json, whole_file
 from cliperase.models.base import ImageTextModel, PatchAttention, Tokens, layer_at, multiply_head, refuse_code
 from cliperase.models.framing import INTERPOLATIONS, RESIZE_MODES, Resized
 from cliperase.models.vocabulary import check_vocabulary, narrow, widen
+from cliperase.models.weights import WEIGHTS_NAME, is_openais, read_weights, weights_beside
 
-CONFIG_NAME, WEIGHTS_NAME = "open_clip_config.json", "open_clip_model.safetensors"
-WEIGHTS_NAMES = (  # of a folder, in open_clip's order
-    WEIGHTS_NAME, "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin", "open_clip_pytorch_model.pth",
-    "model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth",
-)  # fmt: skip
-SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
+CONFIG_NAME = "open_clip_config.json"
 CHOICES = {"mode": ("RGB",), "interpolation": INTERPOLATIONS, "resize_mode": RESIZE_MODES}
 
 
@@ -57,17 +53,17 @@ class OpenCLIP(ImageTextModel):
     def load(cls, source, device="cpu"):
         """open_clip leaves random weights where it finds none; here that is an error."""
         name, weights = address_of(source)
+        in_file = weights is not None and Path(weights).is_file()
         # OpenAI's and some other weights were trained with another activation than the architecture's default
         quick = bool(weights and open_clip.get_pretrained_cfg(name, weights).get("quick_gelu"))
-        options = {"force_quick_gelu": quick, "weights_only": True}
         try:
-            safe = without_code(name, source)
-            if Path(source).is_dir():
+            safe, quick = without_code(name, source), quick or (in_file and is_openais(weights))
+            options = {"force_quick_gelu": quick, "weights_only": True}
+            if in_file:
                 with unsaid("No pretrained weights", "Local config loaded, but no CLIP weights"):
                     towers = {"pretrained_image": False, "pretrained_text": False}  # nor of a part, from the hub
-                    model = open_clip.create_model(name, load_weights=False, **towers)
-                # pyrefly: ignore[bad-argument-type] – a folder's model is a CLIP, and `weights` are those in it
-                open_clip.load_checkpoint(model, weights, weights_only=True)
+                    model = open_clip.create_model(name, load_weights=False, **options, **towers)
+                read_weights(model, weights)
             else:
                 model = open_clip.create_model(name, pretrained=weights, require_pretrained=True, **options)
             tokenizer = open_clip.get_tokenizer(name, **safe)
@@ -80,7 +76,9 @@ class OpenCLIP(ImageTextModel):
         # pyrefly: ignore[bad-argument-type, missing-attribute] – `hasattr` tells the tokenizers apart
         tokens = len(tokenizer.tokenizer) if hasattr(tokenizer, "tokenizer") else tokenizer.vocab_size
         check_vocabulary(tokens, getattr(model, "vocab_size", 0), source)
-        config = read_json(Path(source) / CONFIG_NAME) if Path(source).is_dir() else built_in(name, model, quick)
+        config = read_json(Path(source) / CONFIG_NAME) if Path(source).is_dir() else built_in(name, model)
+        if quick:
+            config["model_cfg"]["quick_gelu"] = True
         return cls(model, tokenizer, config).to(device).eval()
 
     def save(self, folder):
@@ -222,20 +220,6 @@ def address_of(source):
     return name, weights
 
 
-def weights_beside(folder):
-    """The file of weights in a model folder: the one with a usual name, else the only one."""
-    for name in WEIGHTS_NAMES:
-        if (folder / name).is_file():
-            return str(folder / name)
-    others = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
-    if not others:
-        raise CliperaseError(f"model folder {folder} holds no {WEIGHTS_NAME} nor other weights; copy the model again")
-    if len(others) > 1:
-        listed = " and ".join(path.name for path in others[:2])
-        raise CliperaseError(f"model folder {folder} holds the weights {listed}; leave one, or name it {WEIGHTS_NAME}")
-    return str(others[0])
-
-
 @contextmanager
 def unsaid(*starts):
     """No warning that begins so: open_clip warns of random weights before it is given others."""
@@ -275,11 +259,9 @@ def register_towers(config):
         import cliperase.models.compact  # noqa: F401
 
 
-def built_in(name, model, quick_gelu):
+def built_in(name, model) -> dict:
     """The configuration that `save` writes of a model that came by its name."""
-    # pyrefly: ignore[unsupported-operation] – a model came by this name, so there is a configuration
-    model_config = open_clip.get_model_config(name) | ({"quick_gelu": True} if quick_gelu else {})
-    return {"model_cfg": model_config, "preprocess_cfg": open_clip.get_model_preprocess_cfg(model)}
+    return {"model_cfg": open_clip.get_model_config(name), "preprocess_cfg": open_clip.get_model_preprocess_cfg(model)}
 
 
 def whole_preprocessing(config, size) -> dict:
