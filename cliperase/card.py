@@ -24,8 +24,8 @@ NAMED = re.compile(r"[\w.-]+/[\w.-]+")
 LIBRARIES = {"open_clip_config.json": "open_clip", "config.json": "transformers"}  # by a file of the model
 
 
-def write_card(folder):
-    """Write the card of the result in `folder`."""
+def write_card(folder, weights=None):
+    """Write the card of the result in `folder`. `weights`: the hash of its model, as `Subject` has it, where known."""
     folder = Path(folder)
     report = read_json(folder / REPORT)
     about = ModelCardData(
@@ -36,20 +36,21 @@ def write_card(folder):
     )
     card = ModelCard.from_template(
         about, template_path=str(FOLDER / "card.md"), report=report, rule=plain(report["rule"]),
-        command=command_of(report), audited=audit_of(folder),
+        command=command_of(report), audited=audit_of(folder, weights),
     )  # fmt: skip
     with whole_file(folder / CARD) as partial:
         partial.write_text(f"{card}\n", encoding="utf-8")
 
 
-def audit_of(folder):
+def audit_of(folder, weights=None):
     """The audit beside the model in `folder`, None where there is none, or one of weights that were there before."""
     try:
         audit = read_json(folder / AUDIT)
         unlearned = audit["models"][1]["sha256"]
     except (CliperaseError, LookupError, TypeError):
         return None
-    return audit if Subject(load_model(folder), "unlearned").hash == unlearned else None
+    weights = weights or Subject(load_model(folder), "unlearned").hash
+    return audit if weights == unlearned else None
 
 
 def hub_name(model):

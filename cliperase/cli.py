@@ -143,7 +143,7 @@ def add_audit(arguments, rule, thresholds):
     except CliperaseError as error:
         log.warning("the result is not audited: %s", error)
         return
-    write_card(arguments.output)
+    write_card(arguments.output, found["models"][1]["sha256"])
     log.warning("%s Read %s", found["verdict"], folder / "page.html")
 
 

@@ -19,6 +19,7 @@ from cliperase.data import source as data_source
 from cliperase.data.source import measured_split
 from cliperase.defaults import TABLE, completed
 from cliperase.errors import CliperaseError
+from cliperase.files import write_json
 from cliperase.manifest import check_result
 from cliperase.models import load_model
 from cliperase.models.openclip import OpenCLIP
@@ -94,6 +95,25 @@ def test_a_card_quotes_no_audit_of_the_model_that_was_there_before(forgotten, da
     (output / "audit" / "audit.json").write_text("[]")
     write_card(output)
     assert "Not audited" in ModelCard.load(output / "README.md").text
+
+
+def test_a_card_takes_the_hash_of_who_has_it(tmp_path):
+    """The audit has read the model, so the card does not: here is none that could be read."""
+    report = {
+        "model": "none", "data": "none", "method": "GA", "rule": APPLE, "rows": {"forget": 1, "retain": 2},
+        "settings": {"seed": 0}, "defaults": None, "validation_before": {}, "validation_after": {}, "seconds": 1.0,
+    }  # fmt: skip
+    audited = {
+        "verdict": "No trace.", "reasons": [],
+        "models": [{"is": "original", "sha256": "a"}, {"is": "unlearned", "sha256": "b"}],
+        "data": {"rows": report["rows"], "split": "test", "sha256": "c", "training_sha256": None},
+    }  # fmt: skip
+    write_json(tmp_path / "report.json", report)
+    write_json(tmp_path / "audit" / "audit.json", audited)
+    write_card(tmp_path, "b")
+    assert "No trace." in ModelCard.load(tmp_path / "README.md").text
+    write_card(tmp_path, "another")
+    assert "Not audited" in ModelCard.load(tmp_path / "README.md").text
 
 
 def test_the_licence_is_the_originals_or_unknown(forgotten, tmp_path):
