@@ -101,38 +101,28 @@ def vote(name, measure, threshold, settings=None):
     `settings`: those of its probe. The limits were set on values, so the value decides whether one is passed. Whether
     it is passed for certain, the interval says.
     """
-    reason = abstains(name, measure, threshold, settings or {})
+    reason = silent(name, measure["known"], threshold, settings)
     if reason:
         return NO_VOTE + reason
     sign = SIGNS[measure["known"]]
-    after, (limit, far_end) = turned(measure["after"], sign), threshold.limits(measure)
-    if after["value"] > sign * limit:
-        return KNOWN if after["low"] > sign * limit else UNDECIDED
-    return PUSHED if far_end is not None and after["high"] < sign * far_end else NEVER_KNOWN
-
-
-def abstains(name, measure, threshold, settings):
-    """Why a measure has no vote; an empty text if it has one."""
-    reason = silent(name, measure["known"], threshold)
-    if reason:
-        return reason
-    for setting, value in threshold.settings.items():
-        if settings.get(setting, value) != value:
-            return f"its power was measured with {setting} {value}, and here it is {settings[setting]}"
-    sign, before = SIGNS[measure["known"]], measure["before"]
-    after, limit = turned(measure["after"], sign), sign * threshold.limits(measure)[0]
+    before, after = (measure[one] and turned(measure[one], sign) for one in ("before", "after"))
+    limit, far_end = (None if one is None else sign * one for one in threshold.limits(measure))
     if after["low"] is None:
-        return FEW
-    if before is None:
-        return ""
-    before = turned(before, sign)
-    if before["value"] <= limit:
-        return "the original does not pass the limit either"
-    return FEW if after["value"] <= limit and before["low"] is not None and after["high"] >= before["low"] else ""
+        return NO_VOTE + FEW
+    if before and before["value"] <= limit:
+        return f"{NO_VOTE}the original does not pass the limit either"
+    if after["value"] > limit:
+        return KNOWN if after["low"] > limit else UNDECIDED
+    if before and before["low"] is not None and after["high"] >= before["low"]:
+        return NO_VOTE + FEW
+    return PUSHED if far_end is not None and after["high"] < far_end else NEVER_KNOWN
 
 
-def silent(name, known, threshold):
-    """Why a figure never votes, whatever a model does; an empty text if it may vote. `known`: as in its measure."""
+def silent(name, known, threshold, settings=None):
+    """Why a figure never votes, whatever a model does; an empty text if it may vote.
+
+    `known`: as in its measure. `settings`: those of its probe.
+    """
     if known is None:
         return "describes damage, or explains another figure"
     for one, why in ABSTAIN.items():
@@ -142,6 +132,10 @@ def silent(name, known, threshold):
         return "power not measured"
     if threshold.auc < LEAST_AUC:
         return f"its area under the ROC curve is {threshold.auc:.2f}, below {LEAST_AUC}"
+    for setting, value in threshold.settings.items():
+        here = (settings or {}).get(setting, value)
+        if here != value:
+            return f"its power was measured with {setting} {value}, and here it is {here}"
     return ""
 
 
