@@ -222,10 +222,13 @@ def test_what_rounding_undoes_is_caught(knowing, splits):
 
 
 def test_relearning_tells_who_knew_from_who_never_did(knowing, never_knew, splits):
-    probe = create_probe("relearning", {"pairs": [8], "steps": 8, "every": 2, "learning_rate": 1e-3})
-    area = probe.run(case_of(splits, knowing, knowing, never_knew))[0]
-    assert area.before.value > 95
-    assert area.reference.value < area.before.value
+    probe = create_probe("relearning", {"pairs": [8, 9999], "steps": 8, "every": 2, "learning_rate": 1e-3})
+    found = measured(case_of(splits, knowing, knowing, never_knew), "relearning", probe)
+    area = found["measures"][0]
+    assert area["before"]["value"] > 95
+    assert area["reference"]["value"] < area["before"]["value"]
+    (note,) = found["notes"]
+    assert note.startswith("area_… of 9999 pairs is not measured: there are ")
 
 
 def test_a_retrained_model_passes_by_another_one(knowing, never_knew, splits):

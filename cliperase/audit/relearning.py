@@ -65,6 +65,9 @@ class Relearning(Probe):
     def run(self, case):
         training, found = case.needed_training(), []
         forget = training.pairs.select(training.forgotten)
+        left_out = [str(count) for count in self.pairs if count > len(forget)]
+        if left_out:
+            case.notes.append(f"area_… of {', '.join(left_out)} pairs is not measured: there are {len(forget)}.")
         for count in [one for one in self.pairs if one <= len(forget)] or [len(forget)]:
             chosen = torch.zeros(len(forget), dtype=torch.bool)
             chosen[np.random.default_rng([case.seed, count]).permutation(len(forget))[:count]] = True
