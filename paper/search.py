@@ -30,6 +30,7 @@ class Forgotten(Settings):
     concepts: list[str] = Field(min_length=1)  # none of the reported ones
     further: list[str] = Field(default=[])  # concepts of the second round
     rates: float = Field(default=1.0, gt=0)  # factor on the ranges of `RATES`, for a model of another size
+    ranges: dict[str, dict] = Field(default={})  # row -> settings whose range is another here
 
 
 class Searches(Settings):
@@ -106,12 +107,17 @@ def read_search(profile, experiment, path=RANGES):
     searches = checked(Searches, profile.search, f"search of profile {profile.profile}")
     forgotten, ranges = searches.experiments[experiment], read_params(path)
     rows = searched_rows(profile.experiments[experiment]["methods"])
-    unknown = [row for row in rows if row not in ranges]
-    if unknown:
-        raise CliperaseError(f"row {unknown[0]!r} of experiment {experiment!r} has no range; add one to {path}")
+    for asked, known, remedy in (
+        (rows, ranges, f"has no range; add one to {path}"),
+        (forgotten.ranges, rows, "has ranges of its own and is not searched; take them out"),
+    ):
+        for row in asked:
+            if row not in known:
+                raise CliperaseError(f"row {row!r} of experiment {experiment!r} {remedy}")
+    ranges = {row: at_rates(one, forgotten.rates) | forgotten.ranges.get(row, {}) for row, one in ranges.items()}
     return Search(
         forgotten.concepts,
-        {row: at_rates(one, forgotten.rates) for row, one in ranges.items() if row in rows},
+        {row: one for row, one in ranges.items() if row in rows},
         searches.seed,
         searches.drawn,
         forgotten.further,

@@ -122,6 +122,7 @@ def test_main_runs_every_row_concept_and_seed_once():
     trained = len(rows) * len(ICONS.concepts) * len(ICONS.seeds)
     assert len(keys) == trained + 2 * len(ICONS.concepts) * len(ICONS.seeds)  # a reference for each original
     assert {run.row for run in runs} == {"original", "retrain", *rows}
+    assert {run.seed for run in planned("main", repeats=[2]) if run.row == "GA"} == {2}
 
 
 def test_each_seed_may_have_an_original_of_its_own(data_folder, model_folder):
@@ -267,6 +268,11 @@ def test_a_search_is_for_the_rows_of_its_experiment(tmp_path):
         read_search(profile, "pairs")
     del rows["no-op"]
     assert set(read_search(profile, "pairs").ranges) == {"GA", "fine-tune"}  # whose candidates the control has, too
+    section["experiments"]["pairs"] |= {"rates": 0.1, "ranges": {"GA": {"learning_rate": [2.0e-5, 4.0e-5]}}}
+    assert read_search(profile, "pairs").ranges["GA"] == {"learning_rate": [2.0e-5, 4.0e-5]}
+    section["experiments"]["pairs"] |= {"ranges": {"SSD": {"alpha": [1.0, 2.0]}}}
+    with pytest.raises(CliperaseError, match="row 'SSD' of experiment 'pairs' has ranges of its own and is not sea"):
+        read_search(checked(Profile, PROFILE | {"search": section, "experiments": experiments}, "p"), "pairs")
     section["experiments"]["pairs"] |= {"concepts": []}
     with pytest.raises(CliperaseError, match=r"search of profile test: experiments.pairs.concepts is .* at least 1"):
         read_search(checked(Profile, PROFILE | {"search": section}, "p"), "pairs")

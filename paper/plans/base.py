@@ -25,6 +25,7 @@ class Experiment(Settings, ABC):
     unlearn: dict = Field(default={})  # settings of the loop that differ from the profile's
     tuned: str = ""  # the search whose choices its rows have; without one the settings stand in `methods`
     originals: list[int] = Field(default=[0], min_length=1)  # seeds of pretraining: so many models to start from
+    repeats: list[int] = Field(default=[])  # seeds of unlearning; the profile's, where none is named
     pretrain: dict = Field(default={})  # settings of the training of its model, where it has one
 
     @abstractmethod
@@ -69,7 +70,7 @@ class Experiment(Settings, ABC):
 
     def seeds(self, profile, row):
         """References are one model for each original; every other row is run with every seed."""
-        return self.originals if row in REFERENCES else profile.seeds
+        return self.originals if row in REFERENCES else self.repeats or profile.seeds
 
     def original_of(self, seed):
         """The seed of the original that a run of this seed starts from."""
