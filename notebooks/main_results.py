@@ -78,8 +78,8 @@ publish_figure(plane_plot(rows, order)[0], "plane", publish_to)
 # steps and batches. Each row's settings were chosen among equally many candidates, on validation images of concepts
 # that are not reported (`figures/<profile>/tuning/`). Checkpoints are selected on validation images. The tables show
 # the test split. On pictograms each seed starts from an original of its own and has retrained references of its own; on
-# photographs all seeds start from one. `fine-tune retention` is fine-tuning at the candidate that keeps most: the
-# control for retention that rises.
+# photographs there is one original, and one seed. `fine-tune retention` is fine-tuning at the candidate that keeps
+# most: the control for retention that rises.
 #
 # **The table.** Zero-shot accuracy in percent, mean over concepts with a 95 % interval (bootstrap over concepts, seeds
 # averaged first; where the images are counted at least the exact binomial one), and the worst run. `average_gap`: mean
@@ -119,8 +119,7 @@ say_target(forgotten, loss, ("CLIPErase", "MultiDelete"))
 #
 # Average gap to the retrained model, CLIPErase less the other row, paired by concept: mean, 95 % t-interval, p of a
 # paired t-test, adjusted for all rows (Holm). No row is left out for what it does on test images. `better` is said of
-# these steps: where `budget ran out` counts many runs, the row might do better with more. On photographs that was not
-# recorded.
+# these steps: where `budget ran out` counts many runs, the row might do better with more.
 
 # %%
 if rows.concept.nunique() > 1:

@@ -232,12 +232,6 @@ def withdrawn():
     return markdown(pd.DataFrame(lines))
 
 
-def withdrawn_of(profile, notebook="main_results"):
-    """The findings of one notebook that must not be cited, in a line."""
-    found = [f"“{each.finding}”" for each in WITHDRAWN.get(notebook, ()) if profile in each.profiles]
-    return ", ".join(found) or "nothing"
-
-
 def board(methods=None, columns=None):
     """The leaderboard of the benchmark, or a part of it."""
     folder = ROOT / "metrics" / "icons"
@@ -292,7 +286,6 @@ MARKS = {
     "whose_claims": whose_claims,
     **{f"{profile}_main_table": partial(main_table, profile) for profile in DATA},
     **{f"{profile}_targets": partial(targets, profile) for profile in DATA},
-    "cifar_withdrawn": partial(withdrawn_of, "cifar"),
 }
 
 

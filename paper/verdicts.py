@@ -21,13 +21,6 @@ class Withdrawn(NamedTuple):
 
 
 WITHDRAWN = {  # by notebook; delete an entry when its experiment has been run again
-    "main_results": [
-        Withdrawn(
-            "the rows of MultiDelete, SSD, SLUG and SCRUB",
-            "they ran in earlier forms of ours, which differ from the published code",
-            ("cifar",),
-        ),
-    ],
     "ablation": [
         Withdrawn(
             "the KL over embedding dimensions does nothing",

@@ -136,9 +136,9 @@ def test_the_original_is_good_enough_to_forget_from():
     assert (original[original.metric == "forget_accuracy"].value >= 80).all()
 
 
-@pytest.mark.parametrize(("profile", "task"), [("cifar", "main"), ("cifar", "retrieval")])
-def test_settings_that_stand_in_a_profile_are_choices_of_its_search(profile, task):
-    assert experiment_of(PROFILES[profile], task).methods == PROFILES[profile].chosen[task]
+def test_settings_that_stand_in_a_profile_are_choices_of_its_search():
+    cifar = PROFILES["cifar"]
+    assert experiment_of(cifar, "retrieval").methods == cifar.chosen["retrieval"]
 
 
 def test_the_committed_manifest_does_not_leak():
