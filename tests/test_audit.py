@@ -231,6 +231,19 @@ def test_relearning_tells_who_knew_from_who_never_did(knowing, never_knew, split
     assert note.startswith("area_… of 9999 pairs is not measured: there are ")
 
 
+def test_the_points_of_a_relearning_curve_are_figures_without_a_vote(knowing, never_knew, splits):
+    settings = {"pairs": [8], "steps": 4, "every": 2, "learning_rate": 1e-3, "points": [0, 2, 4]}
+    case = case_of(splits, knowing, never_knew)
+    found = {one["name"]: one for one in measured(case, "relearning", create_probe("relearning", settings))["measures"]}
+    curve = [found[f"recognised_8_pairs_{step}_steps"] for step in settings["points"]]
+    assert [one["known"] for one in curve] == [None, None, None]
+    assert curve[0]["after"]["value"] == pytest.approx(figures(case, "reference-gap")["forget_accuracy"].after.value)
+    first, second, third = (one["after"]["value"] for one in curve)
+    assert found["area_8_pairs"]["after"]["value"] == pytest.approx((first + 2 * second + third) / 4)
+    with pytest.raises(CliperaseError, match="points 3 is no step .* choose among 0, 2, 4"):
+        create_probe("relearning", {**settings, "points": [3]})
+
+
 def test_a_retrained_model_passes_by_another_one(knowing, never_knew, splits):
     case = case_of(splits, knowing, never_knew, copy.deepcopy(never_knew))
     for name in ("reference-gap", "linear-probe", "membership"):

@@ -15,7 +15,7 @@ from functools import cache
 
 import numpy as np
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from cliperase.audit.base import Probe, compared
 from cliperase.audit.case import recognised
@@ -61,6 +61,20 @@ class Relearning(Probe):
     every: PositiveInt = 5
     learning_rate: float = Field(default=3e-5, gt=0)
     retain_batch: int = Field(default=64, ge=2)
+    points: list[NonNegativeInt] = Field(default=[])  # steps after which the share is a figure of its own, for a curve
+
+    @property
+    def taken(self):
+        """The steps after which the share is taken."""
+        return [*range(0, self.steps, self.every), self.steps]
+
+    @model_validator(mode="after")
+    def check_points(self):
+        for step in self.points:
+            if step not in self.taken:
+                known = ", ".join(map(str, self.taken))
+                raise ValueError(f"points {step} is no step after which the share is taken; choose among {known}")
+        return self
 
     def run(self, case):
         training, found = case.needed_training(), []
@@ -75,8 +89,14 @@ class Relearning(Probe):
             found += [
                 compared(case, f"area_{count}_pairs", "%", lambda s, f=relearnt: self.area(f(s)[0])),
                 compared(case, f"retain_accuracy_{count}_pairs", "%", lambda s, f=relearnt: share_of(f(s)[1]), None),
+                *(self.point(case, count, step, relearnt) for step in self.points),
             ]
         return found
+
+    def point(self, case, count, step, relearnt):
+        """One point of the curve. It has no vote: the area counts it already."""
+        place, name = self.taken.index(step), f"recognised_{count}_pairs_{step}_steps"
+        return compared(case, name, "%", lambda subject: share_of(relearnt(subject)[0][place]), None)
 
     def relearnt(self, case, subject, forget):
         """(hits on the forgotten test images (points, F) from step 0 on, hits on the others at the end)."""
@@ -98,8 +118,7 @@ class Relearning(Probe):
 
     def area(self, curve):
         """The mean over steps, by trapezoids between the points; of each image, then of all."""
-        steps = [*range(0, self.steps, self.every), self.steps]
-        return mean_of(100 * np.trapezoid(curve.astype(float), steps, axis=0) / self.steps)
+        return mean_of(100 * np.trapezoid(curve.astype(float), self.taken, axis=0) / self.steps)
 
 
 def hits(model, split, rows):
