@@ -7,6 +7,7 @@ say when the table is read.
 """
 
 import json
+import re
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar
@@ -16,7 +17,7 @@ import pandas as pd
 
 from cliperase.audit.auditing import carry_out, plan
 from cliperase.audit.case import Case, Split, Subject
-from cliperase.audit.verdict import KNOWN, NEVER_KNOWN, NO_VOTE, PUSHED, UNDECIDED, verdict_of
+from cliperase.audit.verdict import KNOWN, LESS, MORE, NEVER_KNOWN, NO_VOTE, PUSHED, UNDECIDED, verdict_of
 from cliperase.data.rules import Rule, forget_mask
 from paper.results import REFERENCES, rows_of
 from paper.runs import Bench, Place
@@ -41,6 +42,7 @@ GOALS = {  # what a method is held to: figure -> (goal, where it is held to, how
     "quantisation.forget_accuracy_4_bits": ("forget accuracy at 4 bits within the spread", "spread", 0.0),
 }
 ENDS = ("low", "high")
+ALIKE = "not told apart from the reference"
 VERDICTS = ("No trace", "Not gone", "Pushed away", "Undecided")  # how a verdict begins, before its colon
 
 
@@ -105,15 +107,43 @@ class AuditBench(Bench):
         return found
 
 
-def votes(rows, study):
-    """One line for each run and each figure that may vote: method, concept, seed, figure, value, low, high, vote.
+def figures_of(rows):
+    """One line for each run and each figure: method, concept, seed, figure, value, low, high.
 
-    `rows`: of an experiment that audits; `study`: the `PowerStudy`. The original and the reference of a concept are the
-    study's models that saw it and that never did; a concept that is not in the study has none.
+    `rows`: of an experiment that audits.
     """
     parts = rows.metric.str.extract(r"^(?P<figure>.*?)(?: (?P<end>low|high))?$").fillna("value")
     wide = rows.assign(**parts).pivot(index=["method", "concept", "seed", "figure"], columns="end", values="value")
-    wide = wide.reset_index()
+    return wide.reset_index()
+
+
+def beside(rows, reference="retrain"):
+    """The lines of `figures_of` with a column `vote`, of figures that are higher where a model knows: whether the
+    interval lies above (`MORE`) or below (`LESS`) that of the same concept's `reference`, or meets it (`ALIKE`).
+
+    That is no vote by a threshold: the intervals tell of images, not of the luck of a training.
+    """
+    lines = figures_of(rows)
+    held_to = lines[lines.method == reference].set_index(["concept", "figure"])[["low", "high"]]
+    both = lines.join(held_to, on=["concept", "figure"], rsuffix=" reference")
+    above, below = both.low > both["high reference"], both.high < both["low reference"]
+    return lines.assign(vote=np.select([above, below], [MORE, LESS], ALIKE))
+
+
+def curves(rows):
+    """Steps of relearning × methods: percent of the forgotten test images that are recognised, means over runs."""
+    steps = rows.metric.str.extract(rf"^{re.escape(CURVE)}(?P<pairs>\d+)_pairs_(?P<step>\d+)_steps$").step
+    points = rows[steps.notna()].assign(step=steps[steps.notna()].astype(int))
+    return points.pivot_table(index="step", columns="method", values="value", sort=True)
+
+
+def votes(rows, study):
+    """The lines of `figures_of` for the figures that may vote, with a column `vote`.
+
+    `study`: the `PowerStudy`. The original and the reference of a concept are the study's models that saw it and that
+    never did; a concept that is not in the study has none.
+    """
+    wide = figures_of(rows)
     wide = wide[wide.figure.isin(study.voting)].reset_index(drop=True)
     said = [study.vote(one["figure"], one["concept"], one) for one in wide.replace({np.nan: None}).to_dict("records")]
     return wide.assign(vote=said)

@@ -240,7 +240,7 @@ def test_the_points_of_a_relearning_curve_are_figures_without_a_vote(knowing, ne
     assert curve[0]["after"]["value"] == pytest.approx(figures(case, "reference-gap")["forget_accuracy"].after.value)
     first, second, third = (one["after"]["value"] for one in curve)
     assert found["area_8_pairs"]["after"]["value"] == pytest.approx((first + 2 * second + third) / 4)
-    with pytest.raises(CliperaseError, match="points 3 is no step .* choose among 0, 2, 4"):
+    with pytest.raises(CliperaseError, match="points 3 is no step after"):
         create_probe("relearning", {**settings, "points": [3]})
 
 

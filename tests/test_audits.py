@@ -5,9 +5,9 @@ import json
 import pandas as pd
 import pytest
 
-from cliperase.audit.verdict import KNOWN, NEVER_KNOWN, PUSHED
+from cliperase.audit.verdict import KNOWN, LESS, MORE, NEVER_KNOWN, PUSHED
 from cliperase.errors import CliperaseError
-from paper.audits import GOALS, AuditPlace, goal_means, goals, tally, verdicts, votes
+from paper.audits import ALIKE, GOALS, AuditPlace, beside, curves, goal_means, goals, tally, verdicts, votes
 from paper.experiments import experiment_of
 from paper.params import read_profile
 from paper.power import PowerStudy
@@ -126,6 +126,24 @@ def test_votes_come_from_the_intervals_and_the_limits(tmp_path):
     verdict = verdicts(voted).set_index("method").verdict
     assert verdict["knows"].startswith("Not gone: 2 of 2")
     assert verdict["gone"].startswith("No trace: none of 2")
+
+
+def test_beside_a_reference_intervals_say_more_less_or_alike():
+    accuracy = "reference-gap.forget_accuracy"
+    lows = {"retrain": 10, "left": 31, "pushed": 0, "alike": 15}
+    lines = beside(rows_of_figures(**{name: {accuracy: (low, low + 5, low + 9)} for name, low in lows.items()}))
+    said = lines.set_index("method").vote
+    assert said.to_dict() == {"retrain": ALIKE, "left": MORE, "pushed": LESS, "alike": ALIKE}
+
+
+def test_the_points_of_relearning_are_a_curve(data_folder, models):
+    runs = [Run("audit", "original", "leaf", {"concept": "leaf"}, 0, "original")]
+    settings = {"relearning.pairs": [2], "relearning.steps": 2, "relearning.every": 1, "relearning.points": [0, 1, 2]}
+    rows = run_all(place_of(data_folder, models, ["relearning"], **settings), runs)
+    curve = curves(rows).original
+    assert curve.index.tolist() == [0, 1, 2]
+    area = rows.set_index("metric").value["relearning.area_2_pairs"]
+    assert area == pytest.approx((curve[0] + 2 * curve[1] + curve[2]) / 4)
 
 
 def test_a_concept_of_the_study_is_held_against_its_own_models(tmp_path):

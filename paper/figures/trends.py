@@ -7,6 +7,7 @@ import seaborn as sns
 from paper.figures.labels import name_ends
 from paper.figures.style import OURS
 from paper.ledger import ratio_of
+from paper.results import REFERENCES
 from paper.statistics import bounds
 
 INKS = {  # Okabe-Ito; a row keeps its colour wherever it ranks
@@ -65,3 +66,27 @@ def draw_trend(axis, places, bounds, ink, ours):
     axis.vlines(places, low, high, color=ink, alpha=0.35, linewidth=1.1)
     axis.plot(places, mean, "-o", color=ink, linewidth=2.6 if ours else 1.2, markersize=5 if ours else 3.2,
               markeredgecolor="white", mew=0.4, zorder=4 if ours else 3)  # fmt: skip
+
+
+def curves_plot(curves, inks, ours="unseen", across="steps of training on 8 pairs again", title=""):
+    """Lines over steps, named at their ends: those of `inks` {method: colour}; the others grey and thin.
+
+    `curves`: steps × methods, in percent.
+    """
+    figure, axis = plt.subplots(figsize=(6.4, 3.6))
+    figure.subplots_adjust(left=0.08, right=0.74, top=0.9, bottom=0.14)
+    axis.set(xlim=(0, curves.index[-1]), ylim=(-2, 102), xlabel=across)
+    axis.set_xticks(curves.index)
+    for method in curves.columns.difference(inks):
+        axis.plot(curves.index, curves[method], color="0.85", linewidth=0.8, zorder=1)
+    for method, ink in inks.items():
+        style = {"linestyle": (0, (4, 2))} if method in REFERENCES else {}
+        width = 2.4 if method == ours else 1.4
+        axis.plot(curves.index, curves[method], color=ink, linewidth=width, zorder=3, clip_on=False, **style)
+    last = curves.index[-1]
+    name_ends(axis, {method: (last, curves[method].iloc[-1]) for method in inks}, 1.06 * last, inks, ours)
+    axis.set_title(title, loc="left", fontsize="medium")
+    axis.grid(axis="y", color="0.93")
+    axis.tick_params(left=False)
+    sns.despine(figure, left=True)
+    return figure

@@ -10,6 +10,7 @@ from paper.figures.style import GUIDE, OURS, PAPER, RUN, embolden, key, number
 from paper.power import NEVER, SAW
 
 KNOWS, AWAY, NEITHER = PAPER, "#56B4E9", "white"  # vermilion and sky blue of Okabe and Ito
+SAID = {KNOWN: ("still known", KNOWS), PUSHED: ("pushed away", AWAY)}
 DEEPEST = 0.75  # of an ink, where all runs say the same: the numbers must stay legible
 
 
@@ -43,13 +44,15 @@ def power_plot(found, planted):
     return figure
 
 
-def votes_plot(voted, order, columns, ours=("CLIPErase", "unseen")):
-    """A line for each method in `order`, a column for each figure in `columns` {figure: title}: the mean of the runs,
-    on vermilion where they say that the concept is known, on blue where it was pushed away. The more of the runs say
-    so, the darker."""
+def votes_plot(voted, order, columns, marks=SAID, neither="as never known, or no vote", ours=("CLIPErase", "unseen")):
+    """A line for each method in `order`, a column for each figure in `columns` {figure: title}: the mean of the runs.
+
+    `marks` {vote: (what the key says, ink)}: a number stands on the ink of what the runs say, the darker, the more of
+    them say so. `neither`: what the key says of white.
+    """
     figure, axis = plt.subplots(figsize=(0.62 * len(columns) + 1.9, 0.26 * len(order) + 1.9), layout="constrained")
     grouped = voted.groupby(["method", "figure"])
-    shares = {kind: grouped.vote.agg(lambda votes, kind=kind: (votes == kind).mean()) for kind in (KNOWN, PUSHED)}
+    shares = {kind: grouped.vote.agg(lambda votes, kind=kind: (votes == kind).mean()) for kind in marks}
     means = grouped["value"].mean()
     paint = np.ones((len(order), len(columns), 3))
     for i, method in enumerate(order):
@@ -57,7 +60,7 @@ def votes_plot(voted, order, columns, ours=("CLIPErase", "unseen")):
             at = (method, name)
             if at not in means.index:
                 continue
-            paint[i, j] = blend({KNOWS: shares[KNOWN][at], AWAY: shares[PUSHED][at]})
+            paint[i, j] = blend({ink: shares[kind][at] for kind, (_, ink) in marks.items()})
             text = number(means[at], 0 if abs(means[at]) >= 10 else 2)
             axis.text(j, i, text, ha="center", va="center", fontsize=7, color="0.1")
     axis.imshow(paint, aspect="auto")
@@ -72,8 +75,8 @@ def votes_plot(voted, order, columns, ours=("CLIPErase", "unseen")):
     embolden(axis, ours)
     sns.despine(figure, left=True, bottom=True)
     square = {"marker": "s", "markersize": 8}
-    marks = {"still known": KNOWS, "pushed away": AWAY, "as never known, or no vote": NEITHER}
-    key(figure, {text: square | {"color": ink, "markeredgecolor": "0.7"} for text, ink in marks.items()},
+    key(figure, {text: square | {"color": ink, "markeredgecolor": "0.7"}
+                 for text, ink in [*marks.values(), (neither, NEITHER)]},
         loc="outside lower center", bbox_to_anchor=None)  # fmt: skip
     return figure
 
