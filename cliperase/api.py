@@ -11,12 +11,12 @@ from cliperase.data.leakage import pictures_on_two_sides, told
 from cliperase.data.limits import log
 from cliperase.data.pairs import PairSet
 from cliperase.data.source import Data, load_run, load_split, name_of
+from cliperase.data.templates import Templates, read_templates, said_of
 from cliperase.errors import CliperaseError
 from cliperase.files import check_outside, check_writable, only_writer, write_json
 from cliperase.loop import History
 from cliperase.manifest import CHECKPOINT, REPORT, check_output, write_result
 from cliperase.metrics.tasks import task_of
-from cliperase.metrics.templates import Templates, read_templates, said_of
 from cliperase.models import load_model
 from cliperase.models.base import ImageTextModel, pick_device
 from cliperase.parallel import is_first, join_processes, wait_for_all
@@ -203,7 +203,7 @@ def evaluate(
 
     Without a `rule`, which shards need, nothing counts as forgotten: how well all rows are retained is measured.
     `templates`: of data with classes, what they are asked with instead of `a photo of a …`; the embeddings of a class
-    in several templates are averaged. A list, a file or a name, see `cliperase.metrics.templates`.
+    in several templates are averaged. A list, a file or a name, see `cliperase.data.templates`.
     """
     asked = read_templates(templates)
     loaded = load_model(model, pick_device())

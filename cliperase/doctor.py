@@ -13,12 +13,12 @@ from cliperase.data.leakage import pictures_on_two_sides, told
 from cliperase.data.pairs import PairSet
 from cliperase.data.shards import MOST_FORGET, shards_of
 from cliperase.data.source import Shards, Tables, TrainingRows, open_source
+from cliperase.data.templates import read_templates
 from cliperase.errors import CliperaseError
 from cliperase.files import check_outside, check_writable
 from cliperase.manifest import check_free
 from cliperase.memory import peak_megabytes, reset_peak
 from cliperase.metrics.encode import encode_images
-from cliperase.metrics.templates import read_templates
 from cliperase.models import load_model
 from cliperase.models.base import ImageTextModel, pick_device
 from cliperase.models.framing import Resized

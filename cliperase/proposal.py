@@ -23,11 +23,11 @@ from cliperase.data.limits import BROKEN_PERCENT
 from cliperase.data.pairs import PairSet
 from cliperase.data.pictures import UnreadablePicture, pixels_of, read_picture
 from cliperase.data.source import Shards, open_source
+from cliperase.data.templates import PROMPT
 from cliperase.errors import CliperaseError
 from cliperase.features import Features
 from cliperase.files import whole_file
 from cliperase.metrics.encode import encode_images, encode_texts
-from cliperase.metrics.tasks import PROMPT
 
 SHOWN = {"proposed": 500, "near": 60}  # rows on each side of the cut-off
 SAME = 1e-9  # spread of scores that are all alike

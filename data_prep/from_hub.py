@@ -23,9 +23,9 @@ from converting import add_reading, decoding_of, read_all, write_data_set
 from cliperase.data.limits import BROKEN_PERCENT, leave_out
 from cliperase.data.pairs import NO_CAPTION, is_captioned, one_row_a_picture
 from cliperase.data.tables import place_of, read_table
+from cliperase.data.templates import PROMPT
 from cliperase.data.words import check_classes
 from cliperase.errors import CliperaseError
-from cliperase.metrics.tasks import PROMPT
 from cliperase.program import quiet_libraries
 
 ROW = "row of the source"  # a column, "<split> <row>", that messages name it by until the split is written

@@ -72,9 +72,9 @@ publish_figure(figure, "ablation", publish_to)
 #
 # All eight subsets of the three losses on one concept, at the settings of the full method. The paper does not say what
 # the KL divergence of CM runs over. Both readings are rows: softmax over the batch's similarities (the default), and
-# softmax over the embedding's dimensions (`/embedding`). On pictograms each reading has the settings that a search of
-# its own chose, because their sizes differ by orders of magnitude. On photographs both have the similarity's settings.
-# Checkpoints are selected on validation images. The tables show the test split.
+# softmax over the embedding's dimensions (`/embedding`). Each reading has the settings that a search of its own chose,
+# because their sizes differ by orders of magnitude. Checkpoints are selected on validation images. The tables show the
+# test split.
 
 # %%
 table = with_intervals(summary, percent, cosines).assign(provenance=provenance)
@@ -96,8 +96,7 @@ claims(tested, papers)
 # %% [markdown]
 # ## Which reading of the KL
 #
-# The score of the selection, on validation images: 100 less the average gap. On photographs λ_CM was searched for the
-# similarity reading only, so the comparison there says nothing against the other one.
+# The score of the selection, on validation images: 100 less the average gap.
 
 # %%
 validation = experiment_rows(results, "ablation", split="validation")

@@ -23,12 +23,13 @@ from pydantic import Field
 from cliperase.data.pairs import load_pairs
 from cliperase.data.rules import split_pairs
 from cliperase.data.sampling import EpochSampler
+from cliperase.data.templates import PROMPT
 from cliperase.errors import CliperaseError
 from cliperase.features import fingerprint
 from cliperase.loop import run_loop
 from cliperase.losses import kl_divergence
 from cliperase.memory import reset_peak
-from cliperase.metrics.tasks import PROMPT, Task
+from cliperase.metrics.tasks import Task
 from cliperase.models.base import pick_device
 from cliperase.settings import LoopSettings, checked
 from paper.hybrid_blip import caption_logits, caption_loss, load_captioner, token_loss

@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from cliperase.data.pairs import load_pairs
+from cliperase.data.templates import PROMPT
 from cliperase.errors import CliperaseError, reason_of
 from cliperase.memory import reset_peak
 from cliperase.metrics.encode import encode_images, encode_texts
-from cliperase.metrics.tasks import PROMPT
 from cliperase.models import load_model
 from cliperase.models.base import pick_device
 from cliperase.models.text_encoder import check_tokenizer, to_transformers

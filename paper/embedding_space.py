@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import torch
 
+from cliperase.data.templates import PROMPT
 from cliperase.errors import CliperaseError
 from cliperase.features import Features
 from cliperase.metrics.encode import encode_images, encode_texts
-from cliperase.metrics.tasks import PROMPT
 from paper.relevance import relevance, to_unit
 from paper.results import COLUMNS, rows_of
 from paper.runs import Run, open_bench

@@ -21,9 +21,9 @@ from pydantic import Field
 from cliperase.checkpoints import remove_checkpoint
 from cliperase.data.pairs import load_pairs
 from cliperase.data.sampling import EpochSampler
+from cliperase.data.templates import PROMPT
 from cliperase.errors import CliperaseError
 from cliperase.features import fingerprint
-from cliperase.metrics.tasks import PROMPT
 from cliperase.models import load_model
 from cliperase.models.base import pick_device
 from cliperase.models.text_encoder import clip_tokenizer, to_transformers

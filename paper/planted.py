@@ -6,8 +6,8 @@ A probe that is worth its vote catches those that hide, and is not fooled by the
 import torch
 
 from cliperase.audit.quantisation import quantised
+from cliperase.data.templates import PROMPT
 from cliperase.metrics.encode import encode_texts
-from cliperase.metrics.tasks import PROMPT
 
 
 @torch.no_grad()

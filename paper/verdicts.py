@@ -21,13 +21,6 @@ class Withdrawn(NamedTuple):
 
 
 WITHDRAWN = {  # by notebook; delete an entry when its experiment has been run again
-    "ablation": [
-        Withdrawn(
-            "the KL over embedding dimensions does nothing",
-            "the readings were compared at one λ, which was searched for the other one",
-            ("cifar",),
-        )
-    ],
     "ratios": [
         Withdrawn(
             "CLIPErase does not forget 3 to 30 % of the classes",

@@ -18,9 +18,9 @@ from transformers import (
 )
 
 from cliperase.data.pairs import load_pairs, write_split
+from cliperase.data.templates import PROMPT
 from cliperase.errors import CliperaseError
 from cliperase.metrics.encode import encode_images
-from cliperase.metrics.tasks import PROMPT
 from cliperase.models import load_model
 from cliperase.models.compact import COMPACT
 from cliperase.models.openclip import create_model

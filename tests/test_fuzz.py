@@ -21,10 +21,10 @@ from cliperase.data.rules import Rule
 from cliperase.data.shards import Decoder
 from cliperase.data.source import load_split
 from cliperase.data.tars import samples_of
+from cliperase.data.templates import read_templates
 from cliperase.errors import CliperaseError
 from cliperase.files import hash_of
 from cliperase.manifest import check_result
-from cliperase.metrics.templates import read_templates
 from cliperase.models import load_model
 from cliperase.models.packing import pack, unpack
 from cliperase.settings import parse_yaml, read_params

@@ -16,8 +16,8 @@ from cliperase.audit.verdict import finding
 from cliperase.audit.wording import misspellings
 from cliperase.data.pairs import PairSet
 from cliperase.data.rules import Rule
+from cliperase.data.templates import PROMPT
 from cliperase.data.words import as_read
-from cliperase.metrics.tasks import PROMPT
 from cliperase.models.base import ImageTextModel
 from cliperase.models.framing import Resized
 

@@ -12,10 +12,10 @@ from cliperase.api import AuditOptions, audit, evaluate, unlearn
 from cliperase.cli import main
 from cliperase.data.prompts import reworded
 from cliperase.data.source import load_run
+from cliperase.data.templates import read_templates
 from cliperase.errors import CliperaseError
 from cliperase.files import read_json
 from cliperase.metrics.tasks import class_embeddings
-from cliperase.metrics.templates import read_templates
 from cliperase.models import load_model
 from cliperase.settings import TrainSettings
 

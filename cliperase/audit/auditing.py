@@ -22,10 +22,9 @@ from cliperase.data.limits import BROKEN_PERCENT
 from cliperase.data.pairs import PairSet
 from cliperase.data.rules import Rule, forget_mask
 from cliperase.data.source import Data, Shards, Tables, name_of, open_source
+from cliperase.data.templates import USUAL, said_of
 from cliperase.errors import CliperaseError
 from cliperase.files import hash_of, read_json, write_json
-from cliperase.metrics.tasks import USUAL
-from cliperase.metrics.templates import said_of
 from cliperase.models import load_model
 from cliperase.models.framing import Framing
 from cliperase.settings import Settings, checked

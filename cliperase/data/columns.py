@@ -13,8 +13,8 @@ import numpy as np
 from cliperase.data.limits import log
 from cliperase.data.pairs import features_schema
 from cliperase.data.tables import replaced
+from cliperase.data.templates import PROMPT
 from cliperase.errors import CliperaseError
-from cliperase.metrics.tasks import PROMPT
 
 PICTURES = ("image", "img", "jpg", "image_path", "file_name", "filename", "filepath", "file_path", "path")
 CAPTIONS = ("captions", "caption", "text", "sentences", "title")

@@ -21,10 +21,10 @@ from cliperase.data.decoded import decoded_images
 from cliperase.data.limits import BROKEN_PERCENT, leave_out, log
 from cliperase.data.pictures import PLAIN, Decoding, UnreadablePicture, read_picture
 from cliperase.data.tables import place_of, read_table
+from cliperase.data.templates import USUAL, unusual
 from cliperase.data.words import check_classes
 from cliperase.errors import CliperaseError
 from cliperase.files import hash_of, whole_file
-from cliperase.metrics.tasks import USUAL
 
 if TYPE_CHECKING:
     from cliperase.data.brought import Brought
@@ -92,8 +92,8 @@ class PairSet:
 
     def fingerprint(self) -> str:
         """Equal for equal pictures, captions, labels and templates, in equal order, whatever files they came from."""
-        asked = [] if self.templates == USUAL else [self.templates]
-        digest = hashlib.sha256(repr([self.row_hashes, self.texts, self.class_names, *asked]).encode())
+        said = [self.row_hashes, self.texts, self.class_names, *unusual(self.templates)]
+        digest = hashlib.sha256(repr(said).encode())
         for tensor in (self.images, self.text_ids, *([] if self.labels is None else [self.labels])):
             digest.update(tensor.contiguous().numpy())  # pyrefly: ignore[bad-argument-type] – a buffer from numpy on Python 3.12
         return digest.hexdigest()

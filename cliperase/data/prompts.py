@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from cliperase.data.pairs import number_texts
+from cliperase.data.templates import PROMPT, USUAL
 from cliperase.errors import CliperaseError
-from cliperase.metrics.tasks import PROMPT, USUAL
 
 
 def asked_with(pairs, templates, said):

@@ -25,8 +25,8 @@ from cliperase.data.pictures import PLAIN, UnreadablePicture, pixels_of, read_pi
 from cliperase.data.prompts import reworded
 from cliperase.data.row_groups import ParquetSet, RowGroup
 from cliperase.data.rules import Wanted, told
+from cliperase.data.templates import USUAL, unusual
 from cliperase.errors import CliperaseError
-from cliperase.metrics.tasks import USUAL
 from cliperase.parallel import gather_objects, processes, share
 
 WAITING = 500  # samples of a lane, still encoded, that the next one is drawn from
@@ -241,8 +241,7 @@ class Stream:
     def fingerprint(self):
         """Equal for shards of equal names and sizes, and rows that are chosen and cut in the same way."""
         shards = [(one.name, one.size if isinstance(one, RowGroup) else one.stat().st_size) for one in self.shards]
-        asked = [self.templates] * (self.templates != USUAL)
-        return repr([shards, self.wanted.rule, self.framing, self.decoding, *asked])
+        return repr([shards, self.wanted.rule, self.framing, self.decoding, *unusual(self.templates)])
 
     def seek(self, position):
         """Continue at a position that `tell` returned; None is the beginning."""

@@ -19,9 +19,9 @@ from cliperase.data.pictures import PLAIN, Decoding
 from cliperase.data.prompts import asked_with
 from cliperase.data.rules import Rule, forget_mask, near_misses
 from cliperase.data.tables import is_schema, read_table, splits_of
+from cliperase.data.templates import USUAL
 from cliperase.errors import CliperaseError
 from cliperase.memory import total_bytes
-from cliperase.metrics.tasks import USUAL
 
 if TYPE_CHECKING:
     from cliperase.data.brought import Brought

@@ -14,8 +14,8 @@ from braceexpand import braceexpand
 from cliperase.data import folders
 from cliperase.data.columns import CAPTIONS as COLUMNS
 from cliperase.data.columns import usual
+from cliperase.data.templates import PROMPT
 from cliperase.errors import CliperaseError
-from cliperase.metrics.tasks import PROMPT
 
 SHARDS, ZIPPED = (".tar", ".tar.gz", ".tgz"), (".gz", ".tgz")  # names of tar files
 PICTURES = tuple(suffix[1:] for suffix in folders.PICTURES)  # suffixes of a sample's files

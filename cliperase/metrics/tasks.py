@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from cliperase.data.pairs import PairSet
     from cliperase.models.base import ImageTextModel
 
-PROMPT = "a photo of a {}"
-USUAL = (PROMPT,)  # templates, where none are given
 WAYS = 16  # candidates of a matching decision: the paper's batch size
 
 

@@ -80,9 +80,8 @@ def curves_plot(curves, inks, ours="unseen", across="steps of training on 8 pair
     for method in curves.columns.difference(inks):
         axis.plot(curves.index, curves[method], color="0.85", linewidth=0.8, zorder=1)
     for method, ink in inks.items():
-        style = {"linestyle": (0, (4, 2))} if method in REFERENCES else {}
-        width = 2.4 if method == ours else 1.4
-        axis.plot(curves.index, curves[method], color=ink, linewidth=width, zorder=3, clip_on=False, **style)
+        style, width = "--" if method in REFERENCES else "-", 2.4 if method == ours else 1.4
+        axis.plot(curves.index, curves[method], style, color=ink, linewidth=width, zorder=3, clip_on=False)
     last = curves.index[-1]
     name_ends(axis, {method: (last, curves[method].iloc[-1]) for method in inks}, 1.06 * last, inks, ours)
     axis.set_title(title, loc="left", fontsize="medium")

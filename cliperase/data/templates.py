@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cliperase.errors import CliperaseError, reason_of
-from cliperase.metrics.tasks import USUAL
 
+PROMPT = "a photo of a {}"
+USUAL = (PROMPT,)  # where none are given
 NAMED = ("simple", "openai")  # in open_clip: the 7 and the 80 templates of CLIP's authors for ImageNet
 Templates = str | Path | Iterable[str]
 
@@ -31,9 +32,14 @@ def read_templates(source: Templates | None) -> tuple[str, ...]:
     return templates
 
 
+def unusual(templates: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """A list of them, empty for the usual one, which no result and no hash names."""
+    return [] if templates == USUAL else [templates]
+
+
 def said_of(templates: tuple[str, ...]) -> dict[str, list[str]]:
-    """What a result says of them: nothing of the usual one."""
-    return {} if templates == USUAL else {"templates": list(templates)}
+    """What a result says of them."""
+    return {} if not unusual(templates) else {"templates": list(templates)}
 
 
 def lines_of(path: Path) -> list[str]:
