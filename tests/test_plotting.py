@@ -13,7 +13,7 @@ from matplotlib.text import Text
 from paper.figures.changes import Change, change_groups, change_of, names_figure
 from paper.figures.dots import ZERO_SHOT, crowd, cut_grid, dot_plot
 from paper.figures.grids import grid_figure
-from paper.figures.labels import name_ends, name_point, spread_out
+from paper.figures.labels import name_ends, name_point, name_points, spread_out
 from paper.figures.plane import plane_plot
 from paper.figures.style import OURS, PAPER, publish_figure, use_style
 from paper.figures.trends import tens_around
@@ -186,6 +186,18 @@ def test_a_point_is_named_where_nothing_loud_is_hidden():
     for box in standing:
         assert not any(box.contains(*point) for point in right)
         assert axis.get_window_extent().containsx(box.x0)
+    plt.close(figure)
+
+
+def test_names_of_a_crowd_stand_apart_and_hide_no_point():
+    figure = plt.figure(figsize=(4, 4))
+    axis = figure.add_subplot(xlim=(0, 10), ylim=(0, 10))
+    points = [(4.8, 5), (5, 5.2), (5, 4.7), (5.2, 5.1), (5, 5)]
+    pixels, standing = axis.transData.transform(points), []
+    names = [(f"the row {i}", point, {"fontsize": 8}) for i, point in enumerate(points)]
+    name_points(axis, names, standing, pixels, pixels)
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(standing, 2))
+    assert not any(box.contains(*pixel) for box in standing for pixel in pixels)
     plt.close(figure)
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import seaborn as sns
 from matplotlib.ticker import LogLocator, NullLocator
 
-from paper.figures.labels import name_point
+from paper.figures.labels import name_points
 from paper.figures.style import FORGET, GUIDE, ink_of, key, weight_of
 
 DEPTH = 10  # points below the best that are drawn to scale; what keeps less stands at the lower edge
@@ -40,7 +40,7 @@ def pareto_plot(costs, kept, panels, ours="CLIPErase"):
         axis.tick_params(labelsize=8, length=0)
     sns.despine(figure, left=True, bottom=True)
     figure.tight_layout(h_pad=2, rect=(0, 0.3 / figure.get_figheight(), 1, 1))
-    name_points(axes[:, 0], costs[list(panels)], kept, low, ours)
+    name_rows(axes[:, 0], costs[list(panels)], kept, low, ours)
     key(figure, {
         "a row": {"marker": "o", "color": "0.25", "markersize": 5},
         "on the Pareto front": {"marker": "o", "color": "0.25", "markersize": 5, "markeredgecolor": FORGET, "mew": 1.8},
@@ -65,7 +65,7 @@ def draw_points(axis, places, kept, low, ours, best):
         axis.plot(place, max(kept[method], low), mark, color=ink_of(method, [ours], ""), markersize=5, zorder=4, **edge)
 
 
-def name_points(axes, costs, kept, low, ours):
+def name_rows(axes, costs, kept, low, ours):
     """A name beside each point, when all axes have their final places; one text for those in the lower right corner."""
     for axis, (_, cost) in zip(axes, costs.items(), strict=True):
         cornered = np.isinf(cost) & (kept[cost.index] < low)
@@ -77,12 +77,12 @@ def name_points(axes, costs, kept, low, ours):
             axis.text(*place, "\n".join(lines), fontsize=7, color="0.25", ha="right", va="bottom")
         cost = cost[~cornered]
         points = [(place, max(kept[name], low)) for name, place in cost.clip(upper=axis.get_xlim()[1] / EDGE).items()]
-        pixels, standing = axis.transData.transform(points), []
-        crowded = np.argsort([np.hypot(*(pixels - own).T).mean() for own in pixels])  # these have the first choice
-        for method, point in [(cost.index[i], points[i]) for i in crowded]:
+        names, pixels = [], axis.transData.transform(points)
+        for method, point in zip(cost.index, points, strict=True):
             text = method if kept[method] >= low else f"{method} ({kept[method]:.1f} %)"
             style = {"fontsize": 7, "color": ink_of(method, [ours], ""), "weight": weight_of(method)}
-            name_point(axis, point, text, standing, pixels, pixels, **style)
+            names.append((text, point, style))
+        name_points(axis, names, [], pixels, pixels)
 
 
 def minutes(rows, by="experiment", workers=1):

@@ -9,6 +9,9 @@ concept, and took 45 s for a figure that now takes one.
 import numpy as np
 from scipy.optimize import isotonic_regression
 
+GAPS = (4, 7, 10, 14, 20, 28, 38)  # points between a point and its name
+JOINED = 10  # from this gap on a line joins them
+ROUNDS = 20
 BACKING = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.6}
 
 
@@ -43,28 +46,63 @@ def name_ends(axis, ends, x, inks, bold="CLIPErase"):
 
 
 def name_point(axis, point, text, standing, loud, quiet, **style):
-    """Write `text` beside a point where its box hides least: no text, if possible no `loud` point, few `quiet` ones.
+    """One name as of `name_points`."""
+    name_points(axis, [(text, point, style)], standing, loud, quiet)
 
-    `standing` are the boxes of the texts that stand; the new one joins them. All in pixels, but the point.
+
+def name_points(axis, names, standing, loud, quiet):
+    """Write `names` [(text, point, style)] beside their points, each where its box hides least: no text, if possible no
+    `loud` point, few `quiet` ones. They are placed one by one, then again, until none finds a better place.
+
+    `standing` are the boxes of the texts that stand; the new ones join them. All in pixels, but the points.
     """
-    note = axis.annotate(text, point, (0, 0), textcoords="offset points", ha="center", va="center", bbox=BACKING,
-                         zorder=6, **style)  # fmt: skip
-    size = note.get_window_extent().size * 72 / axis.figure.dpi / 2
-    rays = [(np.cos(turn), np.sin(turn)) for turn in np.arange(16) * np.pi / 8]
-    places = [(x * (size[0] + gap), y * (size[1] + gap)) for gap in (4, 7, 10, 14) for x, y in rays]
-    frame = axis.get_window_extent().padded(-3)
+    found = [Name(axis, *name) for name in names]
+    for _ in range(ROUNDS):
+        before = [name.place for name in found]
+        for name in found:
+            others = [other.box() for other in found if other is not name and other.place is not None]
+            name.settle([*standing, *others], loud, quiet)
+        if before == [name.place for name in found]:
+            break
+    standing += [name.box() for name in found]
+    for name in found:
+        name.join()
 
-    def boxed(place):
-        note.xyann = place
-        return note.get_window_extent().padded(2)
 
-    def harm(place):
-        box = boxed(place)
-        outside = not (frame.contains(*box.min) and frame.contains(*box.max))
-        hidden = 1000 * sum(box.overlaps(other) for other in standing) + 20 * covered(box, loud)
-        return 10_000 * outside + hidden + covered(box, quiet) + np.hypot(*place) / 3  # and near its point
+class Name:
+    """A name beside a point; its `place` is the offset of its middle in points, None before it has one."""
 
-    standing.append(boxed(min(places, key=harm)))
+    def __init__(self, axis, text, point, style):
+        self.axis, self.point, self.place = axis, point, None
+        self.note = axis.annotate(text, point, (0, 0), textcoords="offset points", ha="center", va="center",
+                                  bbox=BACKING, zorder=6, **style)  # fmt: skip
+        text_box, self.frame = self.note.get_window_extent(), axis.get_window_extent().padded(-3)
+        self.extent, half = text_box.padded(5, 2), text_box.size * 72 / axis.figure.dpi / 2
+        rays = [(np.cos(turn), np.sin(turn)) for turn in np.arange(16) * np.pi / 8]
+        self.near = [(x * (half[0] + gap), y * (half[1] + gap)) for gap in GAPS for x, y in rays]
+        self.far = self.near[len(rays) * GAPS.index(JOINED) :]
+
+    def box(self, place=None):
+        """Its box in pixels at a place, by default where it stands."""
+        return self.extent.translated(*np.array(place or self.place) * self.axis.figure.dpi / 72)
+
+    def settle(self, standing, loud, quiet):
+        """Take the place that does least harm."""
+
+        def harm(place):
+            box = self.box(place)
+            outside = not (self.frame.contains(*box.min) and self.frame.contains(*box.max))
+            hidden = 1000 * sum(box.overlaps(other) for other in standing) + 20 * covered(box, loud)
+            return 10_000 * outside + hidden + covered(box, quiet) + np.hypot(*place) / 3  # and near its point
+
+        self.place = min(self.near, key=harm)
+        self.note.xyann = self.place
+
+    def join(self):
+        """A name that stands further off has a line to its point."""
+        if self.place in self.far:
+            line = {"arrowstyle": "-", "color": "0.6", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 2}
+            self.axis.annotate("", self.point, self.place, textcoords="offset points", arrowprops=line, zorder=5)
 
 
 def covered(box, points):

@@ -5,7 +5,7 @@ import numpy as np
 import seaborn as sns
 from matplotlib.patches import Rectangle
 
-from paper.figures.labels import name_point
+from paper.figures.labels import name_points
 from paper.figures.style import GUIDE, REGION, ink_of, weight_of
 
 X, Y = "forget_accuracy", "retain_accuracy"
@@ -64,8 +64,9 @@ def draw_rows(axis, concepts, shown, ours, reference):
 
 
 def name_rows(axis, points, ours, reference):
-    """A name beside each point, the most crowded first."""
-    pixels, standing = axis.transData.transform(points[[X, Y]].to_numpy()), []
+    """A name beside each point."""
+    names, pixels = [], axis.transData.transform(points[[X, Y]].to_numpy())
     for method, (x, y) in points[[X, Y]].iterrows():
         style = {"fontsize": 7.5, "color": ink_of(method, [ours], reference), "weight": weight_of(method)}
-        name_point(axis, (x, y), method, standing, pixels, pixels, **style)
+        names.append((method, (x, y), style))
+    name_points(axis, names, [], pixels, pixels)
