@@ -32,8 +32,6 @@ shown = {
     "reference-gap.forget_accuracy": "at the prompt, %",
     "other-words.template_worst": "best other template, %",
     "reference-gap.forget_cosine": "cosine to the prompt",
-    "encoder-swap.forget_accuracy_image_tower": "its images, old texts, %",
-    "encoder-swap.forget_accuracy_text_tower": "old images, its texts, %",
     "linear-probe.image_recall_1_shots": "few-shot probe, 1 shot, %",
     "linear-probe.image_recall_8_shots": "few-shot probe, 8 shots, %",
     "relearning.area_8_pairs": "relearning, 8 pairs, %",
@@ -49,24 +47,26 @@ curve = curves(rows)
 more, less, alike = ((said == kind).sum(axis=1) for kind in (MORE, LESS, ALIKE))
 rest = said.index.drop(list(REFERENCES))
 order = [*REFERENCES, *alike[rest].sort_values(ascending=False, kind="stable").index]
-few, many = "linear-probe.image_recall_1_shots", "linear-probe.image_recall_8_shots"
-prompt, again = "reference-gap.forget_accuracy", "relearning.area_8_pairs"
+prompt, few = "reference-gap.forget_accuracy", "linear-probe.image_recall_1_shots"
+again = "relearning.area_8_pairs"
 rivals = ["MultiDelete", "SSD", "null space"]
+nearer = (means[few] - means.loc["retrain", few]).abs() < (means[few] - means.loc["original", few]).abs()
+told = [prompt, "other-words.template_worst", "image-attack.success", "quantisation.forget_accuracy_4_bits"]
 tested = {
-    "the retrained model and the original are told apart by more than half of the figures": (
-        more["original"] > len(shown) / 2
+    "more than half of the figures tell the original from the retrained model": more["original"] > len(shown) / 2,
+    "at the prompt, in another template, under attack and at 4 bits CLIPErase knows no more than the retrained model": (
+        (said.loc["CLIPErase", told] != MORE).all()
     ),
-    "after MultiDelete, SSD and null space a probe finds more in the images than in the retrained model": (
-        (said.loc[rivals, few] == MORE).all()
+    "CLIPErase leaves the prompt as near to its images as the retrained model, not further": (
+        said.loc["CLIPErase", "reference-gap.forget_cosine"] == ALIKE
     ),
-    "after CLIPErase it finds no more, from one or eight examples a class": (
-        (said.loc["CLIPErase", [few, many]] != MORE).all()
+    "after CLIPErase the apple comes back as fast as the retrained model learns it, not slower": (
+        said.loc["CLIPErase", again] == ALIKE
     ),
-    "after unseen it finds no more": (said.loc["unseen", [few, many]] != MORE).all(),
-    "the apple comes back no faster after CLIPErase than it is learnt by the retrained model": (
-        said.loc["CLIPErase", again] != MORE
+    "after MultiDelete, SSD and null space the 1-shot probe is nearer to the original than to the retrained model": (
+        not nearer[rivals].any()
     ),
-    "of all methods unseen has most figures as of the retrained model": alike[rest].idxmax() == "unseen",
+    "after CLIPErase and after unseen it is nearer to the retrained model": nearer[["CLIPErase", "unseen"]].all(),
 }
 open_with(
     "audit_photographs",
@@ -105,7 +105,18 @@ inks = {"original": "0.5", "retrain": "#009E73", "null space": "#56B4E9", "SSD":
         "CLIPErase": "#D55E00", "unseen": OURS}  # fmt: skip
 figure = curves_plot(curve, inks, title="Forgotten test images recognised, %")
 publish_figure(figure, "relearning", publish_to)
-show(curve.T.loc[order].round(0).reset_index())
+show(curve.T.loc[order].rename(columns="{} steps".format).round(0).astype(int).reset_index())
+
+# %% [markdown]
+# ## Which tower forgot
+#
+# Accuracy on apples with one tower of the unlearned model beside the other one of the original. High with the new image
+# tower: only the texts have moved. A retrained model has a space of its own, so it is left out.
+
+# %%
+towers = {"image": "new images, old texts, %", "text": "old images, new texts, %"}
+swapped = {name: means[f"encoder-swap.forget_accuracy_{tower}_tower"] for tower, name in towers.items()}
+show(means[[]].assign(**swapped).drop(index="retrain").loc[order[:1] + order[2:]].round(0).astype(int).reset_index())
 
 # %% [markdown]
 # ## Figure by figure
@@ -130,4 +141,5 @@ claims(tested)
 #
 # One concept, one run a row, one retrained model. The intervals say how sure a figure is of these 100 test images, and
 # nothing of another training: how far retrained models differ was measured on [pictograms](../audit_power.ipynb) only.
-# So there are no thresholds here, no votes, and no verdict. No row was searched for this question.
+# So there are no thresholds here, no votes, and no verdict. The few-shot probe's intervals are wide, because a single
+# example of a class decides much: *nearer* in the claims compares means. No row was searched for this question.
