@@ -15,7 +15,7 @@ from cliperase.data.templates import Templates, read_templates, said_of
 from cliperase.errors import CliperaseError
 from cliperase.files import check_outside, check_writable, only_writer, write_json
 from cliperase.loop import History
-from cliperase.manifest import CHECKPOINT, REPORT, check_output, write_result
+from cliperase.manifest import CHECKPOINT, REPORT, taken, write_result
 from cliperase.metrics.tasks import task_of
 from cliperase.models import load_model
 from cliperase.models.base import ImageTextModel, pick_device
@@ -50,40 +50,39 @@ def unlearn(model: str | Path, data: Data, rule: Mapping[str, Any], method: str 
     Recipe.completed(method, settings, seed)  # what is wrong with it is said before anything is read
     student = load_model(model, pick_device())
     recipe, settings, defaults = Recipe.completed(method, settings, seed, student)
-    if defaults and is_first():
-        log.warning("no learning rate was given: the settings are defaults, %s", defaults)
+    if defaults:
+        warn("no learning rate was given: the settings are defaults, %s", defaults)
     run = {"method": method, "rule": rule, "settings": {**settings, "seed": seed}, **said_of(asked)}
     validation, forgotten, training = load_run(data, rule, student.framing, recipe.training, asked)
     check_streamable(recipe, training.retain)
     tell_cut(student, training.forget)
     twice = pictures_on_two_sides(validation, training)
-    for line in told(twice) if is_first() else ():
-        log.warning("%s", line)
-    with ExitStack() as stack:
-        if output:
-            check_writable(Path(output) / REPORT)
-            check_outside(output, data)
-            check_output(output, model, run, recipe.method.takes_steps)
-        if output and is_first():
-            stack.enter_context(only_writer(output))
-        checkpoint = Path(output) / CHECKPOINT if output else None
+    for line in told(twice):
+        warn("%s", line)
+    with taken(output, data, model, run, recipe.method.takes_steps) as folder:
         before = task_of(validation).measure(student, validation, forgotten)
         history = Run(
             student, recipe, training.forget, training.retain, validation, forgotten, before=before,
-            checkpoint=checkpoint, callback=callback,
+            checkpoint=folder and folder / CHECKPOINT, callback=callback,
         ).carry_out()  # fmt: skip
-        if history.ran_out and is_first():
-            log.warning("the last checkpoint was the best: more epochs, or a higher learning rate, may forget better")
+        if history.ran_out:
+            warn("the last checkpoint was the best: more epochs, or a higher learning rate, may forget better")
         report = {"model": str(model), "data": name_of(data), "method": method, "rule": rule, "rows": training.rows,
                   "on_two_sides": {sides: len(pictures) for sides, pictures in twice.items()},
                   "settings": run["settings"], **said_of(asked), "defaults": defaults,
                   **told_of(history, before)}  # fmt: skip
-        if output and is_first():
-            write_result(output, student, report)
-            write_card(output)
-            remove_checkpoint(checkpoint)
+        if folder and is_first():
+            write_result(folder, student, report)
+            write_card(folder)
+            remove_checkpoint(folder / CHECKPOINT)
         wait_for_all()
     return report
+
+
+def warn(text: str, *values: Any) -> None:
+    """Of several processes the first one warns."""
+    if is_first():
+        log.warning(text, *values)
 
 
 def tell_cut(model: ImageTextModel, forget: PairSet) -> None:
@@ -91,9 +90,9 @@ def tell_cut(model: ImageTextModel, forget: PairSet) -> None:
     texts = [forget.texts[i] for i in forget.text_ids.unique().tolist()]
     own, longer = model.token_rows([*texts, *(f"{text} more" for text in texts)]).split(len(texts))
     full = [text for text, cut in zip(texts, (own == longer).all(dim=1).tolist(), strict=True) if cut]
-    if full and is_first():
+    if full:
         said = (len(full), len(texts), full[0][:80])
-        log.warning("%d of %d captions to forget are cut where the model stops to read, the first is %r…", *said)
+        warn("%d of %d captions to forget are cut where the model stops to read, the first is %r…", *said)
 
 
 def several(values: Any) -> list[Any]:

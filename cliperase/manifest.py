@@ -3,11 +3,13 @@
 import json
 import logging
 import os
+from contextlib import contextmanager, nullcontext
 from pathlib import Path, PurePosixPath
 
 from cliperase import __version__
 from cliperase.errors import CliperaseError
-from cliperase.files import hash_of, read_json, whole_file
+from cliperase.files import check_outside, check_writable, hash_of, only_writer, read_json, whole_file
+from cliperase.parallel import is_first
 
 MANIFEST, REPORT, CARD = "manifest.json", "report.json", "README.md"
 CHECKPOINT = "checkpoint.pt"  # beside them, until the run is done
@@ -83,6 +85,22 @@ def check_result(folder):
                 f"{path} is not the file of {MANIFEST}: it was damaged, changed, or its run was killed; run it again, "
                 f"copy it again, or delete {MANIFEST} if you changed it yourself"
             )
+
+
+@contextmanager
+def taken(folder, data, model, run, takes_steps):
+    """The output `folder` for one run alone, looked at before anything slow starts: a path, or None for no output.
+
+    `data`, `model`: the sources of the run; `run`, `takes_steps`: as in `check_output`.
+    """
+    if not folder:
+        yield None
+        return
+    check_writable(Path(folder) / REPORT)
+    check_outside(folder, data)
+    check_output(folder, model, run, takes_steps)
+    with only_writer(folder) if is_first() else nullcontext():
+        yield Path(folder)
 
 
 def check_output(folder, model, run, takes_steps):

@@ -73,7 +73,8 @@ class Name:
     """A name beside a point; its `place` is the offset of its middle in points, None before it has one."""
 
     def __init__(self, axis, text, point, style):
-        self.axis, self.point, self.place = axis, point, None
+        self.axis, self.point = axis, point
+        self.place: tuple[float, float] | None = None
         self.note = axis.annotate(text, point, (0, 0), textcoords="offset points", ha="center", va="center",
                                   bbox=BACKING, zorder=6, **style)  # fmt: skip
         text_box, self.frame = self.note.get_window_extent(), axis.get_window_extent().padded(-3)
