@@ -282,7 +282,7 @@ def audit(
             check_outside(output, data)
             stack.enter_context(only_writer(output))
         others, shadows = asked.others and several(asked.others), several(asked.shadows)
-        case = open_case(sources, data, rule, split, others, own, pick_device(), shadows, templates)
+        case = open_case(sources, data, rule, split, others, own, shadows, templates)
         results = carry_out(case, chosen, output)
         result = result_of(case, [*sources, *shadows], data, split, own, results, limits)
         if output:

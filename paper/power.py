@@ -73,7 +73,7 @@ def pair_lines(study, data, output, pairs, concept, seed, original, retrained):
     """
     torch.set_num_threads(1)
     audit, chosen = plan(study.probes, study.settings, seed)
-    case = open_case([original, retrained], data, {"concept": concept}, "test", None, audit, pick_device())
+    case = open_case([original, retrained], data, {"concept": concept}, "test", None, audit)
     others = [folders for one, other, *folders in pairs if one == concept and other != seed]
     saw, never = ([Subject(load_model(pair[i], pick_device()), "shadow") for pair in others] for i in (0, 1))
     case = replace(case, progress=False, saw=saw, never=never)

@@ -753,7 +753,7 @@ def test_an_audit_has_the_training_rows_of_every_layout(where, tmp_path, model_f
         data = tmp_path / "set"
         for split in ("train", "test"):
             write_classes(data / split)
-    case = open_case([model_folder] * 2, data, RULE, "test", None, AuditSettings(), "cpu")
+    case = open_case([model_folder] * 2, data, RULE, "test", None, AuditSettings())
     assert len(case.test.pairs) == 2 * EACH
     assert case.needed_training().forgotten.any()
 

@@ -26,6 +26,7 @@ from cliperase.data.templates import USUAL, said_of
 from cliperase.errors import CliperaseError
 from cliperase.files import hash_of, read_json, write_json
 from cliperase.models import load_model
+from cliperase.models.base import pick_device
 from cliperase.models.framing import Framing
 from cliperase.settings import Settings, checked
 
@@ -66,7 +67,6 @@ def open_case(
     split: str,
     others: Sequence[str | Path] | None,
     settings: AuditSettings,
-    device: torch.device,
     shadows: Sequence[str | Path] = (),
     templates: tuple[str, ...] = USUAL,
 ) -> Case:
@@ -81,6 +81,7 @@ def open_case(
             f"split {split!r} holds images that the models were trained on; name another, such as test"
         )
     names = ["original", "unlearned", *(f"reference {i}" for i in range(1, len(models) - 1))]
+    device = pick_device()
     subjects = [Subject(load_model(source, device), name) for source, name in zip(models, names, strict=True)]
     check_references(subjects)
     framing = subjects[0].model.framing
