@@ -128,6 +128,15 @@ def test_what_was_nearly_matched_is_said():
     assert note == "classes that hold the word and are kept: Apple logo"
 
 
+def test_a_word_of_several_that_no_caption_holds_is_said():
+    pairs = captioned(["an apple", "a lemon", "a lamp"])
+    said = "no caption to forget holds {}; correct it, or take it out"
+    assert near_misses(pairs, {"concepts": ["apple", "lemno"]}) == [said.format("'lemno'")]
+    assert near_misses(pairs, {"concepts": ["lemons", "lemon", "Apples"]}) == [said.format("'lemons', 'Apples'")]
+    assert near_misses(pairs, {"concepts": ["lemon", "apple", "apple"]}) == []
+    assert near_misses(captioned(["an apple", "apples"]), {"concepts": ["apple", "pear"]})[1] == said.format("'pear'")
+
+
 @pytest.mark.parametrize(
     ("pairs", "concept", "message"),
     [
@@ -198,5 +207,10 @@ def test_near_misses_are_said_when_training_starts(three_splits, shards, caplog)
         write_rows(three_splits / "words", rows, split)
     load_training(three_splits / "words", {"concept": "apple"}, square(32), TrainSettings())
     assert "1 of 3 captions hold the word only within another" in caplog.text
+    load_training(shards, {"concepts": ["apple", "pear"]}, square(32), TrainSettings(retain_batch=8))
+    assert "no caption to forget holds 'pear'; correct it, or take it out" in caplog.text
+    caplog.clear()
+    load_training(shards, {"concepts": ["apple", "pear"]}, square(32), TrainSettings(retain_batch=8), 1)
+    assert not caplog.text  # not all were read
     with pytest.raises(CliperaseError, match=r"matches none or all .*: apple"):
         load_training(shards, {"concept": "appl"}, square(32), TrainSettings(retain_batch=8))

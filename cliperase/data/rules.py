@@ -4,7 +4,7 @@ import difflib
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import regex
@@ -128,6 +128,11 @@ class Words:
         text = searchable(caption, self.rule.case)
         return any(find_word(text, word)[0] for word in self.words)
 
+    def in_none(self, captions: Sequence[str]) -> list[str]:
+        """Those of the words that none of the captions holds."""
+        each = {word: Words(replace(self.rule, values=(word,))) for word in self.rule.values}
+        return [word for word, alone in each.items() if not any(map(alone.search, captions))]
+
     def near(self, caption: str) -> set[str]:
         """The words of a caption that hold one of them as a part, or in another case."""
         text = searchable(caption)
@@ -194,14 +199,18 @@ class Wanted:
         """The words that came near in the captions of a row that does not match."""
         return set().union(*map(self.pattern.near, captions)) if self.pattern else set()
 
+    def in_none(self, captions: Sequence[str]) -> list[str]:
+        """The words of the rule that none of the captions to forget holds, as sentences."""
+        return held_by_none(self.pattern.in_none(captions)) if isinstance(self.pattern, Words) else []
+
     def near_classes(self) -> list[str]:
         """As `near_misses` of the classes."""
         return [] if self.pattern else near_classes(self.rule, self.class_names)
 
 
 def near_misses(pairs: PairSet, rule: Rule | Mapping[str, Any]) -> list[str]:
-    """What a rule nearly matched and did not, as sentences: captions or classes that hold its word as a part, and if it
-    matches nothing the nearest words there are."""
+    """What a rule nearly matched and did not, as sentences: captions or classes that hold its word as a part,
+    of several words those that no caption holds, and if it matches nothing the nearest words there are."""
     rule = rule if isinstance(rule, Rule) else Rule.of(rule)
     if rule.kind in ("rows", "caption_pattern"):
         return []
@@ -209,14 +218,21 @@ def near_misses(pairs: PairSet, rule: Rule | Mapping[str, Any]) -> list[str]:
     if pairs.class_names or rule.kind == "classes":
         return near_classes(rule, pairs.class_names)
     texts = [pairs.texts[i] for i in pairs.text_ids.unique().tolist()]
-    counts = count_near(looked_for, texts)
-    if counts:
-        return [told(counts, len(texts))]
-    if any(looked_for.search(text) for text in texts):
-        return []
+    counts, lost = count_near(looked_for, texts), looked_for.in_none(texts)
+    notes = [told(counts, len(texts))] if counts else []
+    if len(lost) < len(set(rule.values)):
+        return notes + held_by_none(lost)
+    if notes:
+        return notes
     words = sorted({word for text in texts for word in searchable(text).split()})
     near = [nearest(word, words) for word in rule.values]
     return [f"the nearest words of the captions are {', '.join(near)}"] if any(near) else []
+
+
+def held_by_none(words: Sequence[str]) -> list[str]:
+    """That no caption to forget holds these words of a rule, of which it holds another, as sentences."""
+    listed = said_in_short(map(repr, words))
+    return [f"no caption to forget holds {listed}; correct it, or take it out"] if words else []
 
 
 def near_classes(rule: Rule, class_names: Sequence[str]) -> list[str]:
