@@ -153,6 +153,7 @@ def open_source(
 
         rows = parquet_set(source)
         if rows and (stream or too_large(rows, split, framing)):
+            rows.check_splits()
             return Shards(rows, decoding, templates)
     if is_schema(source):
         opened = Tables(source, decoding, templates)
