@@ -195,15 +195,21 @@ class Tables:
         return splits_of(self.source)
 
     def load_split(
-        self, split: str, rule: Mapping[str, Any] | None, framing: "Framing | None", broken_percent: float
+        self,
+        split: str,
+        rule: Mapping[str, Any] | None,
+        framing: "Framing | None",
+        broken_percent: float,
+        required: bool = True,
     ) -> tuple[PairSet, Tensor]:
+        """As of `load_split`; where no row is `required`, the rule may match none."""
         pairs = load_pairs(self.source, split, self.decoding, broken_percent, framing)
         asked = asked_with(pairs, self.templates, f"data {str(self.source)!r}")
         if rule is None:
             return asked, torch.zeros(len(pairs), dtype=torch.bool)
-        known = self.known(rule)
+        known = self.known(rule) if required else Rule.of(rule)
         try:  # the rows of a list may all be training rows; then what is measured here is retention
-            return asked, forget_mask(pairs, known, required=known.kind != "rows")
+            return asked, forget_mask(pairs, known, required=required and known.kind != "rows")
         except CliperaseError as error:
             raise CliperaseError(f"split {split!r}: {error}") from None
 
