@@ -638,6 +638,18 @@ def test_a_column_of_splits_divides_rows_that_have_no_others(captions, tmp_path)
     assert open_source(fold).splits() == ["train", "validation"]
 
 
+def test_columns_beside_captions_that_are_not_read_are_said(tmp_path, caplog):
+    rows = saved_rows(label="category")
+    assert rows_of(rows).class_names == []
+    assert "the column 'category' is not read; let a ClassLabel 'label' hold the classes" in caplog.text
+    caplog.clear()
+    assert rows_of(saved_rows(captions=None, label="category")).class_names == list(NAMES)
+    assert "is not read" not in caplog.text
+    second = saved_rows(label=None, captions="caption").add_column("caption_2", ["x"] * 2 * EACH)
+    assert "x" not in rows_of(second).texts
+    assert "captions are taken from the column 'caption' and not from 'caption_2'" in caplog.text
+
+
 LAYOUTS = [
     ("data/train-00000-of-00001", "data/val-00000-of-00001"),
     ("train", "valid"),
