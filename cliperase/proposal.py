@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from sklearn.mixture import GaussianMixture
 
 from cliperase import pages
-from cliperase.data.folders import PICTURES
+from cliperase.data.folders import PICTURES, is_hidden, of_kind
 from cliperase.data.limits import BROKEN_PERCENT
 from cliperase.data.pairs import PairSet
 from cliperase.data.pictures import UnreadablePicture, pixels_of, read_picture
@@ -107,7 +107,8 @@ def pictures_of(examples):
     """The picture files among `examples`, files and folders."""
     found = []
     for path in examples:
-        inside = sorted(one for one in path.iterdir() if one.suffix.lower() in PICTURES) if path.is_dir() else [path]
+        there = sorted(path.iterdir()) if path.is_dir() else []
+        inside = [one for one in of_kind(there, PICTURES) if not is_hidden(one.name)] if path.is_dir() else [path]
         if not inside:
             raise CliperaseError(f"examples {path}: no picture in this folder; name another")
         found += inside

@@ -61,7 +61,9 @@ def test_a_sentence_proposes_the_rows_that_show_it(knowing, data_folder, model_f
 def test_examples_propose_the_rows_that_are_like_them(knowing, data_folder, model_folder, tmp_path):
     for row in (knowing.labels == 1).nonzero()[:3, 0].tolist():
         Image.fromarray(knowing.images[row].permute(1, 2, 0).numpy()).save(tmp_path / f"{row}.png")
-    found = propose(model_folder, data_folder, examples=str(tmp_path))  # as [tmp_path]
+    (tmp_path / "._1.png").write_bytes(b"what macOS leaves")
+    found = propose(model_folder, data_folder, examples=str(tmp_path), output=tmp_path / "found")  # as [tmp_path]
+    assert (tmp_path / "found" / "rule.yaml").read_text().startswith("# Proposed for 3 examples.")
     assert torch.equal(forget_mask(knowing, found["rule"]), knowing.labels == 1)
     assert min(found["scores"]) > found["cut"]
     assert found["scores"] == sorted(found["scores"], reverse=True)
