@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from cliperase.models.framing import Framing
     from cliperase.settings import TrainSettings
 
+IN_MEMORY = "in memory"  # the name of data that are rows in Python
 MOST_MEMORY = 1 / 3  # of all there is, for the files and pictures of a split: a run holds most of them twice
 Data = str | Path | Iterable[Any] | torch.utils.data.Dataset[Any]  # docs/data.md has the layouts
 
@@ -122,7 +123,7 @@ def is_sharded(source: object) -> TypeGuard[str | Path]:
 
 def name_of(source: Data) -> str:
     """What a report calls the data: their path, or their name on the hub; rows in Python have none."""
-    return str(source) if isinstance(source, str | Path) else "in memory"
+    return str(source) if isinstance(source, str | Path) else IN_MEMORY
 
 
 def measured_split(source: Data) -> str:
