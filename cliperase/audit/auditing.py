@@ -176,6 +176,7 @@ def description(case: Case) -> dict[str, Any]:
         "code": [hash_of(path) for path in sorted(Path(__file__).parent.glob("*.py")) if path.name not in OF_WORDS],
         "before": case.before.hash, "after": case.after.hash, "references": [one.hash for one in case.references],
         "shadows": [[one.hash for one in models] for models in (case.saw, case.never)],
+        "framings": [repr(one.model.framing) for one in [*case.subjects, *case.saw]],
         "test": split_hash(case.test), "training": case.training and split_hash(case.training),
         "others": {name: split_hash(split) for name, split in case.others.items()},
     }  # fmt: skip
