@@ -91,6 +91,13 @@ def test_composed_letters_in_class_names_and_patterns_are_the_same():
     for rule in ({"concept": "cafe\u0301"}, {"classes": ["caf\u00e9"]}):
         assert forget_mask(pairs, rule).tolist() == [True, False]
     assert forget_mask(replace(pairs, class_names=[]), {"caption_pattern": "CAFE\u0301$"}).tolist() == [True, False]
+    assert near_misses(pairs, {"concept": "cafe\u0301"}) == []
+
+
+def test_a_class_by_its_exact_name_comes_before_one_of_another_spelling():
+    pairs = captioned(["a", "b", "c"], ["m\u00b2", "m2", "m3"], [0, 1, 2])
+    for name, expected in (("m\u00b2", 0), ("m2", 1), ("\uff4d2", 1)):  # the last one is of full width
+        assert forget_mask(pairs, {"concept": name}).nonzero().tolist() == [[expected]]
 
 
 @pytest.mark.parametrize(

@@ -104,12 +104,14 @@ def class_numbers(names: Iterable[str], class_names: list[str]) -> list[int]:
     if not class_names:
         raise CliperaseError(f"classes {list(names)}: the data have none; give a concept, a word of the captions")
     known = {searchable(name, case=True): number for number, name in enumerate(class_names)}
-    for name in names:
-        if searchable(name, case=True) not in known:
+    known |= {name: number for number, name in enumerate(class_names)}  # m² is not m2, where both are there
+    found = {name: known.get(name, known.get(searchable(name, case=True))) for name in names}
+    for name, number in found.items():
+        if number is None:
             near = nearest(name, class_names)
             classes = f"the nearest are {near}" if near else f"classes are {said_in_short(class_names)}"
             raise CliperaseError(f"concept {name!r} matches no row; {classes}, by exact name")
-    return [known[searchable(name, case=True)] for name in names]
+    return list(found.values())
 
 
 class Words:
@@ -238,7 +240,8 @@ def held_by_none(words: Sequence[str]) -> list[str]:
 def near_classes(rule: Rule, class_names: Sequence[str]) -> list[str]:
     """What a rule on classes nearly matched, as sentences."""
     looked_for = Words(rule)
-    kept = [name for name in class_names if name not in rule.values]
+    numbers = class_numbers(rule.values, list(class_names)) if class_names else []
+    kept = [name for number, name in enumerate(class_names) if number not in numbers]
     held = [name for name in kept if looked_for.search(name) or looked_for.near(name)]
     return [f"classes that hold the word and are kept: {said_in_short(held)}"] if held else []
 
