@@ -171,9 +171,12 @@ def rule_lines(found, asked):
     """The rule as YAML, a row a line, with score and caption for who strikes lines."""
     yield f"# Proposed for {one_line(asked)}. Delete a line to keep its row."
     yield "rows:"
+    first = {}  # a picture may stand in several rows: to keep them, one line is to be deleted
     for row in found.proposed:
+        first.setdefault(found.pairs.row_hashes[row], row)
+    for row_hash, row in first.items():
         caption = one_line(found.pairs.texts[found.pairs.text_ids[row, 0]])
-        yield f'  - "{found.pairs.row_hashes[row]}"  # {found.scores[row]:.2f} {caption}'
+        yield f'  - "{row_hash}"  # {found.scores[row]:.2f} {caption}'
 
 
 def one_line(text):

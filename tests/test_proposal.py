@@ -1,6 +1,7 @@
 """From a sentence or examples to a forget set: what is proposed, where the cut-off lies, and what is written."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -92,6 +93,14 @@ def test_the_cut_lies_between_two_groups_of_scores():
     with pytest.raises(CliperaseError, match="all rows have the same score; give another sentence"):
         cut_of(np.zeros(100))
     assert not standardised(torch.full((5,), 0.3)).any()
+
+
+def test_a_picture_in_several_rows_has_one_line(training):
+    twice = replace(training, row_hashes=[training.row_hashes[row // 2] for row in range(len(training))])
+    lines = list(rule_lines(Proposal(twice, np.linspace(0, 1, len(training)), 0.5), "an apple"))[2:]
+    named = [line.split('"')[1] for line in lines]
+    assert len(set(named)) == len(named) == len(training) // 4
+    assert lines[0].split("# ")[1].startswith("1.00 ")
 
 
 def test_a_caption_cannot_break_the_rule_file(training):
