@@ -150,14 +150,14 @@ def propose(
     to be looked through, and `proposal.html`. Returns {"rule", "cut", "scores"}: the rule takes the rows whose score is
     above the cut-off, `scores` are theirs.
     """
-    from cliperase.proposal import propose, write_proposal
+    from cliperase.proposal import pictures_of, propose, write_proposal
 
     if output:
         check_writable(Path(output) / "rule.yaml")
-    examples = [Path(one) for one in several(examples)]
+    examples = pictures_of([Path(one) for one in several(examples)])
     found = propose(load_model(model, pick_device()), data, query, examples)
     if output:
-        asked = [f"“{query}”"] * bool(query) + [f"{len(examples)} examples"] * bool(examples)
+        asked = [f"“{query}”"] * bool(query) + [f"{len(examples)} example{'s' * (len(examples) > 1)}"] * bool(examples)
         write_proposal(Path(output), found, " and ".join(asked))
     rows, scores = found.proposed, found.scores.tolist()
     return {"rule": {"rows": [found.pairs.row_hashes[row] for row in rows]}, "cut": found.cut,

@@ -13,6 +13,7 @@ from huggingface_hub import ModelCard, ModelCardData, metadata_load
 from open_clip import get_pretrained_cfg
 
 from cliperase.audit.case import Subject
+from cliperase.data.source import IN_MEMORY
 from cliperase.errors import CliperaseError
 from cliperase.files import read_json, whole_file
 from cliperase.manifest import CARD, REPORT
@@ -36,7 +37,7 @@ def write_card(folder, weights=None):
     )
     card = ModelCard.from_template(
         about, template_path=str(FOLDER / "card.md"), report=report, rule=plain(report["rule"]),
-        command=command_of(report), audited=audit_of(folder, weights),
+        command=command_of(report), audited=audit_of(folder, weights), in_memory=IN_MEMORY,
     )  # fmt: skip
     with whole_file(folder / CARD) as partial:
         partial.write_text(f"{card}\n", encoding="utf-8")

@@ -56,7 +56,13 @@ def settings_of(arguments):
     usual = {}
     if arguments.params:
         params = read_params(arguments.params)
-        usual = {**part(params, "unlearn"), **part(part(params, "methods"), arguments.method)}
+        methods = part(params, "methods")
+        if "unlearn" not in params and arguments.method not in methods:
+            raise CliperaseError(
+                f"parameters {arguments.params} have neither a section unlearn nor methods.{arguments.method}, and "
+                "nothing else of them is read; write the settings below one of these"
+            )
+        usual = {**part(params, "unlearn"), **part(methods, arguments.method)}
     return override(usual, arguments.set)
 
 

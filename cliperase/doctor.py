@@ -19,6 +19,7 @@ from cliperase.files import check_outside, check_writable
 from cliperase.manifest import check_free
 from cliperase.memory import peak_megabytes, reset_peak
 from cliperase.metrics.encode import encode_images
+from cliperase.metrics.tasks import check_texts
 from cliperase.models import load_model
 from cliperase.models.base import ImageTextModel, pick_device
 from cliperase.models.framing import Resized
@@ -162,6 +163,8 @@ class Examination:
             found = f"to forget {len(training.forget)} of {len(training.pairs)} training rows and"
         validation, forgotten = source.load_split("validation", self.rule, framing, settings.broken_percent)
         self.validation, self.forgotten = validation, forgotten
+        if self.model:
+            check_texts(self.model, validation)
         return f"{self.data}: {found} {forgotten.sum()} of {len(validation)} validation rows"
 
     def rows(self, model, recipe):

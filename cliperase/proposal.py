@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from sklearn.mixture import GaussianMixture
 
 from cliperase import pages
-from cliperase.data.folders import PICTURES
+from cliperase.data.folders import PICTURES, is_hidden, of_kind
 from cliperase.data.limits import BROKEN_PERCENT
 from cliperase.data.pairs import PairSet
 from cliperase.data.pictures import UnreadablePicture, pixels_of, read_picture
@@ -107,7 +107,8 @@ def pictures_of(examples):
     """The picture files among `examples`, files and folders."""
     found = []
     for path in examples:
-        inside = sorted(one for one in path.iterdir() if one.suffix.lower() in PICTURES) if path.is_dir() else [path]
+        there = sorted(path.iterdir()) if path.is_dir() else []
+        inside = [one for one in of_kind(there, PICTURES) if not is_hidden(one.name)] if path.is_dir() else [path]
         if not inside:
             raise CliperaseError(f"examples {path}: no picture in this folder; name another")
         found += inside
@@ -170,9 +171,12 @@ def rule_lines(found, asked):
     """The rule as YAML, a row a line, with score and caption for who strikes lines."""
     yield f"# Proposed for {one_line(asked)}. Delete a line to keep its row."
     yield "rows:"
+    first = {}  # a picture may stand in several rows: to keep them, one line is to be deleted
     for row in found.proposed:
+        first.setdefault(found.pairs.row_hashes[row], row)
+    for row_hash, row in first.items():
         caption = one_line(found.pairs.texts[found.pairs.text_ids[row, 0]])
-        yield f'  - "{found.pairs.row_hashes[row]}"  # {found.scores[row]:.2f} {caption}'
+        yield f'  - "{row_hash}"  # {found.scores[row]:.2f} {caption}'
 
 
 def one_line(text):

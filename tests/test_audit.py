@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,7 +18,7 @@ from conftest import changed_config, make_split, without
 from inputs import captioned
 
 from cliperase.audit import PROBES, create_probe, probe_class
-from cliperase.audit.auditing import measured, plain
+from cliperase.audit.auditing import AuditSettings, description, measured, open_case, plain
 from cliperase.audit.base import Measurement, NotApplicable, Probe
 from cliperase.audit.case import Case, Split, Subject, invented, scores_of
 from cliperase.audit.intervals import Estimate, area_of, envelope, mean_of, mean_of_table, share_of
@@ -798,6 +799,19 @@ def timeless(folder):
         path.relative_to(folder).as_posix(): without(json.loads(path.read_text()), "seconds") if path.suffix == ".json"
         else path.read_text() for path in folder.rglob("*.*") if path.suffix in (".json", ".csv")
     }  # fmt: skip
+
+
+def test_a_model_that_frames_pictures_in_another_way_is_asked_anew(data, knowing_folder, tmp_path):
+    shutil.copytree(knowing_folder, tmp_path / "squashing")
+    path = tmp_path / "squashing" / "open_clip_config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"preprocess_cfg": config["preprocess_cfg"] | {"resize_mode": "squash"}}))
+    one, other = (
+        open_case([folder] * 2, data, APPLE, "test", None, AuditSettings(), "cpu")
+        for folder in (knowing_folder, path.parent)
+    )
+    assert one.after.hash == other.after.hash
+    assert description(one) != description(other)
 
 
 def test_an_interrupted_audit_goes_on_to_the_same_result(

@@ -53,6 +53,15 @@ def test_the_matching_head_is_theirs(plain, training):
     assert torch.allclose(found.itm_score[:, 1] - found.itm_score[:, 0], expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("changed", [{}, {"do_rescale": False}, {"do_normalize": False}, {"rescale_factor": 1 / 127.5}])
+def test_colours_are_those_of_its_processor(changed, plain):
+    ours, _ = plain
+    processor = type(ours.processor).from_dict({**ours.processor.to_dict(), **changed})
+    images = torch.randint(0, 256, (2, 3, *ours.framing.size), generator=torch.Generator().manual_seed(0)).byte()
+    expected = processor(list(images), return_tensors="pt").pixel_values
+    assert torch.allclose(BLIP(ours.model, ours.words, processor).pixels(images), expected, rtol=1e-4, atol=1e-4)
+
+
 def test_convolutions_start_from_the_clip_and_are_kept(training, model, model_folder, tmp_path):
     adapter, _ = create_blip(training.texts, size=TINY_BLIP)
     start_from(adapter.eval(), model_folder)

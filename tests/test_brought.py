@@ -614,6 +614,42 @@ def test_data_sets_that_were_saved_to_disk(tmp_path):
     refused(tmp_path / "one", "cannot be read .*save it to disk again")
 
 
+@pytest.mark.parametrize("captions", ["captions", "text"])
+def test_a_column_of_splits_divides_rows_that_have_no_others(captions, tmp_path):
+    columns = {"captions": captions, "label": None}
+    names = [("train", "val", "Test")[n % 3] for n in range(2 * EACH)]
+    table = saved_rows(**columns).add_column("Split", names)
+    table.save_to_disk(tmp_path / "saved")
+    (tmp_path / "folder").mkdir()
+    table.to_parquet(tmp_path / "folder" / "all.parquet")
+    for data in (table, list(table), table.to_pandas(), tmp_path / "saved", tmp_path / "folder",
+                 tmp_path / "folder" / "all.parquet"):  # fmt: skip
+        if isinstance(data, pandas.DataFrame):
+            data["image"] = list(table["image"])
+        opened = open_source(data)
+        assert opened.splits() == ["test", "train", "validation"]
+        assert [len(opened.load_split(one, None, None, 1.0)[0]) for one in opened.splits()] == [6, 7, 7]
+    assert len(rows_of({"train": table, "validation": table})) == 2 * EACH
+    with pytest.raises(CliperaseError, match="streamed, where the column 'Split' divides no rows; write files for"):
+        open_source(tmp_path / "folder", stream=True)
+    odd = saved_rows(**columns).add_column("split", [*names[:-1], "restval"])
+    refused(odd, "row 19: its split is 'restval', none of train, validation and test; correct it")
+    fold = saved_rows(**columns).add_column("split", list(range(2 * EACH)))
+    assert open_source(fold).splits() == ["train", "validation"]
+
+
+def test_columns_beside_captions_that_are_not_read_are_said(tmp_path, caplog):
+    rows = saved_rows(label="category")
+    assert rows_of(rows).class_names == []
+    assert "the column 'category' is not read; let a ClassLabel 'label' hold the classes" in caplog.text
+    caplog.clear()
+    assert rows_of(saved_rows(captions=None, label="category")).class_names == list(NAMES)
+    assert "is not read" not in caplog.text
+    second = saved_rows(label=None, captions="caption").add_column("caption_2", ["x"] * 2 * EACH)
+    assert "x" not in rows_of(second).texts
+    assert "captions are taken from the column 'caption' and not from 'caption_2'" in caplog.text
+
+
 LAYOUTS = [
     ("data/train-00000-of-00001", "data/val-00000-of-00001"),
     ("train", "valid"),

@@ -132,6 +132,11 @@ def test_settings_are_yaml_values_and_add_up():
         ("unlearn:\nmethods:\n", {}),
         ("unlearn: {steps: 2}\nmethods:\n  CLIPErase: {lambda_fm: 2}\n", {"steps": 2, "lambda_fm": 2}),
         ("methods:\n  CLIPErase: 7\n", "'CLIPErase' of the parameters is 7, not a mapping"),
+        (
+            "steps: 2\nlearning_rate: 1e-5\n",
+            "have neither a section unlearn nor methods.CLIPErase, and nothing else of",
+        ),
+        ("methods:\n  SSD: {alpha: 2}\n", "have neither a section unlearn nor methods.CLIPErase"),
         ("methods: []\n", r"'methods' of the parameters is \[\], not a mapping"),
     ],
 )

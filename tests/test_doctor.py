@@ -3,6 +3,7 @@
 import pytest
 import torch
 from conftest import write_profile
+from inputs import caption_rows, colours, write_rows
 
 from cliperase import doctor
 from cliperase.cli import main
@@ -32,6 +33,19 @@ def test_a_run_that_lacks_nothing_gets_its_cost(method, model_folder, data_folde
     assert "to forget 8 of 32 training rows and 4 of 16" in said["data"]
     assert "s a step" in said["time"]
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_texts_that_cannot_be_measured_are_missing(model_folder, tmp_path):
+    """What `unlearn` says before it trains: pairs need 16 texts, and a model reads the beginning of a name only."""
+    captions = [(n, f"a {'red apple' if n % 2 else 'lamp'}, number {n}") for n in range(40)]
+    write_rows(tmp_path / "few", caption_rows(captions))
+    found = missing(findings(model_folder, tmp_path / "few", tmp_path / "out"))
+    assert "matching among k=16 texts needs k - 1 rows" in found["data"]
+    long = ["apple", *(" ".join(["very"] * 30 + [name]) for name in ("lamp", "plum"))]
+    for split in ("train", "validation"):
+        colours(tmp_path / "long", (9, 9), range(9), split, long)
+    found = missing(findings(model_folder, tmp_path / "long", tmp_path / "out"))
+    assert "as one text; merge the classes or rename one" in found["data"]
 
 
 def test_a_profile_gets_the_time_of_all_its_runs(model_folder, data_folder, shards, tmp_path, capsys):

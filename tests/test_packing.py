@@ -5,6 +5,7 @@ import torch
 
 from cliperase.cli import main
 from cliperase.errors import CliperaseError
+from cliperase.manifest import check_result, write_result
 from cliperase.models import load_model
 from cliperase.models.compact import COMPACT, model_config
 from cliperase.models.openclip import create_model
@@ -49,6 +50,11 @@ def test_what_cannot_be_packed_or_unpacked(model_folder, tmp_path):
     broken.write_bytes(flipped)
     with pytest.raises(CliperaseError, match="its weights do not have the hash that it names"):
         unpack(broken, tmp_path / "out")
+    write_result(tmp_path / "result", load_model(model_folder), {"method": "SSD"})
+    pack(model_folder, ["apple"], tmp_path / "whole")
+    with pytest.raises(CliperaseError, match="result holds a result, whose weights would be replaced; name another"):
+        unpack(tmp_path / "whole", tmp_path / "result")
+    check_result(tmp_path / "result")
     other = create_model(COMPACT, seed=0)
     other.config = {**other.config, "model_cfg": {**other.config["model_cfg"], "vision_cfg": {"layers": 1}}}
     with pytest.MonkeyPatch.context() as patch:

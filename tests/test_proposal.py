@@ -1,6 +1,7 @@
 """From a sentence or examples to a forget set: what is proposed, where the cut-off lies, and what is written."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -61,7 +62,9 @@ def test_a_sentence_proposes_the_rows_that_show_it(knowing, data_folder, model_f
 def test_examples_propose_the_rows_that_are_like_them(knowing, data_folder, model_folder, tmp_path):
     for row in (knowing.labels == 1).nonzero()[:3, 0].tolist():
         Image.fromarray(knowing.images[row].permute(1, 2, 0).numpy()).save(tmp_path / f"{row}.png")
-    found = propose(model_folder, data_folder, examples=str(tmp_path))  # as [tmp_path]
+    (tmp_path / "._1.png").write_bytes(b"what macOS leaves")
+    found = propose(model_folder, data_folder, examples=str(tmp_path), output=tmp_path / "found")  # as [tmp_path]
+    assert (tmp_path / "found" / "rule.yaml").read_text().startswith("# Proposed for 3 examples.")
     assert torch.equal(forget_mask(knowing, found["rule"]), knowing.labels == 1)
     assert min(found["scores"]) > found["cut"]
     assert found["scores"] == sorted(found["scores"], reverse=True)
@@ -90,6 +93,14 @@ def test_the_cut_lies_between_two_groups_of_scores():
     with pytest.raises(CliperaseError, match="all rows have the same score; give another sentence"):
         cut_of(np.zeros(100))
     assert not standardised(torch.full((5,), 0.3)).any()
+
+
+def test_a_picture_in_several_rows_has_one_line(training):
+    twice = replace(training, row_hashes=[training.row_hashes[row // 2] for row in range(len(training))])
+    lines = list(rule_lines(Proposal(twice, np.linspace(0, 1, len(training)), 0.5), "an apple"))[2:]
+    named = [line.split('"')[1] for line in lines]
+    assert len(set(named)) == len(named) == len(training) // 4
+    assert lines[0].split("# ")[1].startswith("1.00 ")
 
 
 def test_a_caption_cannot_break_the_rule_file(training):

@@ -17,6 +17,7 @@ from cliperase.cli import main, override, parse, rule_of
 from cliperase.data import shards as data_shards
 from cliperase.data import source as data_source
 from cliperase.data.source import measured_split
+from cliperase.data.tables import read_table
 from cliperase.defaults import TABLE, completed
 from cliperase.errors import CliperaseError
 from cliperase.files import write_json
@@ -273,4 +274,10 @@ def test_the_split_that_a_result_is_measured_on(data_folder, monkeypatch):
 def test_unlearn_in_python_writes_a_card_too(data_folder, model_folder, tmp_path):
     report = unlearn(model_folder, data_folder, APPLE, settings=SHORT, output=tmp_path / "out")
     assert set(report["validation_after"]) == set(report["validation_before"])
-    assert "Not audited" in (tmp_path / "out" / "README.md").read_text()
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "Not audited" in card
+    assert "rows in Python" not in card
+    rows = {split: read_table(data_folder, split) for split in ("train", "validation")}
+    unlearn(model_folder, rows, APPLE, settings=SHORT, output=tmp_path / "rows")
+    card = (tmp_path / "rows" / "README.md").read_text()
+    assert "save them in a folder, and name it in the place of `in memory`." in card

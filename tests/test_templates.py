@@ -9,10 +9,11 @@ from conftest import CLASSES, square
 from PIL import Image
 
 from cliperase.api import AuditOptions, audit, evaluate, unlearn
+from cliperase.audit.auditing import AuditSettings, open_case
 from cliperase.cli import main
 from cliperase.data.prompts import reworded
 from cliperase.data.source import load_run
-from cliperase.data.templates import read_templates
+from cliperase.data.templates import USUAL, read_templates
 from cliperase.errors import CliperaseError
 from cliperase.files import read_json
 from cliperase.metrics.tasks import class_embeddings
@@ -115,6 +116,20 @@ def test_unlearn_is_selected_with_them_and_says_so(data_folder, model_folder, tm
 
 PROBED = ("reference-gap", "encoder-swap", "other-words", "image-attack", "text-attack", "salmu")
 QUICK = {"image-attack.steps": 1, "text-attack.iterations": 1, "other-words.typos": 1}
+
+
+def test_an_audit_reads_the_rule_on_captions_as_the_data_have_them(data_folder, model_folder):
+    rule, asked = {"caption_pattern": "photo of a apple"}, (AuditSettings(), "cpu")
+    case, usual = (
+        open_case([model_folder] * 2, data_folder, rule, "test", None, *asked, templates=one) for one in (DRAWN, USUAL)
+    )
+    for found, known in (
+        (case.test, usual.test),
+        (case.training, usual.training),
+        *zip(case.others.values(), usual.others.values(), strict=True),
+    ):
+        assert found.forgotten.any()
+        assert found.forgotten.tolist() == known.forgotten.tolist()
 
 
 def test_probes_ask_with_them(data_folder, model_folder, tmp_path):

@@ -91,6 +91,13 @@ def test_composed_letters_in_class_names_and_patterns_are_the_same():
     for rule in ({"concept": "cafe\u0301"}, {"classes": ["caf\u00e9"]}):
         assert forget_mask(pairs, rule).tolist() == [True, False]
     assert forget_mask(replace(pairs, class_names=[]), {"caption_pattern": "CAFE\u0301$"}).tolist() == [True, False]
+    assert near_misses(pairs, {"concept": "cafe\u0301"}) == []
+
+
+def test_a_class_by_its_exact_name_comes_before_one_of_another_spelling():
+    pairs = captioned(["a", "b", "c"], ["m\u00b2", "m2", "m3"], [0, 1, 2])
+    for name, expected in (("m\u00b2", 0), ("m2", 1), ("\uff4d2", 1)):  # the last one is of full width
+        assert forget_mask(pairs, {"concept": name}).nonzero().tolist() == [[expected]]
 
 
 @pytest.mark.parametrize(
@@ -126,6 +133,15 @@ def test_what_was_nearly_matched_is_said():
     assert near_misses(pairs, {"concept": "lamp"}) == []
     (note,) = near_misses(captioned(["a", "b", "c"], ["apple", "Apple logo", "lamp"], [0, 1, 2]), {"concept": "apple"})
     assert note == "classes that hold the word and are kept: Apple logo"
+
+
+def test_a_word_of_several_that_no_caption_holds_is_said():
+    pairs = captioned(["an apple", "a lemon", "a lamp"])
+    said = "no caption to forget holds {}; correct it, or take it out"
+    assert near_misses(pairs, {"concepts": ["apple", "lemno"]}) == [said.format("'lemno'")]
+    assert near_misses(pairs, {"concepts": ["lemons", "lemon", "Apples"]}) == [said.format("'lemons', 'Apples'")]
+    assert near_misses(pairs, {"concepts": ["lemon", "apple", "apple"]}) == []
+    assert near_misses(captioned(["an apple", "apples"]), {"concepts": ["apple", "pear"]})[1] == said.format("'pear'")
 
 
 @pytest.mark.parametrize(
@@ -198,5 +214,10 @@ def test_near_misses_are_said_when_training_starts(three_splits, shards, caplog)
         write_rows(three_splits / "words", rows, split)
     load_training(three_splits / "words", {"concept": "apple"}, square(32), TrainSettings())
     assert "1 of 3 captions hold the word only within another" in caplog.text
+    load_training(shards, {"concepts": ["apple", "pear"]}, square(32), TrainSettings(retain_batch=8))
+    assert "no caption to forget holds 'pear'; correct it, or take it out" in caplog.text
+    caplog.clear()
+    load_training(shards, {"concepts": ["apple", "pear"]}, square(32), TrainSettings(retain_batch=8), 1)
+    assert not caplog.text  # not all were read
     with pytest.raises(CliperaseError, match=r"matches none or all .*: apple"):
         load_training(shards, {"concept": "appl"}, square(32), TrainSettings(retain_batch=8))

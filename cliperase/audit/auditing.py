@@ -20,7 +20,7 @@ from cliperase.audit.case import Case, Split, Subject, unlike
 from cliperase.audit.verdict import Threshold, finding, of_other_architecture, verdict_of, vote
 from cliperase.data.limits import BROKEN_PERCENT
 from cliperase.data.pairs import PairSet
-from cliperase.data.rules import Rule, forget_mask
+from cliperase.data.rules import Rule
 from cliperase.data.source import Data, Shards, Tables, name_of, open_source
 from cliperase.data.templates import USUAL, said_of
 from cliperase.errors import CliperaseError
@@ -150,8 +150,7 @@ def rows_of(
     """As of `load_split`; of tables also where the rule matches no row."""
     if isinstance(source, Shards):
         return source.load_split(split, rule, framing, BROKEN_PERCENT)
-    pairs, _ = source.load_split(split, None, framing, BROKEN_PERCENT)
-    return pairs, forget_mask(pairs, rule, required=False)
+    return source.load_split(split, rule, framing, BROKEN_PERCENT, required=False)
 
 
 def carry_out(case: Case, probes: Mapping[str, Probe], output: str | Path | None = None) -> list[dict[str, Any]]:
@@ -178,6 +177,7 @@ def description(case: Case) -> dict[str, Any]:
         "code": [hash_of(path) for path in sorted(Path(__file__).parent.glob("*.py")) if path.name not in OF_WORDS],
         "before": case.before.hash, "after": case.after.hash, "references": [one.hash for one in case.references],
         "shadows": [[one.hash for one in models] for models in (case.saw, case.never)],
+        "framings": [repr(one.model.framing) for one in [*case.subjects, *case.saw]],
         "test": split_hash(case.test), "training": case.training and split_hash(case.training),
         "others": {name: split_hash(split) for name, split in case.others.items()},
     }  # fmt: skip

@@ -19,6 +19,7 @@ from cliperase.errors import CliperaseError, reason_of
 
 SAVED = ("dataset_dict.json",), ("state.json", "dataset_info.json")  # what `save_to_disk` writes
 PLACE = "place of the row"  # a column for messages
+SPLIT = "split"  # a column that may say which rows are for what
 BLOCK = 500  # pictures in an array, which takes 2 GB at most
 
 
@@ -72,7 +73,7 @@ def read_file(path, name):
     if suffix == ".json":
         return {split: from_files(rows, name) for split, rows in annotations.read_annotation_file(path).items()}
     if suffix == ".parquet":
-        return {folders.split_named(path.stem) or "train": read_parquet([path], name)}
+        return by_split({folders.split_named(path.stem) or "train": read_parquet([path], name)}, name)
     known = ", ".join((*listings.TABLES, ".json", ".parquet"))
     raise CliperaseError(f"data {name!r} is a file of no known kind; name a folder, or a file of {known}")
 
@@ -84,7 +85,7 @@ def read_folder(folder, name):
     files, inner = folders.below(folder)
     parquet = parquet_in(folder, files, name)
     if parquet:
-        return {split: read_parquet(paths, name) for split, paths in parquet.items()}
+        return by_split({split: read_parquet(paths, name) for split, paths in parquet.items()}, name)
     pictures, tables = folders.of_kind(files, folders.PICTURES), listings.tables_in(folder, files)
     if not pictures and not tables:
         seen = ", ".join(file.as_posix() for file in files[:3]) or "nothing"
@@ -166,12 +167,18 @@ def read_saved(folder, name):
         saved = datasets.load_from_disk(str(folder))
     except Exception as error:  # datasets raises many kinds
         raise CliperaseError(f"data {name!r} cannot be read ({reason_of(error)}); save it to disk again") from None
-    return read_mapping(saved if isinstance(saved, Mapping) else {"train": saved}, name)
+    return read_rows(saved, name)
 
 
 def read_objects(data):
     """{split: table} of rows in Python, or of a mapping of them by splits."""
-    return read_mapping(data if isinstance(data, Mapping) else {"train": data}, "in memory")
+    return read_rows(data, "in memory")
+
+
+def read_rows(data, name):
+    if isinstance(data, Mapping):
+        return read_mapping(data, name)
+    return by_split(read_mapping({"train": data}, name), name)
 
 
 def read_mapping(data, name):
@@ -186,6 +193,25 @@ def read_mapping(data, name):
     return tables
 
 
+def by_split(tables, name):
+    """The same {split: table}; where all rows are for training, a column of the names of splits divides them."""
+    if set(tables) != {"train"} or not (columns := usual(tables["train"].column_names, [SPLIT])):
+        return tables
+    table = tables["train"]
+    values = table[columns[0]][:]
+    splits = [folders.split_named(value) for value in values]
+    if not any(splits):
+        return tables
+    if None in splits:
+        row = splits.index(None)
+        raise CliperaseError(
+            f"data {name!r}, {table[PLACE][row]}: its split is {values[row]!r}, none of train, validation and test; "
+            "correct it"
+        )
+    rows = {split: [row for row, one in enumerate(splits) if one == split] for split in dict.fromkeys(splits)}
+    return {split: table.select(numbers) for split, numbers in rows.items()}
+
+
 def typed(table, name):
     """A `datasets.Dataset` of any columns -> the schema, its pictures found by kind and by name."""
     said = f"data {name!r}"
@@ -198,11 +224,19 @@ def typed(table, name):
     pictures = pictures if column == "image" else pictures.rename_column(column, "image")
     others = others_than(column, table.features)
     arrow = table.with_format("arrow")[:]
-    columns = {one: arrow[one].to_pylist() if is_read(one) else None for one in others}
+    columns = {one: arrow[one].to_pylist() if is_read(one) or usual([one], [SPLIT]) else None for one in others}
     class_names = {
         one: table.features[one].names for one in others if isinstance(table.features[one], datasets.ClassLabel)
     }
-    return as_schema(pictures, columns, class_names, places, said).add_column(PLACE, places)
+    return noted(as_schema(pictures, columns, class_names, places, said), columns, places)
+
+
+def noted(table, columns, places):
+    """The table of the schema with what is known of its rows beside: where each stands, and the names of splits."""
+    table = table.add_column(PLACE, places)
+    for one in usual(columns, [SPLIT]):
+        table = table.add_column(SPLIT, [str(value) for value in columns[one]])
+    return table
 
 
 def image_column(kinds, said):
@@ -235,7 +269,7 @@ def from_python(rows, name):
 def from_columns(pictures, columns, places, said):
     kind, starts = datasets.Features({"image": datasets.Image()}), range(0, len(pictures), BLOCK)
     parts = [datasets.Dataset.from_dict({"image": pictures[i : i + BLOCK]}, features=kind) for i in starts]
-    return as_schema(datasets.concatenate_datasets(parts), columns, {}, places, said).add_column(PLACE, places)
+    return noted(as_schema(datasets.concatenate_datasets(parts), columns, {}, places, said), columns, places)
 
 
 def hold_out(table, name):

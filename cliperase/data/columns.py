@@ -51,10 +51,11 @@ def picture_column(names, said):
 def caption_columns(names, said):
     """The columns of captions: one, or those that are numbered."""
     found = usual(names, CAPTIONS)
-    if len(found) > 1:
-        log.warning("%s: captions are taken from the column %r and not from %r", said, found[0], found[1])
     numbered = [name for name in names if re.fullmatch(NUMBERED, name.strip().lower())]
-    return found[:1] or sorted(numbered, key=lambda name: int(re.findall(r"\d+", name)[0]))
+    numbered = sorted(numbered, key=lambda name: int(re.findall(r"\d+", name)[0]))
+    if found and (others := found[1:] + numbered):
+        log.warning("%s: captions are taken from the column %r and not from %r", said, found[0], others[0])
+    return found[:1] or numbered
 
 
 def as_schema(pictures, columns, class_names, sources, said):

@@ -135,6 +135,8 @@ def load_pairs(
 
 def check_columns(table: datasets.Dataset, source: "str | Path | Brought", split: str) -> None:
     """Columns of the right kind, at least one row, every label that of a class; else what to mend."""
+    from cliperase.data.columns import LABELS, usual  # which has the schema from here
+
     said, captions = f"data {str(source)!r}", table.features["captions"]
     if not isinstance(captions, datasets.List) or captions.feature.dtype != "string":
         raise CliperaseError(f"{said}: captions are {captions}, not lists of strings; write [caption] for a single one")
@@ -142,6 +144,8 @@ def check_columns(table: datasets.Dataset, source: "str | Path | Brought", split
         raise CliperaseError(f"{said}: image is {table.features['image']}, not an Image; cast it")
     if "label" in table.column_names:
         check_labels(table, source, split)
+    elif unread := usual(table.column_names, LABELS):
+        log.warning("%s: the column %r is not read; let a ClassLabel 'label' hold the classes", said, unread[0])
     if not len(table):
         raise CliperaseError(f"{said}: the split {split!r} holds no row; add some")
 

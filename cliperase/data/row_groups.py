@@ -101,6 +101,15 @@ class ParquetSet:
         """The names of the splits; one for validation is held out where there is none."""
         return sorted({*self.parts, *(["validation"] if "train" in self.parts else [])})
 
+    def check_splits(self):
+        """Raise CliperaseError where a column of the names of splits divides what is one file or folder of them."""
+        for column in usual(self.kinds["train"], ["split"]) if set(self.parts) == {"train"} else ():
+            named = set(map(folders.split_named, read_files(self.parts["train"], [column])[column][:]))
+            if named - {"train", None}:
+                raise CliperaseError(
+                    f"{self.said} are streamed, where the column {column!r} divides no rows; write files for each split"
+                )
+
     def shards(self, split):
         """The row groups of one of the `splits`."""
         if self.typed:

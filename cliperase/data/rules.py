@@ -4,7 +4,7 @@ import difflib
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import regex
@@ -104,12 +104,14 @@ def class_numbers(names: Iterable[str], class_names: list[str]) -> list[int]:
     if not class_names:
         raise CliperaseError(f"classes {list(names)}: the data have none; give a concept, a word of the captions")
     known = {searchable(name, case=True): number for number, name in enumerate(class_names)}
-    for name in names:
-        if searchable(name, case=True) not in known:
+    known |= {name: number for number, name in enumerate(class_names)}  # m² is not m2, where both are there
+    found = {name: known.get(name, known.get(searchable(name, case=True))) for name in names}
+    for name, number in found.items():
+        if number is None:
             near = nearest(name, class_names)
             classes = f"the nearest are {near}" if near else f"classes are {said_in_short(class_names)}"
             raise CliperaseError(f"concept {name!r} matches no row; {classes}, by exact name")
-    return [known[searchable(name, case=True)] for name in names]
+    return list(found.values())
 
 
 class Words:
@@ -127,6 +129,11 @@ class Words:
         """Whether a caption holds one of them."""
         text = searchable(caption, self.rule.case)
         return any(find_word(text, word)[0] for word in self.words)
+
+    def in_none(self, captions: Sequence[str]) -> list[str]:
+        """Those of the words that none of the captions holds."""
+        each = {word: Words(replace(self.rule, values=(word,))) for word in self.rule.values}
+        return [word for word, alone in each.items() if not any(map(alone.search, captions))]
 
     def near(self, caption: str) -> set[str]:
         """The words of a caption that hold one of them as a part, or in another case."""
@@ -194,14 +201,18 @@ class Wanted:
         """The words that came near in the captions of a row that does not match."""
         return set().union(*map(self.pattern.near, captions)) if self.pattern else set()
 
+    def in_none(self, captions: Sequence[str]) -> list[str]:
+        """The words of the rule that none of the captions to forget holds, as sentences."""
+        return held_by_none(self.pattern.in_none(captions)) if isinstance(self.pattern, Words) else []
+
     def near_classes(self) -> list[str]:
         """As `near_misses` of the classes."""
         return [] if self.pattern else near_classes(self.rule, self.class_names)
 
 
 def near_misses(pairs: PairSet, rule: Rule | Mapping[str, Any]) -> list[str]:
-    """What a rule nearly matched and did not, as sentences: captions or classes that hold its word as a part, and if it
-    matches nothing the nearest words there are."""
+    """What a rule nearly matched and did not, as sentences: captions or classes that hold its word as a part,
+    of several words those that no caption holds, and if it matches nothing the nearest words there are."""
     rule = rule if isinstance(rule, Rule) else Rule.of(rule)
     if rule.kind in ("rows", "caption_pattern"):
         return []
@@ -209,20 +220,28 @@ def near_misses(pairs: PairSet, rule: Rule | Mapping[str, Any]) -> list[str]:
     if pairs.class_names or rule.kind == "classes":
         return near_classes(rule, pairs.class_names)
     texts = [pairs.texts[i] for i in pairs.text_ids.unique().tolist()]
-    counts = count_near(looked_for, texts)
-    if counts:
-        return [told(counts, len(texts))]
-    if any(looked_for.search(text) for text in texts):
-        return []
+    counts, lost = count_near(looked_for, texts), looked_for.in_none(texts)
+    notes = [told(counts, len(texts))] if counts else []
+    if len(lost) < len(set(rule.values)):
+        return notes + held_by_none(lost)
+    if notes:
+        return notes
     words = sorted({word for text in texts for word in searchable(text).split()})
     near = [nearest(word, words) for word in rule.values]
     return [f"the nearest words of the captions are {', '.join(near)}"] if any(near) else []
 
 
+def held_by_none(words: Sequence[str]) -> list[str]:
+    """That no caption to forget holds these words of a rule, of which it holds another, as sentences."""
+    listed = said_in_short(map(repr, words))
+    return [f"no caption to forget holds {listed}; correct it, or take it out"] if words else []
+
+
 def near_classes(rule: Rule, class_names: Sequence[str]) -> list[str]:
     """What a rule on classes nearly matched, as sentences."""
     looked_for = Words(rule)
-    kept = [name for name in class_names if name not in rule.values]
+    numbers = class_numbers(rule.values, list(class_names)) if class_names else []
+    kept = [name for number, name in enumerate(class_names) if number not in numbers]
     held = [name for name in kept if looked_for.search(name) or looked_for.near(name)]
     return [f"classes that hold the word and are kept: {said_in_short(held)}"] if held else []
 

@@ -168,6 +168,7 @@ def collect(shards, wanted, decoder, most_matching, most_others):
             f"give more data{''.join(f'; {note}' for note in notes)}"
         )
     if not most_others:
+        notes += wanted.in_none([text for _, captions, _, _ in rows for text in captions]) if left[True] else []
         for note in notes:
             log.warning("%s: %s", wanted, note)
     return pair_set(rows, wanted.class_names)

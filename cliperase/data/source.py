@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from cliperase.models.framing import Framing
     from cliperase.settings import TrainSettings
 
+IN_MEMORY = "in memory"  # the name of data that are rows in Python
 MOST_MEMORY = 1 / 3  # of all there is, for the files and pictures of a split: a run holds most of them twice
 Data = str | Path | Iterable[Any] | torch.utils.data.Dataset[Any]  # docs/data.md has the layouts
 
@@ -122,7 +123,7 @@ def is_sharded(source: object) -> TypeGuard[str | Path]:
 
 def name_of(source: Data) -> str:
     """What a report calls the data: their path, or their name on the hub; rows in Python have none."""
-    return str(source) if isinstance(source, str | Path) else "in memory"
+    return str(source) if isinstance(source, str | Path) else IN_MEMORY
 
 
 def measured_split(source: Data) -> str:
@@ -153,6 +154,7 @@ def open_source(
 
         rows = parquet_set(source)
         if rows and (stream or too_large(rows, split, framing)):
+            rows.check_splits()
             return Shards(rows, decoding, templates)
     if is_schema(source):
         opened = Tables(source, decoding, templates)
@@ -194,15 +196,21 @@ class Tables:
         return splits_of(self.source)
 
     def load_split(
-        self, split: str, rule: Mapping[str, Any] | None, framing: "Framing | None", broken_percent: float
+        self,
+        split: str,
+        rule: Mapping[str, Any] | None,
+        framing: "Framing | None",
+        broken_percent: float,
+        required: bool = True,
     ) -> tuple[PairSet, Tensor]:
+        """As of `load_split`; where no row is `required`, the rule may match none."""
         pairs = load_pairs(self.source, split, self.decoding, broken_percent, framing)
         asked = asked_with(pairs, self.templates, f"data {str(self.source)!r}")
         if rule is None:
             return asked, torch.zeros(len(pairs), dtype=torch.bool)
-        known = self.known(rule)
+        known = self.known(rule) if required else Rule.of(rule)
         try:  # the rows of a list may all be training rows; then what is measured here is retention
-            return asked, forget_mask(pairs, known, required=known.kind != "rows")
+            return asked, forget_mask(pairs, known, required=required and known.kind != "rows")
         except CliperaseError as error:
             raise CliperaseError(f"split {split!r}: {error}") from None
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cliperase.errors import CliperaseError
 from cliperase.metrics.encode import Text, encode_images, encode_texts, number_texts, wordings
-from cliperase.metrics.scores import matching_accuracy, retrieval_recall, zero_shot_accuracy
+from cliperase.metrics.scores import draw_rivals, matching_accuracy, retrieval_recall, zero_shot_accuracy
 
 if TYPE_CHECKING:
     from cliperase.data.pairs import PairSet
@@ -74,6 +74,16 @@ def task_of(pairs: "PairSet") -> Task:
         return ZERO_SHOT
     several = (pairs.text_ids != pairs.text_ids[:, :1]).any(dim=1)
     return RETRIEVAL if several.double().mean() >= 0.5 else MATCHING
+
+
+def check_texts(model: "ImageTextModel", pairs: "PairSet") -> None:
+    """Raise CliperaseError where a split has too few texts, or too much alike, for its task. No picture is encoded."""
+    if pairs.class_names:
+        check_prompts(model, [prompt_of(name, pairs.templates) for name in pairs.class_names])
+    elif task_of(pairs) is MATCHING:
+        same = number_texts(model, pairs.texts)[pairs.text_ids[:, 0]]
+        commonest = int((same == same.mode().values).nonzero()[0])
+        draw_rivals(same, commonest, WAYS - 1, seed=0)
 
 
 def zero_shot_metrics(

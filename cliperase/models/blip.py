@@ -15,6 +15,7 @@ from cliperase.metrics.scores import draw_rivals
 from cliperase.metrics.tasks import WAYS
 from cliperase.models.base import ImageTextModel, Tokens, hidden_map, import_transformers, multiply_head
 from cliperase.models.framing import Processed
+from cliperase.models.transformers_clip import colours_of
 
 LOGIT_SCALE = 1 / 0.07  # BLIP's starting temperature; transformers' classes do not keep the learnt one
 LENGTH = 35  # tokens of a caption, as in BLIP
@@ -32,7 +33,7 @@ class BLIP(ImageTextModel):
         super().__init__()
         self.model, self.words, self.processor = model, tokenizer, processor
         self.tokenizer = Tokens(self.tokenize)
-        self.set_colours(processor.image_mean, processor.image_std)
+        self.set_colours(*colours_of(processor))
         self.register_buffer("scale", torch.tensor(LOGIT_SCALE), persistent=False)
         self.framing = Processed(processor)
 

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from cliperase.cache import digest
 from cliperase.errors import CliperaseError, reason_of
 from cliperase.files import whole_file
+from cliperase.manifest import manifest_of
 from cliperase.models import load_model
 from cliperase.models.compact import TOWERS, is_small
 from cliperase.models.openclip import OpenCLIP, create_model
@@ -38,6 +39,8 @@ def pack(source, texts, path):
 @torch.no_grad()
 def unpack(path, folder):
     """Write the model in the file `path` as an open_clip folder. Tokens it has not learnt get random embeddings."""
+    if manifest_of(folder):
+        raise CliperaseError(f"output {folder} holds a result, whose weights would be replaced; name another folder")
     try:
         with safe_open(path, framework="pt") as file:
             about = json.loads(file.metadata()[ABOUT])
