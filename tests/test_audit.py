@@ -807,8 +807,7 @@ def test_a_model_that_frames_pictures_in_another_way_is_asked_anew(data, knowing
     config = json.loads(path.read_text())
     path.write_text(json.dumps(config | {"preprocess_cfg": config["preprocess_cfg"] | {"resize_mode": "squash"}}))
     one, other = (
-        open_case([folder] * 2, data, APPLE, "test", None, AuditSettings(), "cpu")
-        for folder in (knowing_folder, path.parent)
+        open_case([folder] * 2, data, APPLE, "test", None, AuditSettings()) for folder in (knowing_folder, path.parent)
     )
     assert one.after.hash == other.after.hash
     assert description(one) != description(other)

@@ -518,6 +518,17 @@ def test_missing_pictures_of_a_json_are_broken_rows(tmp_path):
     refused(path, r"dataset_flickr30k.json, apple0.png: .*apple0.png is not there, or must not be read")
 
 
+def test_a_missing_picture_is_not_one_of_the_same_name_in_another_folder(tmp_path):
+    """Paths of another machine: the folder of the picture tells which one is meant."""
+    write_classes(tmp_path)
+    rows = [(f"/elsewhere/set/{name}/{n}.png", f"a {name}, {n}") for name in NAMES for n in range(EACH)]
+    write_csv(tmp_path / "captions.csv", ("image", "caption"), rows)
+    assert len(rows_of(tmp_path)) + len(rows_of(tmp_path, "validation")) == len(rows)
+    (tmp_path / NAMES[1] / "3.png").unlink()
+    found = [text for split in ("train", "validation") for text in rows_of(tmp_path, split).texts]
+    assert sorted(found) == sorted(text for _, text in rows if text != f"a {NAMES[1]}, 3")
+
+
 def test_missing_files_and_blank_captions_are_broken_rows(tmp_path, caplog):
     rows = table_rows(tmp_path)
     for odd in (("images/nowhere.png", "a"), ("", "a"), (rows[0][0], "  ")):

@@ -119,7 +119,7 @@ QUICK = {"image-attack.steps": 1, "text-attack.iterations": 1, "other-words.typo
 
 
 def test_an_audit_reads_the_rule_on_captions_as_the_data_have_them(data_folder, model_folder):
-    rule, asked = {"caption_pattern": "photo of a apple"}, (AuditSettings(), "cpu")
+    rule, asked = {"caption_pattern": "photo of a apple"}, (AuditSettings(),)
     case, usual = (
         open_case([model_folder] * 2, data_folder, rule, "test", None, *asked, templates=one) for one in (DRAWN, USUAL)
     )

@@ -10,9 +10,10 @@ from pathlib import Path
 import datasets
 
 from cliperase.data import annotations, folders, listings
-from cliperase.data.columns import PICTURES, as_schema, is_read, picture_column, unified, usual
+from cliperase.data.columns import as_schema, picture_column, unified
 from cliperase.data.held_out import hash_of_row, held_out
 from cliperase.data.in_python import listed
+from cliperase.data.naming import PICTURES, is_read, usual
 from cliperase.data.pairs import file_of
 from cliperase.data.tables import check_numbers, files_of, is_typed, plain, read_files, splits_of
 from cliperase.errors import CliperaseError, reason_of

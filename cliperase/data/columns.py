@@ -11,27 +11,13 @@ import datasets
 import numpy as np
 
 from cliperase.data.limits import log
+from cliperase.data.naming import CAPTIONS, LABELS, NUMBERED, PICTURES, usual
 from cliperase.data.pairs import features_schema
 from cliperase.data.tables import replaced
 from cliperase.data.templates import PROMPT
 from cliperase.errors import CliperaseError
 
-PICTURES = ("image", "img", "jpg", "image_path", "file_name", "filename", "filepath", "file_path", "path")
-CAPTIONS = ("captions", "caption", "text", "sentences", "title")
-LABELS = ("label", "fine_label", "class", "category")
 NO_NAME = r"n?\d+(\.0)?|\[.*\]"  # of a class: "7", "n02084071", '["dog", "cat"]'
-NUMBERED = r"(captions?|text|sentence)_?\d+"
-
-
-def usual(names, known):
-    """Those of the column `names` that are called as one of the `known` ones, in the order of `known`; case is free."""
-    lower = {name.strip().lower(): name for name in names}
-    return [lower[one] for one in known if one in lower]
-
-
-def is_read(name):
-    """Whether a column may hold captions or classes."""
-    return bool(usual([name], (*CAPTIONS, *LABELS)) or re.fullmatch(NUMBERED, name.strip().lower()))
 
 
 def picture_column(names, said):

@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from cliperase.data.columns import picture_column, usual
+from cliperase.data.columns import picture_column
 from cliperase.data.folders import (
     Listed,
     joined,
@@ -18,6 +18,7 @@ from cliperase.data.folders import (
     text_of,
     the_one,
 )
+from cliperase.data.naming import usual
 from cliperase.errors import CliperaseError, reason_of
 
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson")
@@ -38,15 +39,18 @@ def is_kaggles(path):
 def read_tables(folder, tables, pictures):
     """{split: `Listed`} of the `tables` in a folder; `tables` and `pictures` are paths relative to it.
 
-    A picture that is not where its table says is the one of that name below the folder.
+    A picture that is not where its table says is the one of that name below the folder; where the tables have several
+    of that name, the one in a folder that is named alike.
     """
     read = [read_table_file(folder / table, split_named(table.parent.name)) for table in tables]
     found, by_name = joined(folder, tables, read), named_alike(pictures)
+    listed = named_alike({file for rows in found.values() for file in rows.files if file})
     for rows in found.values():
         lost = ((row, file) for row, file in enumerate(rows.files) if file and not file.exists())
         for row, file in lost:
             said = f"data {str(folder)!r}, {rows.places[row]}"
-            wanted = file.relative_to(folder) if file.is_relative_to(folder) else Path(file.name)
+            own = Path(*file.parts[-2:]) if len(listed[file.name]) > 1 else Path(file.name)
+            wanted = file.relative_to(folder) if file.is_relative_to(folder) else own
             rows.files[row] = folder / the_one(by_name, wanted, said)
     named = {file for rows in found.values() for file in rows.files}
     pass_over(folder, "pictures that no table names", [file for file in pictures if folder / file not in named])

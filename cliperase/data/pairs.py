@@ -19,6 +19,7 @@ from torch import Tensor
 
 from cliperase.data.decoded import decoded_images
 from cliperase.data.limits import BROKEN_PERCENT, leave_out, log
+from cliperase.data.naming import LABELS, usual
 from cliperase.data.pictures import PLAIN, Decoding, UnreadablePicture, read_picture
 from cliperase.data.tables import place_of, read_table
 from cliperase.data.templates import USUAL, unusual
@@ -135,8 +136,6 @@ def load_pairs(
 
 def check_columns(table: datasets.Dataset, source: "str | Path | Brought", split: str) -> None:
     """Columns of the right kind, at least one row, every label that of a class; else what to mend."""
-    from cliperase.data.columns import LABELS, usual  # which has the schema from here
-
     said, captions = f"data {str(source)!r}", table.features["captions"]
     if not isinstance(captions, datasets.List) or captions.feature.dtype != "string":
         raise CliperaseError(f"{said}: captions are {captions}, not lists of strings; write [caption] for a single one")

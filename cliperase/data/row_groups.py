@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 from cliperase.cache import MOST
 from cliperase.data import folders
 from cliperase.data.brought import image_column, is_saved, others_than, parquet_in
-from cliperase.data.columns import LABELS, captions_of, readable, unified, usual
+from cliperase.data.columns import captions_of, readable, unified
 from cliperase.data.held_out import hash_of_row, held_out
+from cliperase.data.naming import LABELS, usual
 from cliperase.data.pairs import check_columns, file_of
 from cliperase.data.pictures import UnreadablePicture, read_picture
 from cliperase.data.tables import is_schema, is_typed, plain, plain_kind, read_files

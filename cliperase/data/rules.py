@@ -105,13 +105,15 @@ def class_numbers(names: Iterable[str], class_names: list[str]) -> list[int]:
         raise CliperaseError(f"classes {list(names)}: the data have none; give a concept, a word of the captions")
     known = {searchable(name, case=True): number for number, name in enumerate(class_names)}
     known |= {name: number for number, name in enumerate(class_names)}  # m² is not m2, where both are there
-    found = {name: known.get(name, known.get(searchable(name, case=True))) for name in names}
-    for name, number in found.items():
+    found = []
+    for name in names:
+        number = known.get(name, known.get(searchable(name, case=True)))
         if number is None:
             near = nearest(name, class_names)
             classes = f"the nearest are {near}" if near else f"classes are {said_in_short(class_names)}"
             raise CliperaseError(f"concept {name!r} matches no row; {classes}, by exact name")
-    return list(found.values())
+        found.append(number)
+    return found
 
 
 class Words:

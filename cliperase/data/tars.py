@@ -12,8 +12,8 @@ from pathlib import Path
 from braceexpand import braceexpand
 
 from cliperase.data import folders
-from cliperase.data.columns import CAPTIONS as COLUMNS
-from cliperase.data.columns import usual
+from cliperase.data.naming import CAPTIONS as COLUMNS
+from cliperase.data.naming import usual
 from cliperase.data.templates import PROMPT
 from cliperase.errors import CliperaseError
 
