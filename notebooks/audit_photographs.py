@@ -66,7 +66,8 @@ tested = {
     "after MultiDelete, SSD and null space the 1-shot probe is nearer to the original than to the retrained model": (
         not nearer[rivals].any()
     ),
-    "after CLIPErase and after unseen it is nearer to the retrained model": nearer[["CLIPErase", "unseen"]].all(),
+    "after CLIPErase it is nearer to the retrained model": nearer["CLIPErase"],
+    "after unseen it is nearer to the retrained model": nearer["unseen"],
 }
 open_with(
     "audit_photographs",
