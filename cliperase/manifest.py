@@ -9,7 +9,6 @@ from pathlib import Path, PurePosixPath
 from cliperase import __version__
 from cliperase.errors import CliperaseError
 from cliperase.files import check_outside, check_writable, hash_of, only_writer, read_json, whole_file
-from cliperase.parallel import is_first
 
 MANIFEST, REPORT, CARD = "manifest.json", "report.json", "README.md"
 CHECKPOINT = "checkpoint.pt"  # beside them, until the run is done
@@ -93,6 +92,8 @@ def taken(folder, data, model, run, takes_steps):
 
     `data`, `model`: the sources of the run; `run`, `takes_steps`: as in `check_output`.
     """
+    from cliperase.parallel import is_first  # it imports torch, which nobody needs to look at a result
+
     if not folder:
         yield None
         return
