@@ -61,14 +61,14 @@ class Proposal:
 def propose(model, data, query=None, examples=()):
     """The `Proposal` for the training rows of `data`. `model`: an `ImageTextModel`.
 
-    `query`: a word or a sentence; `examples`: picture files. One of them must be given.
+    `query`: a word or a sentence; `examples`: picture files, see `pictures_of`. One of them must be given.
     """
     if not query and not examples:
         raise CliperaseError("nothing to look for: give a sentence, or example pictures")
     source = open_source(data, split="train", framing=model.framing)
     if isinstance(source, Shards):
         raise CliperaseError(f"data {str(data)!r} are streamed, and a proposal looks at all rows in memory; give fewer")
-    shown = [model.framing(example(path)) for path in pictures_of(examples)]
+    shown = [model.framing(example(path)) for path in examples]
     pairs, _ = source.load_split("train", None, model.framing, BROKEN_PERCENT)
     if len(pairs) < FEWEST:
         raise CliperaseError(f"{data} has {len(pairs)} training rows; a cut-off needs {FEWEST}. Name the rows yourself")
@@ -107,8 +107,10 @@ def pictures_of(examples):
     """The picture files among `examples`, files and folders."""
     found = []
     for path in examples:
-        there = sorted(path.iterdir()) if path.is_dir() else []
-        inside = [one for one in of_kind(there, PICTURES) if not is_hidden(one.name)] if path.is_dir() else [path]
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = [one for one in of_kind(sorted(path.iterdir()), PICTURES) if not is_hidden(one.name)]
         if not inside:
             raise CliperaseError(f"examples {path}: no picture in this folder; name another")
         found += inside

@@ -130,11 +130,12 @@ def beside(rows, reference="retrain"):
     return lines.assign(vote=np.select([above, below], [MORE, LESS], ALIKE))
 
 
-def curves(rows):
-    """Steps of relearning × methods: percent of the forgotten test images that are recognised, means over runs."""
-    steps = rows.metric.str.extract(rf"^{re.escape(CURVE)}(?P<pairs>\d+)_pairs_(?P<step>\d+)_steps$").step
-    points = rows[steps.notna()].assign(step=steps[steps.notna()].astype(int))
-    return points.pivot_table(index="step", columns="method", values="value", sort=True)
+def curves(rows, pairs):
+    """Steps of relearning from so many `pairs` × methods: percent of the forgotten test images that are recognised,
+    means over runs."""
+    steps = rows.metric.str.extract(rf"^{re.escape(CURVE)}{pairs}_pairs_(\d+)_steps$", expand=False).dropna()
+    points = rows.loc[steps.index].assign(step=steps.astype(int))
+    return points.pivot_table(index="step", columns="method", values="value")
 
 
 def votes(rows, study):

@@ -39,7 +39,7 @@ def unusual(templates: tuple[str, ...]) -> list[tuple[str, ...]]:
 
 def said_of(templates: tuple[str, ...]) -> dict[str, list[str]]:
     """What a result says of them."""
-    return {} if not unusual(templates) else {"templates": list(templates)}
+    return {"templates": list(templates)} if unusual(templates) else {}
 
 
 def lines_of(path: Path) -> list[str]:
