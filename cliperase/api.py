@@ -8,7 +8,7 @@ from typing import Any
 
 from cliperase.checkpoints import remove_checkpoint
 from cliperase.data.leakage import pictures_on_two_sides, told
-from cliperase.data.limits import log
+from cliperase.data.limits import BROKEN_PERCENT, checked_percent, log
 from cliperase.data.pairs import PairSet
 from cliperase.data.source import Data, load_run, load_split, name_of
 from cliperase.data.templates import Templates, read_templates, said_of
@@ -143,19 +143,21 @@ def propose(
     query: str | None = None,
     examples: Iterable[str | Path] = (),
     output: str | Path | None = None,
+    broken_percent: float = BROKEN_PERCENT,
 ) -> dict[str, Any]:
     """A forget rule for who has only a sentence, or a few example pictures: see `cliperase.proposal`.
 
-    `model` and `data` as in `unlearn`; `examples`: picture files, or folders of them. Written to `output`: `rule.yaml`,
-    to be looked through, and `proposal.html`. Returns {"rule", "cut", "scores"}: the rule takes the rows whose score is
-    above the cut-off, `scores` are theirs.
+    `model`, `data` as in `unlearn`, `broken_percent` as in `evaluate`; `examples`: picture files, or folders of them.
+    Written to `output`: `rule.yaml`, to be looked through, and `proposal.html`. Returns {"rule", "cut", "scores"}: the
+    rule takes the rows whose score is above the cut-off, `scores` are theirs.
     """
     from cliperase.proposal import pictures_of, propose, write_proposal
 
     if output:
         check_writable(Path(output) / "rule.yaml")
+        check_outside(output, data)
     examples = pictures_of([Path(one) for one in several(examples)])
-    found = propose(load_model(model, pick_device()), data, query, examples)
+    found = propose(load_model(model, pick_device()), data, query, examples, checked_percent(broken_percent))
     if output:
         asked = [f"“{query}”"] * bool(query) + [f"{len(examples)} example{'s' * (len(examples) > 1)}"] * bool(examples)
         write_proposal(Path(output), found, " and ".join(asked))
@@ -172,18 +174,21 @@ def compare(
     split: str = "test",
     queries: Iterable[str] = (),
     output: str | Path | None = None,
+    broken_percent: float = BROKEN_PERCENT,
 ) -> dict[str, Any]:
     """Two models side by side on one split of a data set, as `cliperase.comparison` describes it.
 
     `before`, `after`: sources as in `unlearn`. `rule` marks what is to be forgotten. `queries`: texts to ask beside
-    those that are chosen. Written to `output`: `comparison.json` and `comparison.html`.
+    those that are chosen. `broken_percent`: as in `evaluate`. `output` gets `comparison.json` and `comparison.html`.
     """
     from cliperase.comparison import compare, write_comparison
 
     if output:
         check_writable(Path(output) / "comparison.json")
+        check_outside(output, data)
+    allowed = checked_percent(broken_percent)
     models = [load_model(source, pick_device()) for source in (before, after)]
-    found, pairs = compare(models[0], models[1], data, rule, split, several(queries))
+    found, pairs = compare(models[0], models[1], data, rule, split, several(queries), allowed)
     if output:
         write_json(Path(output) / "comparison.json", found)
         names = {"before": str(before), "after": str(after)}
@@ -197,16 +202,18 @@ def evaluate(
     rule: Mapping[str, Any] | None = None,
     split: str = "test",
     templates: Templates | None = None,
+    broken_percent: float = BROKEN_PERCENT,
 ) -> dict[str, float]:
     """The metrics of a model on one split of a data set, by the task that its columns say.
 
     Without a `rule`, which shards need, nothing counts as forgotten: how well all rows are retained is measured.
     `templates`: of data with classes, what they are asked with instead of `a photo of a …`; the embeddings of a class
-    in several templates are averaged. A list, a file or a name, see `cliperase.data.templates`.
+    in several templates are averaged. A list, a file or a name, see `cliperase.data.templates`. `broken_percent` of the
+    rows may be unreadable and are left out; in training it is a setting.
     """
-    asked = read_templates(templates)
+    asked, allowed = read_templates(templates), checked_percent(broken_percent)
     loaded = load_model(model, pick_device())
-    pairs, forgotten = load_split(data, split, rule, loaded.framing, templates=asked)
+    pairs, forgotten = load_split(data, split, rule, loaded.framing, broken_percent=allowed, templates=asked)
     return task_of(pairs).measure(loaded, pairs, forgotten)
 
 
@@ -269,7 +276,7 @@ def audit(
     audit that was killed goes on. Returns what `audit.json` holds: docs/audit.md explains it. Raises `CliperaseError`
     for bad input, before any probe.
     """
-    from cliperase.audit.auditing import carry_out, open_case, plan, result_of
+    from cliperase.audit.auditing import carry_out, open_case, plan, result_of, without_figure
     from cliperase.audit.report import write_report
     from cliperase.audit.verdict import read_thresholds
 
@@ -284,6 +291,8 @@ def audit(
         others, shadows = asked.others and several(asked.others), several(asked.shadows)
         case = open_case(sources, data, rule, split, others, own, shadows, templates)
         results = carry_out(case, chosen, output)
+        for name in without_figure(limits, results):
+            warn("threshold %s is of no figure that its probe measured here; it has no effect", name)
         result = result_of(case, [*sources, *shadows], data, split, own, results, limits)
         if output:
             write_report(Path(output), result)

@@ -106,7 +106,9 @@ def run_unlearn(arguments):
     leave_processes()
     if first:
         if arguments.audit:
-            add_audit(arguments, rule, thresholds)
+            add_audit(arguments, rule, thresholds, report["settings"])
+        else:
+            tell_old_audit(arguments.output)
         print(json.dumps(report, indent=2, allow_nan=False))
     return None
 
@@ -133,8 +135,21 @@ def thresholds_of(arguments):
     return thresholds
 
 
-def add_audit(arguments, rule, thresholds):
-    """Audit the result that was just written, and name the verdict in its card. One that cannot be audited stays."""
+def tell_old_audit(output):
+    """Say that an audit in this folder is not of the result that was just written, where that is so."""
+    from cliperase.card import AUDIT, audit_of
+    from cliperase.data.limits import log
+
+    if (output / AUDIT).is_file() and audit_of(output) is None:
+        said = (output / AUDIT.parent, "it is of weights that were here before; audit again, or delete it")
+        log.warning("%s is not of this result: %s", *said)
+
+
+def add_audit(arguments, rule, thresholds, settings):
+    """Audit the result that was just written, and name the verdict in its card. One that cannot be audited stays.
+
+    `settings`: those of the run, whose limit on broken rows is the audit's, too.
+    """
     from cliperase.api import AuditOptions, audit
     from cliperase.card import AUDIT, write_card
     from cliperase.data.limits import log
@@ -143,7 +158,8 @@ def add_audit(arguments, rule, thresholds):
     folder = arguments.output / AUDIT.parent
     try:
         split = measured_split(arguments.data)
-        options = AuditOptions(thresholds=thresholds, templates=arguments.templates)
+        own = {name: value for name, value in settings.items() if name == "broken_percent"}
+        options = AuditOptions(settings=own, thresholds=thresholds, templates=arguments.templates)
         where = (arguments.model, arguments.output, arguments.data, rule)
         found = audit(*where, arguments.reference, split, options, folder)
     except CliperaseError as error:
@@ -160,7 +176,8 @@ def run_evaluate(arguments):
     rule = rule_of(arguments, required=False)
     if arguments.output:
         check_writable(arguments.output)
-    metrics = evaluate(arguments.model, arguments.data, rule, arguments.split, arguments.templates)
+    what = (arguments.model, arguments.data, rule, arguments.split, arguments.templates)
+    metrics = evaluate(*what, arguments.broken_percent)
     if arguments.output:
         write_json(arguments.output, metrics)
     print(json.dumps(metrics, indent=2, allow_nan=False))
@@ -188,7 +205,8 @@ def run_audit(arguments):
 def run_propose(arguments):
     from cliperase.api import propose
 
-    found = propose(arguments.model, arguments.data, arguments.query, arguments.examples, arguments.output)
+    what = (arguments.model, arguments.data, arguments.query, arguments.examples, arguments.output)
+    found = propose(*what, arguments.broken_percent)
     print(
         f"{len(found['rule']['rows'])} rows score above {found['cut']:.2f}. Read {arguments.output / 'proposal.html'}"
     )
@@ -199,7 +217,8 @@ def run_compare(arguments):
     from cliperase.api import compare
 
     rule = rule_of(arguments, required=False)
-    compare(arguments.before, arguments.after, arguments.data, rule, arguments.split, arguments.query, arguments.output)
+    what = (arguments.before, arguments.after, arguments.data, rule, arguments.split, arguments.query)
+    compare(*what, arguments.output, arguments.broken_percent)
     print(f"Read {arguments.output / 'comparison.html'}")
 
 

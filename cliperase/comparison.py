@@ -17,7 +17,7 @@ DOTS = 600  # on a map
 SIZE, MARGIN = 320, 12  # of a map, in the units of its drawing
 
 
-def compare(before, after, data, rule=None, split="test", queries=()):
+def compare(before, after, data, rule=None, split="test", queries=(), broken_percent=BROKEN_PERCENT):
     """What two models make of one split, as plain values. `before`, `after`: `ImageTextModel`s.
 
     `rule`: what is to be forgotten; None marks nothing. `queries`: texts to ask beside those that are chosen: texts of
@@ -26,7 +26,8 @@ def compare(before, after, data, rule=None, split="test", queries=()):
     nearest images of each model, and `maps`.
     """
     source = open_source(data)
-    sides = [Side.of(model, name, source, split, rule) for model, name in ((before, "before"), (after, "after"))]
+    read = (source, split, rule, broken_percent)
+    sides = [Side.of(model, name, *read) for model, name in ((before, "before"), (after, "after"))]
     harm = harmed(*sides) if sides[0].split.has_classes else []
     asked = list(dict.fromkeys([*queries, *chosen(sides[0].split, harm)]))
     return {
@@ -47,9 +48,9 @@ class Side(Subject):
         self.split = split
 
     @classmethod
-    def of(cls, model, name, source, split, rule):
+    def of(cls, model, name, source, split, rule, broken_percent=BROKEN_PERCENT):
         """`source`: opened by `open_source`. Each model has pictures of its own size."""
-        return cls(model, name, Split.of(*source.load_split(split, rule, model.framing, BROKEN_PERCENT)))
+        return cls(model, name, Split.of(*source.load_split(split, rule, model.framing, broken_percent)))
 
     def metrics(self):
         return task_of(self.split.pairs).measure(self.model, self.split.pairs, self.split.forgotten)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cliperase import __version__
 from cliperase.conversion import TARGETS
+from cliperase.data.limits import BROKEN_PERCENT
 
 
 def options():
@@ -40,13 +41,14 @@ def add_forgetting(commands):
     )
     add_options(proposal, "model", "data", "output")
     proposal.add_argument("--query", help="a word or a sentence")
+    add_options(proposal, "broken-percent")
     add_list(proposal, "examples", "PATH", "pictures, or folders of them")
 
 
 def add_evidence(commands):
     """The commands that measure models."""
     measure = add_command(commands, "evaluate", "Measure a model on one split, with or without a forget rule.")
-    add_options(measure, "model", "data", "forget", "rule", "split", "templates")
+    add_options(measure, "model", "data", "forget", "rule", "split", "templates", "broken-percent")
     measure.add_argument("--output", type=Path, help="write the metrics to this file, too")
     audit = add_command(commands, "audit", "Is it really gone? Probe an unlearned model; writes a page.")
     audit.add_argument("before", help="the original model, as --model of the other commands")
@@ -59,7 +61,7 @@ def add_evidence(commands):
     compare = add_command(commands, "compare", "Two models side by side on one split; writes a page.")
     compare.add_argument("before", help="the original model, as --model of the other commands")
     compare.add_argument("after", help="the unlearned model")
-    add_options(compare, "data", "forget", "rule", "split", "output")
+    add_options(compare, "data", "forget", "rule", "split", "output", "broken-percent")
     add_list(compare, "query", "TEXT", "texts to ask, beside those chosen")
 
 
@@ -128,4 +130,10 @@ OPTIONS = {
     "split": {"default": "test"},
     "templates": {"help": "prompts of the classes: a file with one a line, or `simple`, or `openai`"},
     "output": {"required": True, "type": Path},
+    "broken-percent": {
+        "type": float,
+        "default": BROKEN_PERCENT,
+        "metavar": "N",
+        "help": "percent of the rows that may be unreadable",
+    },
 }

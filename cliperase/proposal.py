@@ -58,7 +58,7 @@ class Proposal:
         return np.argsort(-self.scores, kind="stable").tolist()
 
 
-def propose(model, data, query=None, examples=()):
+def propose(model, data, query=None, examples=(), broken_percent=BROKEN_PERCENT):
     """The `Proposal` for the training rows of `data`. `model`: an `ImageTextModel`.
 
     `query`: a word or a sentence; `examples`: picture files, see `pictures_of`. One of them must be given.
@@ -69,7 +69,7 @@ def propose(model, data, query=None, examples=()):
     if isinstance(source, Shards):
         raise CliperaseError(f"data {str(data)!r} are streamed, and a proposal looks at all rows in memory; give fewer")
     shown = [model.framing(example(path)) for path in examples]
-    pairs, _ = source.load_split("train", None, model.framing, BROKEN_PERCENT)
+    pairs, _ = source.load_split("train", None, model.framing, broken_percent)
     if len(pairs) < FEWEST:
         raise CliperaseError(f"{data} has {len(pairs)} training rows; a cut-off needs {FEWEST}. Name the rows yourself")
     return proposal_of(model, pairs, Features.of(model, pairs), query, torch.stack(shown) if shown else None)

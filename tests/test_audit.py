@@ -18,7 +18,7 @@ from conftest import changed_config, make_split, without
 from inputs import captioned
 
 from cliperase.audit import PROBES, create_probe, probe_class
-from cliperase.audit.auditing import AuditSettings, description, measured, open_case, plain
+from cliperase.audit.auditing import AuditSettings, description, measured, open_case, plain, without_figure
 from cliperase.audit.base import Measurement, NotApplicable, Probe
 from cliperase.audit.case import Case, Split, Subject, invented, scores_of
 from cliperase.audit.intervals import Estimate, area_of, envelope, mean_of, mean_of_table, share_of
@@ -881,6 +881,13 @@ def test_thresholds_are_checked():
         read_thresholds({"x.y": {}})
     with pytest.raises(CliperaseError, match=r"threshold linear-probe\.a: auc is 2; give at most 1"):
         read_thresholds({"linear-probe.a": {"threshold": 1, "auc": 2, "source": "s"}})
+
+
+def test_a_threshold_of_no_figure_is_told():
+    limit = {"threshold": 1, "auc": 0.9, "source": "s"}
+    known = read_thresholds(dict.fromkeys(("salmu.AssocStr", "salmu.AssocStrength", "membership.loss"), limit))
+    results = [{"probe": "salmu", "measures": [{"name": "AssocStr"}]}, {"probe": "membership", "measures": []}]
+    assert without_figure(known, results) == ["salmu.AssocStrength"]  # nothing was measured of membership
 
 
 def test_every_probe_says_what_it_asks_and_what_it_does_not_show():

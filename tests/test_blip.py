@@ -1,6 +1,7 @@
 """BLIP: the adapter, its heads, the small model made here, and folders that are not what they seem."""
 
 import copy
+import shutil
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from transformers import BlipForImageTextRetrieval
 
 from cliperase.data.pairs import read_table, write_split
 from cliperase.errors import CliperaseError
+from cliperase.files import write_json
 from cliperase.models import load_model
 from cliperase.models.blip import BLIP
 from paper import small_blip
@@ -192,3 +194,11 @@ def test_a_blip_without_initial_weights_of_its_own_would_not_learn():
     assert SMALL["vision_config"]["initializer_range"] > 1e-3
     both = copy.deepcopy(create_blip(["a"])[0])
     assert both.model.vision_model.encoder.layers[0].mlp.fc1.weight.std() > 1e-3
+
+
+def test_a_damaged_result_is_found_by_every_name_of_it(blip_folder, tmp_path):
+    shutil.copytree(blip_folder / "matching", tmp_path / "result")
+    write_json(tmp_path / "result" / "manifest.json", {"cliperase": "1", "files": {"config.json": "of another"}})
+    for name in ("", "blip:"):
+        with pytest.raises(CliperaseError, match=r"config.json is not the file of manifest\.json"):
+            load_model(f"{name}{tmp_path / 'result'}")

@@ -649,13 +649,22 @@ def test_a_column_of_splits_divides_rows_that_have_no_others(captions, tmp_path)
     assert open_source(fold).splits() == ["train", "validation"]
 
 
-def test_columns_beside_captions_that_are_not_read_are_said(tmp_path, caplog):
+def test_classes_beside_captions_are_read_under_every_usual_name(tmp_path, monkeypatch, caplog):
     rows = saved_rows(label="category")
-    assert rows_of(rows).class_names == []
-    assert "the column 'category' is not read; let a ClassLabel 'label' hold the classes" in caplog.text
-    caplog.clear()
-    assert rows_of(saved_rows(captions=None, label="category")).class_names == list(NAMES)
+    (tmp_path / "folder").mkdir()
+    rows.to_parquet(tmp_path / "folder" / "train.parquet")
+    rows.to_parquet(tmp_path / "folder" / "validation.parquet")
+    for data in (rows, tmp_path / "folder", tmp_path / "folder" / "train.parquet"):
+        pairs = rows_of(data)
+        assert pairs.class_names == list(NAMES)
+        assert {pairs.texts[one] for one in pairs.text_ids[:, 0].tolist()} == {f"a photo of a {one}" for one in NAMES}
     assert "is not read" not in caplog.text
+    monkeypatch.setattr("cliperase.data.hub.read_hub", lambda *name: rows)  # a name on the hub has to have the schema
+    assert rows_of("some/data").class_names == []
+    assert "the column 'category' is not read; let a ClassLabel 'label' hold the classes" in caplog.text
+
+
+def test_captions_beside_captions_that_are_not_read_are_said(caplog):
     second = saved_rows(label=None, captions="caption").add_column("caption_2", ["x"] * 2 * EACH)
     assert "x" not in rows_of(second).texts
     assert "captions are taken from the column 'caption' and not from 'caption_2'" in caplog.text

@@ -657,6 +657,9 @@ def test_a_result_among_its_data_is_refused(photos_of_apples, model_folder, caps
         main(["audit", str(model_folder), str(model_folder), "--data", ".", "--forget", "apple", "--output", "a"]) == 2
     )
     assert "lies in data '.'; name a folder elsewhere" in one_line(capsys)
+    for call in (["compare", str(model_folder), str(model_folder)], ["propose", "--model", str(model_folder)]):
+        assert main([*call, "--data", ".", "--output", "a"]) == 2
+        assert "lies in data '.'; name a folder elsewhere" in one_line(capsys)
 
 
 def test_a_reader_that_has_gone_is_no_traceback(data_folder, model_folder):

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import ROWS
+from datasets import Dataset
 from huggingface_hub import ModelCard
 from PIL import Image
 
@@ -16,6 +17,7 @@ from cliperase.card import command_of, hub_name, license_of, write_card
 from cliperase.cli import main, override, parse, rule_of
 from cliperase.data import shards as data_shards
 from cliperase.data import source as data_source
+from cliperase.data.pairs import write_split
 from cliperase.data.source import measured_split
 from cliperase.data.tables import read_table
 from cliperase.defaults import TABLE, completed
@@ -183,6 +185,42 @@ def test_a_result_that_cannot_be_audited_stays(data_folder, model_folder, tmp_pa
     assert "the result is not audited: no row of the split is to be forgotten" in caplog.text
     assert "Not audited" in (tmp_path / "out" / "README.md").read_text()
     check_result(tmp_path / "out")
+
+
+def test_the_limit_on_broken_rows_is_that_of_the_whole_sitting(data_folder, model_folder, tmp_path, capsys, caplog):
+    for split in ("train", "validation", "test"):
+        table = read_table(data_folder, split)
+        blank = {"image": table[0]["image"], "captions": [" "], "label": 0, "source": ""}
+        write_split(Dataset.from_list([*table, blank], features=table.features), tmp_path / "data", split)
+    said, out = ["--data", str(tmp_path / "data")], tmp_path / "out"
+    call = ["unlearn", "--model", str(model_folder), *said, "--forget", "apple", "--output", str(out)]
+    call += ["--set", *(f"{name}={value}" for name, value in SHORT.items())]
+    assert main(call) == 2
+    assert "broken_percent=1" in capsys.readouterr().err
+    assert main([*call, "broken_percent=10"]) == 0
+    assert "not audited" not in caplog.text
+    assert json.loads((out / "audit" / "audit.json").read_text())["settings"]["broken_percent"] == 10
+    for call in (
+        ["evaluate", "--model", str(out)],
+        ["compare", str(model_folder), str(out), "--output", str(tmp_path / "compared")],
+        ["propose", "--model", str(out), "--query", "apple", "--output", str(tmp_path / "rule")],
+    ):
+        for limit, message in (("1", "are broken"), ("nan", "broken_percent is nan; give a number from 0 to 100")):
+            capsys.readouterr()
+            assert main([*call, *said, "--broken-percent", limit]) == 2
+            assert message in capsys.readouterr().err
+        assert main([*call, *said, "--broken-percent", "10"]) == 0
+
+
+def test_an_audit_of_another_result_in_the_folder_is_told(forgotten, data_folder, model_folder, tmp_path, caplog):
+    shutil.copytree(forgotten, tmp_path / "out")
+    call = ["unlearn", "--model", str(model_folder), "--data", str(data_folder), "--no-audit"]
+    call += ["--output", str(tmp_path / "out"), "--set", *(f"{name}={value}" for name, value in SHORT.items())]
+    told = "out/audit is not of this result: it is of weights that were here before"
+    assert main([*call, "--forget", "apple"]) == 0  # the same weights again
+    assert told not in caplog.text
+    assert main([*call, "--forget", "lemon"]) == 0
+    assert told in caplog.text
 
 
 def test_a_dry_run_trains_nothing_and_shows_the_rows(data_folder, model_folder, tmp_path, capsys, monkeypatch):

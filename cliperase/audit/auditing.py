@@ -43,6 +43,7 @@ class AuditSettings(Settings):
 
     images: int = Field(default=2000, ge=10)  # of the split
     training_images: int = Field(default=8000, ge=10)
+    broken_percent: float = Field(default=BROKEN_PERCENT, ge=0)  # as in training
     seed: int = Field(default=0, ge=0, lt=2**32)
 
 
@@ -86,7 +87,7 @@ def open_case(
     check_references(subjects)
     framing = subjects[0].model.framing
     source = open_source(data, templates=templates, framing=framing)
-    test = source.load_split(split, rule, framing, BROKEN_PERCENT)
+    test = source.load_split(split, rule, framing, settings.broken_percent)
     case = Case(
         subjects[0], subjects[1], subjects[2:], Rule.of(rule),
         test=Split.of(*test).sampled(settings.images, settings.seed),
@@ -116,7 +117,7 @@ def training_of(
     """The training rows, None where they are streamed or not there."""
     if isinstance(source, Shards) or "train" not in source.splits():
         return None
-    return Split.of(*rows_of(source, "train", rule, framing)).sampled(settings.training_images, settings.seed)
+    return Split.of(*rows_of(source, "train", rule, framing, settings)).sampled(settings.training_images, settings.seed)
 
 
 def others_of(
@@ -140,17 +141,17 @@ def others_of(
             if name in known
             else (open_source(name, templates=source.templates, split="test", framing=framing), "test")
         )
-        found = Split.of(*rows_of(other, split, rule, framing))
+        found = Split.of(*rows_of(other, split, rule, framing, settings))
         yield Path(name).name, found.sampled(settings.images, settings.seed)
 
 
 def rows_of(
-    source: Shards | Tables, split: str, rule: Mapping[str, Any], framing: Framing
+    source: Shards | Tables, split: str, rule: Mapping[str, Any], framing: Framing, settings: AuditSettings
 ) -> tuple[PairSet, torch.Tensor]:
     """As of `load_split`; of tables also where the rule matches no row."""
     if isinstance(source, Shards):
-        return source.load_split(split, rule, framing, BROKEN_PERCENT)
-    return source.load_split(split, rule, framing, BROKEN_PERCENT, required=False)
+        return source.load_split(split, rule, framing, settings.broken_percent)
+    return source.load_split(split, rule, framing, settings.broken_percent, required=False)
 
 
 def carry_out(case: Case, probes: Mapping[str, Probe], output: str | Path | None = None) -> list[dict[str, Any]]:
@@ -225,6 +226,13 @@ def plain(measure: Measurement) -> dict[str, Any]:
                 raise CliperaseError(f"{measure.name} of the model {name} is {value}; look at its weights")
             found[name][key] = round(value, DIGITS) if isinstance(value, float) else value
     return found
+
+
+def without_figure(thresholds: Mapping[str, Threshold], results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The names of thresholds whose probe measured figures, and not that one."""
+    figures = {result["probe"]: {measure["name"] for measure in result["measures"]} for result in results}
+    named = ((name, *name.split(".", 1)) for name in thresholds if "." in name)
+    return [name for name, probe, figure in named if figures.get(probe) and figure not in figures[probe]]
 
 
 def result_of(

@@ -8,6 +8,13 @@ BROKEN_PERCENT = 1.0  # of the rows, unless a setting says otherwise
 log = logging.getLogger("cliperase")
 
 
+def checked_percent(value):
+    """A limit of one's own on broken rows, in percent."""
+    if not 0 <= value <= 100:
+        raise CliperaseError(f"broken_percent is {value}; give a number from 0 to 100")
+    return value
+
+
 def leave_out(reasons, count, broken_percent, place):
     """Tell that of `count` rows those of `reasons`, {row: why it cannot be used}, are left out, or are too many.
 

@@ -13,6 +13,7 @@ import datasets
 import pyarrow.parquet as pq
 from datasets.table import table_cast
 
+from cliperase.data.naming import LABELS, usual
 from cliperase.errors import CliperaseError, reason_of
 
 NUMBERED = r"-(\d+)-of-(\d+)(-[0-9a-f]{16})?"  # how `datasets` and the hub number the files of a split
@@ -89,11 +90,12 @@ def is_schema(source: object) -> TypeGuard[str | Path]:
 
 
 def is_typed(kinds):
-    """Whether columns of these `datasets.Features` are those of the schema, by name and by kind."""
+    """Whether columns of these `datasets.Features` are those of the schema, by name and by kind, and no column of
+    classes has another name."""
     kinds = {name: plain_kind(kind) for name, kind in kinds.items()}
     schema = {"image": datasets.Image, "captions": datasets.List, "label": datasets.ClassLabel}
     there = all(isinstance(kinds[name], kind) for name, kind in schema.items() if name in kinds)
-    return there and {"image", "captions"} <= set(kinds)
+    return there and {"image", "captions"} <= set(kinds) and ("label" in kinds or not usual(kinds, LABELS))
 
 
 def check_numbers(folder, split, paths):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from cliperase.errors import CliperaseError
 from cliperase.finite import check_finite
-from cliperase.manifest import check_result
+from cliperase.manifest import check_result, paths_in
 
 if TYPE_CHECKING:
     import torch
@@ -48,7 +48,8 @@ def load_model(source: str | Path, device: "str | torch.device" = "cpu") -> "Ima
         )
     for adapter in adapters():
         if adapter.recognises(source):
-            check_result(source)
+            for path in paths_in(source):
+                check_result(path)
             model = adapter.load(source, device)
             check_finite(model.state_dict(), f"model {str(source)!r}", "copy or train the model again")
             return model
