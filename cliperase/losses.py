@@ -93,6 +93,11 @@ def retention(
     return info_nce(image_features, text_features, logit_scale, text_ids, targets)
 
 
+def squared_error(a: Tensor, b: Tensor) -> Tensor:
+    """‖a - b‖² of (N, D) embeddings, summed over dimensions, mean over rows: scalar."""
+    return (a - b).square().sum(dim=1).mean()
+
+
 def kl_divergence(original_logits: Tensor, logits: Tensor) -> Tensor:
     """KL(softmax(original) ‖ softmax(student)) over the last dimension, mean over rows, in nats."""
     return F.kl_div(
@@ -114,7 +119,8 @@ def consistency(
     `original` and `student` are (image_features, text_features). The paper leaves open what the
     distributions run over. `similarity`: each row's softmax over the batch of logit-scaled similarities,
     image to text and text to image. `embedding`: softmax over the D dimensions of each embedding.
-    `logit_scale` is the original model's in both terms, so that the student cannot pay with temperature.
+    `logit_scale` is the original model's in both terms, so that the student cannot pay with temperature; `embedding`
+    does without, and the softmax of a unit vector's values is nearly uniform.
     """
     if reading == "embedding":
         image, text = (kl_divergence(o, s) for o, s in zip(original, student, strict=True))

@@ -42,7 +42,7 @@ class PairTraining(Training):
             model.to(memory_format=torch.channels_last)
         self.image_tower = torch.compile(model.encode_image) if settings.compile else model.encode_image
         # names of weights that may move, and what the others are put back to after every step
-        self.movable = method.restrict(model.eval(), self.batch) if method.takes_steps else {}
+        self.movable = method.restrict(model.eval(), self.batch)
         self.held = {name: p.detach().clone() for name, p in model.named_parameters() if name in self.movable}
 
     def open_sources(self, retain, forget):

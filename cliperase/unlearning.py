@@ -97,8 +97,7 @@ class Run:
         settings = self.recipe.training.counted(len(forget))
         if method.replaces_data:
             check_streamable(self.recipe, retain)
-            # pyrefly: ignore[missing-attribute] – only a `LossMethod` replaces data
-            forget, retain = method.prepare(self.model, forget, retain, settings.seed)
+            forget, retain = method.prepare(self.model, forget, cast("PairSet", retain), settings.seed)
             original = None  # it holds embeddings of rows that are no longer there
         elif original is None:
             original = embed(self.model, forget, retain, settings.autocast)
@@ -108,10 +107,8 @@ class Run:
             before = self.before or task.measure(self.model, *rows)
             validate = partial(task.validate, pairs=rows[0], forgotten=rows[1], before=before)
             selected_on = selection(*rows) if self.checkpoint else None
-        if method.takes_steps and original is not None:
-            # pyrefly: ignore[missing-attribute] – what takes steps is a `LossMethod`
+        if original is not None:
             method.start(self.model, forget, retain)
-            # pyrefly: ignore[missing-attribute] – the same
             original = method.targets(self.model, forget, retain, original)
         with narrowed(self.model, retain, forget):
             training = PairTraining(self.model, method, settings, retain, forget, original, selected_on)

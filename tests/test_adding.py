@@ -98,23 +98,19 @@ def test_a_model_family(tmp_path, data_folder, monkeypatch):
         assert after["forget_cosine"] < before["forget_cosine"], method
 
 
-METHOD = '''"""Hinge (ours): L = mean max(0, cos - margin) on Df + InfoNCE(Dr). Forgetting stops at the margin."""
+METHOD = '''"""Hinge (ours): L = mean max(0, cos - margin) on Df + L_RM(Dr). Forgetting stops at the margin."""
 
 from pydantic import Field
 
-from cliperase.losses import retention
-from cliperase.methods.base import LossMethod
+from cliperase.methods.base import LossMethod, retain_loss
 
 
 class Hinge(LossMethod):
     margin: float = Field(default=0.1, ge=-1, le=1)  # cosine from which a pair counts as forgotten
 
     def loss(self, batch):
-        f, r = batch.forget, batch.retain
-        return {
-            "hinge": ((f.image * f.text).sum(dim=1) - self.margin).relu().mean(),
-            "RM": retention(r.image, r.text, batch.logit_scale, r.text_ids, logit_bias=batch.logit_bias),
-        }
+        similarity = (batch.forget.image * batch.forget.text).sum(dim=1)
+        return {"hinge": (similarity - self.margin).relu().mean(), "RM": retain_loss(batch)}
 '''
 
 

@@ -21,7 +21,7 @@ from cliperase.audit.base import Probe, compared
 from cliperase.audit.case import recognised
 from cliperase.audit.intervals import mean_of, share_of
 from cliperase.loop import run_loop
-from cliperase.losses import retention
+from cliperase.losses import info_nce
 from cliperase.methods.base import LossMethod
 from cliperase.metrics.encode import encode_images, encode_texts
 from cliperase.settings import TrainSettings
@@ -37,7 +37,7 @@ class Relearn(LossMethod):
             torch.cat([getattr(pairs, name) for pairs in (batch.forget, batch.retain)])
             for name in ("image", "text", "text_ids")
         )
-        return {"InfoNCE": retention(image, text, batch.logit_scale, ids)}
+        return {"InfoNCE": info_nce(image, text, batch.logit_scale, ids)}
 
 
 class Relearning(Probe):

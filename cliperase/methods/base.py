@@ -1,6 +1,6 @@
 """What a method is: settings that are checked once, and either losses for the loop or one edit of the weights.
 
-Methods see embeddings (`Batch`) and weights by name. They know no tower and no data set.
+`loss` sees embeddings only (`Batch`). The other hooks also see the model, and the sets to forget and to retain.
 """
 
 from abc import abstractmethod
@@ -12,6 +12,7 @@ from torch import Tensor
 from cliperase.batch import Batch
 from cliperase.data.pairs import PairSet
 from cliperase.features import Original
+from cliperase.losses import consistency, retention
 from cliperase.models.base import ImageTextModel
 from cliperase.settings import Settings
 
@@ -27,16 +28,6 @@ class Method(Settings):
 
     takes_steps: ClassVar[bool]
     replaces_data: ClassVar[bool] = False
-
-
-class LossMethod(Method):
-    """A method that the loop trains with. The loop adds up its terms, logs each of them and takes the step."""
-
-    takes_steps = True
-
-    @abstractmethod
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """{name of a term: scalar} of one step."""
 
     def prepare(self, model: ImageTextModel, forget: PairSet, retain: PairSet, seed: int) -> tuple[PairSet, PairSet]:
         """(forget, retain) to draw from. A method that returns other sets must set `replaces_data`."""
@@ -61,6 +52,29 @@ class LossMethod(Method):
         Called once, before the first step. `batch(i)` is a `Batch` with gradients.
         """
         return {}
+
+
+class LossMethod(Method):
+    """A method that the loop trains with. The loop adds up its terms, logs each of them and takes the step."""
+
+    takes_steps = True
+
+    @abstractmethod
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """{name of a term: scalar} of one step."""
+
+
+def retain_loss(batch: Batch, targets: str = "identical-texts") -> Tensor:
+    """L_RM of the step's retain pairs, scalar, in nats: see `losses.retention`."""
+    r = batch.retain
+    return retention(r.image, r.text, batch.logit_scale, r.text_ids, targets, batch.logit_bias)
+
+
+def retain_divergence(batch: Batch, reading: str = "similarity", temperature: float = 1.0) -> Tensor:
+    """L_CM of the step's retain pairs, scalar, in nats: see `losses.consistency`. `temperature` divides the logits."""
+    before, after = batch.original_retain, batch.retain
+    scale = batch.original_logit_scale / temperature
+    return consistency((before.image, before.text), (after.image, after.text), scale, reading)
 
 
 def all_classes(batch: Batches, least: int) -> list[Batch]:

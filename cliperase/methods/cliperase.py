@@ -17,8 +17,8 @@ from pydantic import NonNegativeFloat
 from torch import Tensor
 
 from cliperase.batch import Batch
-from cliperase.losses import consistency, forgetting, retention
-from cliperase.methods.base import LossMethod
+from cliperase.losses import forgetting
+from cliperase.methods.base import LossMethod, retain_divergence, retain_loss
 
 
 class CLIPErase(LossMethod):
@@ -29,14 +29,11 @@ class CLIPErase(LossMethod):
     retention_targets: Literal["identical-texts", "diagonal"] = "identical-texts"  # `diagonal`: the literal InfoNCE
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        terms, r = {}, batch.retain
+        terms = {}
         if self.lambda_rm:
-            rm = retention(r.image, r.text, batch.logit_scale, r.text_ids, self.retention_targets, batch.logit_bias)
-            terms["RM"] = self.lambda_rm * rm
+            terms["RM"] = self.lambda_rm * retain_loss(batch, self.retention_targets)
         if self.lambda_fm:
             terms["FM"] = self.lambda_fm * forgetting(batch.forget.image, batch.forget.text)
         if self.lambda_cm:
-            original = (batch.original_retain.image, batch.original_retain.text)
-            cm = consistency(original, (r.image, r.text), batch.original_logit_scale, self.consistency_over)
-            terms["CM"] = self.lambda_cm * cm
+            terms["CM"] = self.lambda_cm * retain_divergence(batch, self.consistency_over)
         return terms

@@ -13,11 +13,9 @@ it also damages the retain pairs.
 from torch import Tensor
 
 from cliperase.batch import Batch
-from cliperase.losses import retention
-from cliperase.methods.base import LossMethod
+from cliperase.methods.base import LossMethod, retain_loss
 
 
 class FineTune(LossMethod):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        r = batch.retain
-        return {"RM": retention(r.image, r.text, batch.logit_scale, r.text_ids, logit_bias=batch.logit_bias)}
+        return {"RM": retain_loss(batch)}

@@ -1,5 +1,7 @@
 """Gradient ascent (GA; Thudi et al. 2022): L = -InfoNCE(Df), the loss that taught the pairs, turned around.
 
+Pairs of one class share their text, so among themselves they have no gradient: the step's retain pairs are further
+negatives, held constant. This term is also that of GradDiff and KL-min.
 `towers: text` is the unimodal variant that the paper compares with: images only serve as constants.
 
 Settings: the learning rate decides alone. The published code of SalUn (Fan et al. 2024) has it at 1e-4, for 5 epochs of

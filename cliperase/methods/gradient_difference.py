@@ -10,8 +10,7 @@ from pydantic import NonNegativeFloat
 from torch import Tensor
 
 from cliperase.batch import Batch
-from cliperase.losses import retention
-from cliperase.methods.base import LossMethod
+from cliperase.methods.base import LossMethod, retain_loss
 from cliperase.methods.gradient_ascent import ascent
 
 
@@ -20,8 +19,4 @@ class GradientDifference(LossMethod):
     alpha: NonNegativeFloat = 1.0
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        r = batch.retain
-        return {
-            "GA": self.gamma * ascent(batch),
-            "RM": self.alpha * retention(r.image, r.text, batch.logit_scale, r.text_ids, logit_bias=batch.logit_bias),
-        }
+        return {"GA": self.gamma * ascent(batch), "RM": self.alpha * retain_loss(batch)}

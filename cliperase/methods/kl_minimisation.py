@@ -13,8 +13,7 @@ from pydantic import NonNegativeFloat
 from torch import Tensor
 
 from cliperase.batch import Batch
-from cliperase.losses import consistency
-from cliperase.methods.base import LossMethod
+from cliperase.methods.base import LossMethod, retain_divergence
 from cliperase.methods.gradient_ascent import ascent
 
 
@@ -22,6 +21,4 @@ class KLMinimisation(LossMethod):
     beta: NonNegativeFloat = 1.0
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        original, student = batch.original_retain, batch.retain
-        kl = consistency((original.image, original.text), (student.image, student.text), batch.original_logit_scale)
-        return {"GA": ascent(batch), "KL": self.beta * kl}
+        return {"GA": ascent(batch), "KL": self.beta * retain_divergence(batch)}

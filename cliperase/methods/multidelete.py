@@ -1,15 +1,15 @@
 """MultiDelete (Cheng & Amiri 2023), for two-tower models: L = decoupling + multimodal + unimodal, each with a weight.
 
 Modality decoupling on Df: mean (s_u(x, t) - s_o(x, t'))², the student's similarity pulled to the original's with
-shuffled texts. As published it runs over all images x and texts t of the batch, the whole similarity matrix, and counts
-twice, once for each direction; `decoupling_over: pairs` runs over the true pairs, and counts once. Multimodal and
-unimodal knowledge retention on Dr: ‖f_u - f_o‖² of the fusion, image and text embeddings, which stay where the original
-has them. CLIP has no fusion module; the elementwise product stands for it, because its sum is the similarity. Squared
-errors are summed over dimensions, averaged over samples.
+another text t', drawn from the retain batch. As published it runs over all images x and texts t of the batch, the whole
+similarity matrix, and counts twice, once for each direction; `decoupling_over: pairs` runs over the true pairs, and
+counts once. Multimodal and unimodal knowledge retention on Dr: ‖f_u - f_o‖² of the fusion, image and text embeddings,
+which stay where the original has them. CLIP has no fusion module; the elementwise product stands for it, because its
+sum is the similarity. Squared errors are summed over dimensions, averaged over samples.
 
 Settings: the published code adds the three with equal weights, which is the default, but averages squared errors over
 dimensions too. Ours keep 1 for decoupling and multimodal; the weight of unimodal is searched (paper/profiles) and is
-far above 1 on pictograms. Rows of the photographs have decoupling over pairs.
+far above 1 on pictograms. Flickr8k's row is older and has decoupling over pairs.
 
 Known failure: the target is only as good as its shuffle. Shuffled within the forget set, as in the published code, the
 pairs of one class stay true pairs, and the loss then holds what it should forget; hence `other_texts`.
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from cliperase.batch import Batch
 from cliperase.errors import CliperaseError
+from cliperase.losses import squared_error
 from cliperase.methods.base import LossMethod
 
 
@@ -46,7 +47,7 @@ class MultiDelete(LossMethod):
 def over_pairs(batch: Batch) -> Tensor:
     """The decoupling loss over the true pairs, scalar."""
     similarity = (batch.forget.image * batch.forget.text).sum(dim=1)
-    return (similarity - shuffled_similarity(batch)).square().mean()
+    return (similarity - similarity_to_others(batch)).square().mean()
 
 
 def over_matrix(batch: Batch) -> Tensor:
@@ -58,11 +59,7 @@ def over_matrix(batch: Batch) -> Tensor:
     return 2 * (batch.forget.image @ batch.forget.text.T - target).square().mean()
 
 
-def squared_error(a: Tensor, b: Tensor) -> Tensor:
-    return (a - b).square().sum(dim=1).mean()
-
-
-def shuffled_similarity(batch: Batch) -> Tensor:
+def similarity_to_others(batch: Batch) -> Tensor:
     """(N,) the original's similarity of each forget image with a random text that is not its own."""
     return (batch.original_forget.image * batch.original_retain.text[other_texts(batch)]).sum(dim=1)
 

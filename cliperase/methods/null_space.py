@@ -6,9 +6,10 @@ would leave its text without a direction, a division of noise by noise; so it ke
 direction for each forgotten text. `rank` takes fewer: first the direction of the texts' mean, then the largest
 principal directions of what is left of them. At rank 1 several texts have one direction together, and hardly move.
 
-Settings: a projection has strength 1, which is the default. Ours is searched (paper/profiles), for the older row of the
-photographs at rank 1. Below 1 a part of the texts stays, above it they are turned round. `batches` batches tell the
-texts, and more where these do not show every forgotten class. Captions are a sample: one that is in no batch stays.
+Settings: a projection has strength 1, which is the default. Ours is searched (paper/profiles); several classes on
+photographs are an older row, at rank 1. Below 1 a part of the texts stays, above it they are turned round. `batches`
+batches tell the texts, and more where these do not show every forgotten class. Captions are a sample: one that is in no
+batch stays.
 
 Known failure: every text goes through the edited head, so texts that share the removed directions move too. Captions
 that all differ may span the whole space; they need a `rank`. Images keep their place, and a linear probe finds the

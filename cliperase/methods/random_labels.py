@@ -16,8 +16,7 @@ from pydantic import NonNegativeFloat
 from torch import Tensor
 
 from cliperase.batch import Batch
-from cliperase.losses import retention
-from cliperase.methods.base import LossMethod
+from cliperase.methods.base import LossMethod, retain_loss
 from cliperase.methods.multidelete import other_texts
 
 
@@ -25,11 +24,7 @@ class RandomLabels(LossMethod):
     gamma: NonNegativeFloat = 1.0  # weight of the wrong captions against retention
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        r = batch.retain
-        return {
-            "wrong": self.gamma * wrong_captions(batch),
-            "RM": retention(r.image, r.text, batch.logit_scale, r.text_ids, logit_bias=batch.logit_bias),
-        }
+        return {"wrong": self.gamma * wrong_captions(batch), "RM": retain_loss(batch)}
 
 
 def wrong_captions(batch: Batch) -> Tensor:

@@ -7,47 +7,35 @@ constants there.
 
 Settings: the published code takes T = 2, α = 0.5 and μ = 1 on its small sets, and maximises in the first 3 of 10
 epochs; these are the defaults. A turn there is an epoch of its set. Here a round is a tenth of the steps and each turn
-half of it, because every row has the same number of steps. `form: joint` takes both losses in every step. α and μ
-are searched (paper/profiles). Rows of the photographs are older: joint, and with T = 1.
+half of it, because every row has the same number of steps. α and μ are searched (paper/profiles).
 
 Known failure: sensitive to the length of the forget phase. Too short forgets too little, too long damages the rest.
 """
-
-from typing import Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from cliperase.batch import Batch, Pairs
-from cliperase.losses import consistency, kl_divergence, retention
-from cliperase.methods.base import LossMethod
+from cliperase.losses import kl_divergence
+from cliperase.methods.base import LossMethod, retain_divergence, retain_loss
 
 
 class SCRUB(LossMethod):
     mu: NonNegativeFloat = 1.0
     alpha: NonNegativeFloat = 0.5
     temperature: PositiveFloat = 2.0
-    form: Literal["alternating", "joint"] = "alternating"
-    rounds: PositiveInt = 10  # of the alternating form
-    forget_share: float = Field(default=0.3, ge=0, le=1)  # of the rounds, or of the steps if joint, from the first
+    rounds: PositiveInt = 10
+    forget_share: float = Field(default=0.3, ge=0, le=1)  # of the rounds, from the first
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        if self.form == "joint":
-            forgets = batch.step < self.forget_share * batch.steps
-            return self.obey(batch) | (self.disobey(batch) if forgets else {})
         number, place = divmod(batch.step * self.rounds, batch.steps)  # the round, and how far it is, of `steps`
         maximises = number < self.forget_share * self.rounds and 2 * place < batch.steps
         return self.disobey(batch) if maximises else self.obey(batch)
 
     def obey(self, batch: Batch) -> dict[str, Tensor]:
-        before, after = batch.original_retain, batch.retain
-        scale = batch.original_logit_scale / self.temperature
-        kl = consistency((before.image, before.text), (after.image, after.text), scale)
-        return {
-            "RM": retention(after.image, after.text, batch.logit_scale, after.text_ids, logit_bias=batch.logit_bias),
-            "KL": self.alpha * (self.temperature**2 * kl),
-        }
+        kl = retain_divergence(batch, temperature=self.temperature)
+        return {"RM": retain_loss(batch), "KL": self.alpha * (self.temperature**2 * kl)}
 
     def disobey(self, batch: Batch) -> dict[str, Tensor]:
         return {"disobey": -self.mu * (self.temperature**2 * forget_divergence(batch, self.temperature))}

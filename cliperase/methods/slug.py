@@ -3,13 +3,13 @@
 1. One gradient g_f of the forget loss (the mean cosine of true pairs) and g_r of InfoNCE on Dr. 2. Layers on
 the Pareto front of high importance ‖g_f‖/‖θ‖ and low |cos(g_f, g_r)|; the most important `layers` of them are
 tried. Embeddings and positions are no layers, as in the published code: a word's own rows are the word, not what it is
-associated with. `embeddings` lets them in. 3. Binary search on validation data: s is larger while more than `tolerance`
+associated with. 3. Binary search on validation data: s is larger while more than `tolerance`
 percent of the forget set is still recognised, else smaller. The best score of all is kept. Seconds instead of minutes.
 
 Settings: the published code tries every layer on the front, with one front for each tower; it starts at s = 0.1,
 doubles it until no forget image has its class among the first five, then bisects, 10 measurements a layer. Ours has
 one front for both towers and bisects below `largest_step`, 5 measurements a layer; `layers` and `largest_step` are
-searched (paper/profiles). The row of the photographs is older and has embeddings among its layers.
+searched (paper/profiles).
 
 Known failure: one layer holds more than one concept; neighbours go with it.
 """
@@ -20,8 +20,8 @@ from torch import Tensor
 
 from cliperase.batch import Batch
 from cliperase.errors import CliperaseError
-from cliperase.losses import forgetting, retention
-from cliperase.methods.base import Batches, EditMethod, Validate
+from cliperase.losses import forgetting
+from cliperase.methods.base import Batches, EditMethod, Validate, retain_loss
 from cliperase.methods.gradients import mean_over_batches, trainable
 from cliperase.models.base import ImageTextModel
 
@@ -34,7 +34,6 @@ class SLUG(EditMethod):
     largest_step: NonNegativeFloat = 1.0  # relative to the layer's norm
     tolerance: NonNegativeFloat = 1.0  # percent
     batches: PositiveInt = 8
-    embeddings: bool = False  # whether embeddings and positions are among the layers
 
     @torch.no_grad()
     def apply(self, model: ImageTextModel, batch: Batches, validate: Validate | None = None) -> None:
@@ -48,7 +47,7 @@ class SLUG(EditMethod):
         with torch.enable_grad():
             g_forget = mean_over_batches(model, forget_loss, batch, self.batches)
             g_retain = mean_over_batches(model, retain_loss, batch, self.batches)
-        layers = pareto_layers(model, g_forget, g_retain, self.embeddings)[: self.layers]
+        layers = pareto_layers(model, g_forget, g_retain)[: self.layers]
         found = [self.search(model, name, g_forget[name], validate) for name in layers]
         best = max(found, key=lambda one: one[0], default=None)
         if best and best[0] > untouched["score"]:  # the untouched model may be the best there is
@@ -76,18 +75,11 @@ def forget_loss(batch: Batch) -> Tensor:
     return forgetting(batch.forget.image, batch.forget.text)
 
 
-def retain_loss(batch: Batch) -> Tensor:
-    r = batch.retain
-    return retention(r.image, r.text, batch.logit_scale, r.text_ids, logit_bias=batch.logit_bias)
-
-
-def pareto_layers(
-    model: ImageTextModel, g_forget: dict[str, Tensor], g_retain: dict[str, Tensor], embeddings: bool = False
-) -> list[str]:
-    """Names of weight matrices on the Pareto front, the most important first; with `embeddings` also of these."""
+def pareto_layers(model: ImageTextModel, g_forget: dict[str, Tensor], g_retain: dict[str, Tensor]) -> list[str]:
+    """Names of weight matrices on the Pareto front, the most important first."""
     rated = []
     for name, parameter in trainable(model):
-        if not embeddings and any(part in name for part in NO_LAYERS):
+        if any(part in name for part in NO_LAYERS):
             continue
         f, r = g_forget[name].flatten(), g_retain[name].flatten()
         if parameter.ndim >= 2 and f.norm() > 0:

@@ -6,7 +6,7 @@ in D and F_r the importance for Dr. The published code reads D in this order too
 logit_scale are skipped: dampening the temperature changes every answer.
 
 `importance_of: retain` takes D = Dr. A token that only Df uses then has F_D = 0, and its embedding is erased whatever α
-is. The row of the photographs is older and was made so.
+is. The row of several classes on photographs is older and was made so.
 
 Settings: usual α = 10, λ = 1, which are the defaults. Ours are searched (paper/profiles). For one class α is higher,
 because at 10 a small model loses what classes share (figures/icons/tuning/main.md); λ is lower everywhere.
@@ -40,7 +40,7 @@ class SSD(EditMethod):
     def apply(self, model: ImageTextModel, batch: Batches, validate: Validate | None = None) -> None:
         with torch.enable_grad():
             forget = mean_over_batches(model, ascent, batch, self.batches, power=2)
-            data = mean_over_batches(model, retain_loss, batch, self.batches, power=2)
+            data = mean_over_batches(model, equal_retain_loss, batch, self.batches, power=2)
         if self.importance_of == "all":
             share = share_of_forget(batch)
             data = {name: share * forget[name] + (1 - share) * value for name, value in data.items()}
@@ -59,7 +59,7 @@ def share_of_forget(batch: Batches) -> float:
     return share
 
 
-def retain_loss(batch: Batch) -> Tensor:
+def equal_retain_loss(batch: Batch) -> Tensor:
     """InfoNCE of as many retain pairs as there are forget pairs, against the rest of the retain batch."""
     size, retain = len(batch.forget.text_ids), batch.retain
     part = [replace(retain, image=retain.image[s], text=retain.text[s], text_ids=retain.text_ids[s])

@@ -9,13 +9,13 @@ difference of its images' mean and Dr's is taken out. An image's target lies `st
 because a student goes only a part of the way on images that it was not trained on. With e the original's embeddings, ê
 the targets, f the student's:
 
-L = ‖f(Df) - ê(Df)‖² + retain · ‖f(Dr) - e(Dr)‖² + λ_RM · L_RM(Dr)
+L = image · ‖f(Df) - ê(Df)‖² + text · ‖f(Df) - ê(Df)‖² + retain · ‖f(Dr) - e(Dr)‖² + λ_RM · L_RM(Dr)
 
-in both towers, squared errors summed over dimensions, averaged over samples. With `new_tokens` the tokens that only Df
-uses first lose what was learnt of them: their embeddings are drawn anew, as long as those of other tokens, and a text
-that has one is taught what the original then says of it. The first term reaches zero, so nothing is
-pushed further away than a model that never knew. It is distillation (Hinton et al. 2015) from a teacher that never saw
-Df, and costs one regression instead of a training.
+the first two in one tower each, the third in both; squared errors summed over dimensions, averaged over samples. With
+`new_tokens` the tokens that only Df uses first lose what was learnt of them: their embeddings are drawn anew, as long
+as those of other tokens, and a text that has one is taught what the original then says of it. The first terms reach
+zero, so nothing is pushed further away than a model that never knew. It is distillation (Hinton et al. 2015) from a
+teacher that never saw Df, and costs one regression instead of a training.
 
 Settings: one setting is meant for every concept and every number of them, the default. Only the learning rate is
 searched (paper/profiles). What else was tried, on concepts that are not reported, stands in `leads` there.
@@ -37,9 +37,8 @@ from cliperase.batch import Batch
 from cliperase.data.pairs import PairSet
 from cliperase.errors import CliperaseError
 from cliperase.features import Features, LiveFeatures, Original
-from cliperase.losses import retention
-from cliperase.methods.base import LossMethod
-from cliperase.methods.multidelete import squared_error
+from cliperase.losses import squared_error
+from cliperase.methods.base import LossMethod, retain_loss
 from cliperase.models.base import ImageTextModel
 
 if TYPE_CHECKING:
@@ -105,12 +104,11 @@ class Unseen(LossMethod):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """`batch.original_forget` holds the targets."""
         gone, towards, r, before = batch.forget, batch.original_forget, batch.retain, batch.original_retain
-        rm = retention(r.image, r.text, batch.logit_scale, r.text_ids, logit_bias=batch.logit_bias)
         return {
             "image": self.image * squared_error(gone.image, towards.image),
             "text": self.text * squared_error(gone.text, towards.text),
             "retain": self.retain * (squared_error(r.image, before.image) + squared_error(r.text, before.text)),
-            "RM": self.lambda_rm * rm,
+            "RM": self.lambda_rm * retain_loss(batch),
         }
 
 
