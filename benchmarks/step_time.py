@@ -14,7 +14,7 @@ import statistics
 import torch
 
 from benchmarks.steps import bare_step, create_task, library_step, plain_step, take_turns
-from cliperase.methods import method_class, method_names
+from cliperase.methods import METHODS, method_class
 from cliperase.models.base import pick_device
 
 SETTINGS = {  # of the loop, by what they are called in the table
@@ -32,7 +32,7 @@ def loops(task):
 
 
 def methods(task):
-    return {name: library_step(task, name) for name in method_names() if is_trained(name)}
+    return {name: library_step(task, name) for name in METHODS if is_trained(name)}
 
 
 def is_trained(name):

@@ -4,7 +4,7 @@ Every kind of settings, of a method, of the loop, of a part of the pipeline, is 
 the only place where values from outside become one, and the only place that words what is wrong with them.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from math import ceil
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from cliperase.data.limits import BROKEN_PERCENT
 from cliperase.errors import CliperaseError, printable
 
 REMEDIES = {  # pydantic's kinds of error -> what to do about it
@@ -77,7 +78,7 @@ class TrainSettings(LoopSettings):
     # For what is streamed, see `cliperase.data.shards.Stream`.
     lanes: int = Field(default=8, ge=1)  # readers that share the shards; a multiple of the number of processes
     stream: bool | None = None  # parquet files too; None: where they do not fit into memory
-    broken_percent: float = Field(default=1.0, ge=0)  # of the samples; more that cannot be read are an error
+    broken_percent: float = Field(default=BROKEN_PERCENT, ge=0, le=100)  # unreadable samples; more are an error
 
     @field_validator("retain_batch")
     @classmethod
@@ -149,8 +150,8 @@ def read_params(path: str | Path) -> dict[str, Any]:
     return params
 
 
-def section(params: Mapping[str, Any], path: str, needed: Iterable[str] = ()) -> dict[str, Any]:
-    """The part of the parameters at `a.b.c`, a mapping that has the `needed` names."""
+def section(params: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """The part of the parameters at `a.b.c`, a mapping."""
     found = params
     for key in path.split("."):
         if not isinstance(found, dict) or key not in found:
@@ -160,7 +161,4 @@ def section(params: Mapping[str, Any], path: str, needed: Iterable[str] = ()) ->
         raise CliperaseError(
             f"section {path!r} of the parameters is {found!r}, not a mapping; write lines of NAME: VALUE below it"
         )
-    missing = [name for name in needed if name not in found]
-    if missing:
-        raise CliperaseError(f"section {path!r} of the parameters has no {missing[0]!r}; add it")
     return found

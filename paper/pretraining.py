@@ -5,8 +5,10 @@
 
 from abc import abstractmethod
 from pathlib import Path
+from typing import Literal
 
 import torch
+from pydantic import Field
 
 from cliperase.checkpoints import remove_checkpoint
 from cliperase.data.pairs import load_pairs
@@ -98,12 +100,12 @@ class LossTraining(Training):
 class AveragedSettings(LoopSettings):
     """Settings of the small models: a one-cycle schedule, and a moving average of the weights that is kept."""
 
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.01
-    schedule: str = "one-cycle"
-    rising: float = 0.1
-    clip_norm: float = 1.0
-    averaging: float = 0.995
+    learning_rate: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    schedule: Literal["constant", "one-cycle"] = "one-cycle"
+    rising: float = Field(default=0.1, gt=0, lt=1)
+    clip_norm: float = Field(default=1.0, ge=0)
+    averaging: float = Field(default=0.995, ge=0, lt=1)
 
 
 def train_averaged(training, output):

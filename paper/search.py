@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 from pydantic import Field
+from scipy.stats.qmc import Halton
 
 from cliperase.data.pairs import load_pairs
 from cliperase.errors import CliperaseError
@@ -79,8 +80,6 @@ def varied(settings):
 
 def drawn_from(settings, count):
     """`count` mappings {setting: value}, evenly in the logarithms of the ranges; one, where there is no range."""
-    from scipy.stats.qmc import Halton  # only searches need scipy
-
     ranges = varied(settings)
     if not ranges:
         return [settings]

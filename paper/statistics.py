@@ -122,10 +122,10 @@ def with_gap(rows, forget="forget_accuracy", retain="retain_accuracy", to_retrai
     return pd.concat([rows, more[rows.columns]], ignore_index=True)
 
 
-def in_order(summary, references=REFERENCES):
+def in_order(summary):
     """References first, then by the average gap, smallest first."""
-    reference = summary.method.isin(references)
-    ranks = [references.index(m) if r else len(references) for m, r in zip(summary.method, reference, strict=True)]
+    reference = summary.method.isin(REFERENCES)
+    ranks = [REFERENCES.index(m) if r else len(REFERENCES) for m, r in zip(summary.method, reference, strict=True)]
     return (
         summary.assign(rank=ranks)
         .sort_values(["rank", "average_gap"], kind="stable")

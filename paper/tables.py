@@ -149,9 +149,9 @@ def per_concept(rows, order, metrics):
     return table
 
 
-def mark_best(table, summary, column, references=REFERENCES):
+def mark_best(table, summary, column):
     """Bold the lowest `column` of all rows but the references."""
-    row = summary[~summary.method.isin(references)][column].idxmin()
+    row = summary[~summary.method.isin(REFERENCES)][column].idxmin()
     table.loc[row, column] = f"**{table.loc[row, column]}**"
     return table
 

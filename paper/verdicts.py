@@ -113,34 +113,36 @@ def claims(tested, papers=(), others="ours"):
         print(f"{'holds' if holds else 'DOES NOT HOLD'} ({PAPERS if text in papers else others}): {text}")
 
 
-def above(runs, theirs, ours="CLIPErase"):
-    """{claim: bool}, whether the average gap of `ours` is the smaller one, and the interval says so.
+def above(runs, theirs):
+    """{claim: bool}, whether CLIPErase's average gap is the smaller one, and the interval says so.
 
     `runs`: `statistics.runs_of` rows `with_gap`.
     """
-    mean, half, _ = gap_lead(runs, theirs, ours)
-    return {f"{ours} has a smaller average gap than {theirs}, and the interval lies below zero": bool(mean + half < 0)}
+    mean, half, _ = gap_lead(runs, theirs)
+    said = f"CLIPErase has a smaller average gap than {theirs}, and the interval lies below zero"
+    return {said: bool(mean + half < 0)}
 
 
-def gap_lead(runs, theirs, ours="CLIPErase"):
+def gap_lead(runs, theirs):
     """`statistics.lead` of the average gaps."""
-    return lead(*(runs.loc[method].average_gap for method in (ours, theirs)))
+    return lead(*(runs.loc[method].average_gap for method in ("CLIPErase", theirs)))
 
 
-def claim_above(runs, theirs, ours="CLIPErase", beyond=""):
+def claim_above(runs, theirs, beyond=""):
     """Print the difference of the average gaps of each run, and the claim of `above`, which is the paper's; where it is
     about something `beyond` the paper, it names that and is ours."""
-    mean, half, pairs = gap_lead(runs, theirs, ours)
-    print(f"average gap of each run, {ours} less {theirs}: {mean:+.2f} ± {half:.2f} points (paired, {pairs})")
-    tested = {f"{beyond}: {text}" if beyond else text: holds for text, holds in above(runs, theirs, ours).items()}
+    mean, half, pairs = gap_lead(runs, theirs)
+    print(f"average gap of each run, CLIPErase less {theirs}: {mean:+.2f} ± {half:.2f} points (paired, {pairs})")
+    tested = {f"{beyond}: {text}" if beyond else text: holds for text, holds in above(runs, theirs).items()}
     claims(tested, papers=() if beyond else tested)
 
 
-def say_target(forgotten, loss, methods, most_forget=1.0, most_loss=1.5):
+def say_target(forgotten, loss, methods):
     """Print in how many runs of each method both stay within a target of our own, and the worst of each.
 
     `forgotten`: forget accuracy in percent, `loss`: of retain accuracy in points, Series by method, concept and seed.
     """
+    most_forget, most_loss = 1.0, 1.5
     print(f"A target of our own: every run recognises at most {most_forget:g} % of the forgotten images and", end=" ")
     print(f"loses at most {most_loss:g} points.")
     for name in methods:

@@ -92,7 +92,7 @@ def test_every_row_is_named_and_those_that_never_get_there_stand_at_the_right():
     costs.loc[MANY[5], "seconds"] = math.inf
     kept = pd.Series([90.0 + number / 2 for number in range(12)], index=MANY)
     kept[MANY[0]] = 50.0
-    figure, (axis,) = pareto_plot(costs, kept, {"seconds": "seconds"}, ours=MANY[3])
+    figure, (axis,) = pareto_plot(costs, kept, {"seconds": "seconds"})
     written = {text.get_text() for text in axis.texts}
     assert written == {"never", "row 0 (50.0 %)", *MANY[1:]}
     points = [line.get_xydata()[0] for line in axis.lines if line.get_marker() in "ov"]

@@ -11,14 +11,14 @@ from benchmarks.gpu import counted, measure_steps, waits_told
 from benchmarks.steps import create_task, library_step
 from cliperase import api
 from cliperase.loop import Loop
-from cliperase.methods import method_class, method_names
+from cliperase.methods import METHODS, method_class
 from cliperase.models import load_model
 from cliperase.unlearning import Recipe, Run
 
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
 LOOP = {"steps": 4, "learning_rate": 1e-4, "forget_batch": 4, "retain_batch": 8, "evaluate_every": 2}
-TRAINED = [name for name in method_names() if method_class(name).takes_steps]
-EDITS = [name for name in method_names() if not method_class(name).takes_steps]
+TRAINED = [name for name in METHODS if method_class(name).takes_steps]
+EDITS = [name for name in METHODS if not method_class(name).takes_steps]
 
 
 def unlearned(model, training, device, method="CLIPErase", **options):

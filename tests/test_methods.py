@@ -14,7 +14,7 @@ from pydantic import PositiveInt
 from cliperase.batch import Batch, Pairs
 from cliperase.errors import CliperaseError
 from cliperase.losses import consistency, forgetting, info_nce, retention, sigmoid_loss
-from cliperase.methods import create_method, method_class, method_names, slug
+from cliperase.methods import METHODS, create_method, method_class, slug
 from cliperase.methods.base import EditMethod, LossMethod
 from cliperase.methods.gradients import mean_over_batches
 from cliperase.methods.leace import erasure
@@ -231,7 +231,7 @@ def test_enmn_by_hand(batch):
     assert terms["noise"].item() == pytest.approx((image_to_text + text_to_image) / 2)
 
 
-@pytest.mark.parametrize("name", method_names())
+@pytest.mark.parametrize("name", METHODS)
 def test_every_method_has_losses_or_edits_the_weights(name, batch):
     method = create_method(name, {})
     if method.takes_steps:
@@ -245,7 +245,7 @@ def test_every_method_has_losses_or_edits_the_weights(name, batch):
 
 def test_which_methods_replace_the_data_edit_before_restrict_the_weights_or_have_other_targets(model):
     """Who defines one of the four says so to the loop; the others hand on what they were given."""
-    own = {name: vars(method_class(name)) for name in method_names()}
+    own = {name: vars(method_class(name)) for name in METHODS}
     assert [name for name in own if "prepare" in own[name]] == ["ENMN"]
     assert [name for name in own if method_class(name).replaces_data] == ["ENMN"]
     assert [name for name in own if "restrict" in own[name]] == ["SalUn"]
@@ -264,14 +264,14 @@ def test_a_method_without_losses_or_edit_cannot_be_made():
 
 def test_a_method_is_imported_when_it_is_asked_for():
     code = (
-        "import sys; from cliperase.methods import method_class, method_names; assert len(method_names()) == 19; "
+        "import sys; from cliperase.methods import METHODS, method_class; assert len(METHODS) == 19; "
         "method_class('GA'); print([name for name in sys.modules if name.startswith('cliperase.methods.')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert sorted(re.findall(r"methods\.(\w+)", done.stdout)) == ["base", "gradient_ascent"]
 
 
-@pytest.mark.parametrize("name", method_names())
+@pytest.mark.parametrize("name", METHODS)
 def test_every_method_says_where_it_is_from_how_it_is_set_and_how_it_fails(name):
     """The first paragraph of its file names a paper's year, or says `ours`; two others begin with fixed words."""
     first, *others = sys.modules[method_class(name).__module__].__doc__.strip().split("\n\n")
@@ -585,7 +585,7 @@ def test_counts_and_options_are_checked_before_anything_runs():
     assert create_method("SalUn", {"keep": 1}).keep == 1
 
 
-SETTINGS = [(name, key, field) for name in method_names() for key, field in method_class(name).model_fields.items()]
+SETTINGS = [(name, key, field) for name in METHODS for key, field in method_class(name).model_fields.items()]
 
 
 @pytest.mark.parametrize(("name", "key", "field"), SETTINGS, ids=[f"{name}-{key}" for name, key, _ in SETTINGS])

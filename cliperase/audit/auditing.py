@@ -43,7 +43,7 @@ class AuditSettings(Settings):
 
     images: int = Field(default=2000, ge=10)  # of the split
     training_images: int = Field(default=8000, ge=10)
-    broken_percent: float = Field(default=BROKEN_PERCENT, ge=0)  # as in training
+    broken_percent: float = Field(default=BROKEN_PERCENT, ge=0, le=100)  # as in training
     seed: int = Field(default=0, ge=0, lt=2**32)
 
 

@@ -184,6 +184,12 @@ def scores_of(images: Tensor, texts: Tensor, own: Tensor) -> tuple[Tensor, Tenso
     )
 
 
+def own_cosines(subject: Subject, split: Split, rows: Tensor) -> Tensor:
+    """(R,) mean cosine of each of these images, `rows` (R,) numbers or (N,) bool, to its own texts."""
+    texts = subject.texts(split.texts)[split.own[rows]]
+    return (subject.images(split)[rows][:, None] * texts).sum(dim=2).mean(dim=1)
+
+
 def found_by(subject: Subject, split: Split, rows: Tensor) -> Tensor:
     """(R,) bool: whether a model finds an own text of each of these images, `rows` (N,) bool, the nearest of all."""
     return recognised(subject.images(split)[rows], subject.texts(split.texts), split.own[rows])

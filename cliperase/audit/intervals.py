@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest
 
-RESAMPLES = 1000
+RESAMPLES, SLOW_RESAMPLES = 1000, 100  # slow: where each draw computes a statistic anew
 TAILS = (2.5, 97.5)  # percentiles
 
 
@@ -33,13 +33,13 @@ def share_interval(hits: int, count: int, method: str = "exact") -> tuple[float,
     return 100 * float(interval.low), 100 * float(interval.high)
 
 
-def mean_of(values: ArrayLike, seed: int = 0) -> Estimate:
+def mean_of(values: ArrayLike) -> Estimate:
     """The mean of `values` (N,); the interval is that of a bootstrap over them."""
     values = np.asarray(values, dtype=np.float64)
-    return mean_of_table(values[None], seed)
+    return mean_of_table(values[None])
 
 
-def mean_of_table(table: ArrayLike, seed: int = 0) -> Estimate:
+def mean_of_table(table: ArrayLike) -> Estimate:
     """The mean of `table` (R, N); rows and columns are resampled, each for itself.
 
     Rows may be draws of a training set and columns test images. Where cell (i, j) says whether positive i scores above
@@ -49,32 +49,30 @@ def mean_of_table(table: ArrayLike, seed: int = 0) -> Estimate:
     value, count = float(table.mean()), table.shape[1]
     if count < 2:
         return Estimate(value, None, None, count)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     rows, columns = (rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES) / n for n in table.shape)
     low, high = np.percentile(((rows @ table) * columns).sum(axis=1), TAILS)
     return Estimate(value, min(float(low), value), max(float(high), value), count)
 
 
-def area_of(positive: ArrayLike, negative: ArrayLike, seed: int = 0) -> Estimate:
+def area_of(positive: ArrayLike, negative: ArrayLike) -> Estimate:
     """Area under the ROC curve of two sets of scores (P,) and (N,): how often a positive is above a negative."""
     positive, negative = (np.asarray(scores, dtype=np.float64) for scores in (positive, negative))
     difference = positive[:, None] - negative[None]
-    return mean_of_table((difference > 0) + 0.5 * (difference == 0), seed)
+    return mean_of_table((difference > 0) + 0.5 * (difference == 0))
 
 
-def bootstrap(
-    statistic: Callable[[NDArray[np.int64]], float], count: int, seed: int = 0, resamples: int = 100
-) -> Estimate:
+def bootstrap(statistic: Callable[[NDArray[np.int64]], float], count: int) -> Estimate:
     """What `statistic(rows)` gives for the numbers of `count` rows; the interval is that of resampled rows."""
-    rng, value = np.random.default_rng(seed), float(statistic(np.arange(count)))
-    drawn = [float(statistic(rng.integers(count, size=count))) for _ in range(resamples)]
+    rng, value = np.random.default_rng(0), float(statistic(np.arange(count)))
+    drawn = [float(statistic(rng.integers(count, size=count))) for _ in range(SLOW_RESAMPLES)]
     low, high = np.percentile(drawn, TAILS)
     return Estimate(value, min(float(low), value), max(float(high), value), count)
 
 
-def exactly(value: float, count: int = 1) -> Estimate:
+def exactly(value: float) -> Estimate:
     """A figure of the whole model, which no sampling blurs: its interval is the number itself."""
-    return Estimate(float(value), float(value), float(value), count)
+    return Estimate(float(value), float(value), float(value), 1)
 
 
 def envelope(estimates: Sequence[Estimate]) -> Estimate | None:

@@ -15,6 +15,7 @@ import torch
 from pydantic import PositiveInt
 
 from cliperase.audit.base import NotApplicable, Probe, compared
+from cliperase.audit.case import own_cosines
 from cliperase.audit.intervals import area_of, share_of
 
 LEAST = 5  # images on each side
@@ -72,11 +73,11 @@ def matched_rows(case, most):
 def cosines_of(subject, split, rows, test):
     """(R, 1 + rivals) of some images to their own text, the mean of several, and to the retained texts of `test`."""
     images = subject.images(split)[rows]
-    own = (images[:, None] * subject.texts(split.texts)[split.own[rows]]).sum(dim=2).mean(dim=1)
+    own = own_cosines(subject, split, rows)
     return torch.cat([own[:, None], images @ subject.texts(test.texts)[test.retain_texts].T], dim=1)
 
 
-def rate_at(positive, negative, percent=1):
-    """Percent of positives above a threshold that at most `percent` of the negatives pass."""
-    allowed = int(percent / 100 * len(negative))
+def rate_at(positive, negative):
+    """Percent of positives above a threshold that at most one percent of the negatives pass."""
+    allowed = len(negative) // 100
     return share_of(positive > np.sort(negative)[::-1][allowed])

@@ -21,7 +21,7 @@ import torch
 from pydantic import PositiveInt
 
 from cliperase.audit.base import Known, Measurement, Probe, compared
-from cliperase.audit.case import INVENTED, Split, found_by
+from cliperase.audit.case import INVENTED, Split, found_by, own_cosines
 from cliperase.audit.intervals import exactly, mean_of, mean_of_table, share_of
 from cliperase.metrics.tasks import prompt_of
 
@@ -54,7 +54,9 @@ class SALMU(Probe):
             pairs = {"AssocStr": (case.training, case.training.forgotten, "above"), **pairs}
         found = [compared(case, "RetFail", "MRR", lambda s: mean_of(self.reciprocal_ranks(case, s)))]
         for name, (part, chosen, known) in pairs.items():
-            found.append(compared(case, name, "cosine", lambda s, p=part, c=chosen: mean_of(cosines(s, p, c)), known))
+            found.append(
+                compared(case, name, "cosine", lambda s, p=part, c=chosen: mean_of(own_cosines(s, p, c)), known)
+            )
         leaks = compared(
             case, "leakage_rate", "%", lambda s: self.leakage(case, s), never=lambda s: self.mistaken(case, s)
         )
@@ -71,7 +73,7 @@ class SALMU(Probe):
     def leakage(self, case, subject):
         split, rows = case.test, case.test.forgotten
         generic = subject.images(split)[rows] @ subject.texts([self.generic])[0]
-        leaks = cosines(subject, split, rows) > generic
+        leaks = own_cosines(subject, split, rows) > generic
         identities = split.own[rows, 0]
         if not split.has_classes or len(identities.unique()) < 2:
             return share_of(leaks)
@@ -82,12 +84,6 @@ class SALMU(Probe):
         images = subject.images(case.test)[case.test.forgotten]
         invented = images @ subject.texts([prompt_of(word, case.test.pairs.templates) for word in INVENTED]).T
         return mean_of_table(100.0 * (invented > images @ subject.texts([self.generic]).T).T)
-
-
-def cosines(subject, split, rows):
-    """(R,) mean cosine of each image to its own texts."""
-    texts = subject.texts(split.texts)[split.own[rows]]
-    return (subject.images(split)[rows][:, None] * texts).sum(dim=2).mean(dim=1)
 
 
 def efficiency(case, leaks):

@@ -27,6 +27,7 @@ from cliperase.audit.intervals import mean_of
 from cliperase.audit.linear_probe import LinearProbe
 from cliperase.audit.wording import TEMPLATES
 
+BATCH = 250  # prompts at once
 PLACES = ("word", "end", "padding")
 
 
@@ -100,11 +101,11 @@ class TokenStates(LinearProbe):
 
 
 @torch.no_grad()
-def states_of(model, prompts, batch_size=250):
+def states_of(model, prompts):
     """{prompt: (places, W) states at `PLACES`, each L2-normalised, on the CPU}. `prompts`: {prompt: the word in it}."""
     texts, special, found = list(prompts), model.token_rows([""]), {}
-    for start in range(0, len(texts), batch_size):
-        some = texts[start : start + batch_size]
+    for start in range(0, len(texts), BATCH):
+        some = texts[start : start + BATCH]
         states, ends = (tensor.cpu() for tensor in model.token_states(some))
         rows, names = (model.token_rows(listed) for listed in (some, [prompts[text] for text in some]))
         names = names.masked_fill(torch.isin(names, special), -1)

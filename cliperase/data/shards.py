@@ -19,7 +19,7 @@ from webdataset.filters import shuffle
 
 from cliperase.data import tars
 from cliperase.data.folders import split_named
-from cliperase.data.limits import log
+from cliperase.data.limits import BROKEN_PERCENT, log
 from cliperase.data.pairs import PairSet, is_captioned, number_texts, one_row_a_picture, row_hash
 from cliperase.data.pictures import PLAIN, UnreadablePicture, pixels_of, read_picture
 from cliperase.data.prompts import reworded
@@ -202,13 +202,13 @@ def wanted_in(source, rule):
     return Wanted(rule, source.class_names if isinstance(source, ParquetSet) else [])
 
 
-def load_shards(source, split, rule, framing, broken_percent=1.0, decoding=PLAIN):
+def load_shards(source, split, rule, framing, broken_percent=BROKEN_PERCENT, decoding=PLAIN):
     """(`PairSet`, forget mask) of a measured split: at most `MOST_FORGET` and `MOST_RETAIN` rows."""
     decoder, wanted = Decoder(framing, broken_percent, decoding), wanted_in(source, rule)
     return collect(shards_of(source, split), wanted, decoder, MOST_FORGET, MOST_RETAIN)
 
 
-def load_forget(source, rule, framing, broken_percent=1.0, most=MOST_FORGET, decoding=PLAIN):
+def load_forget(source, rule, framing, broken_percent=BROKEN_PERCENT, most=MOST_FORGET, decoding=PLAIN):
     """The `PairSet` to forget: the first `most` matches in the training shards, read until there are so many."""
     decoder, wanted = Decoder(framing, broken_percent, decoding), wanted_in(source, rule)
     return collect(shards_of(source, "train"), wanted, decoder, most, 0)[0]

@@ -33,11 +33,6 @@ METHODS = {
 }
 
 
-def method_names() -> list[str]:
-    """The names of all methods, in the order of the results table."""
-    return list(METHODS)
-
-
 def method_class(name: str) -> "type[Method]":
     """The `Method` that is called `name`."""
     if name not in METHODS:

@@ -1,4 +1,4 @@
-"""Evaluation: embeddings, zero-shot accuracy, matching and retrieval. `tasks.py` says which is used when."""
+"""Evaluation: zero-shot accuracy, matching and retrieval. `tasks.py` says which is used when."""
 
 from collections.abc import Sequence
 

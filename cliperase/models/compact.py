@@ -83,12 +83,9 @@ class CompactConv(nn.Module):
             maps.append(added)
         return (x + added if len(self.residual) else x), maps
 
-    def forward_head(self, x):
-        """The last feature map -> (N, last width)."""
-        return x.amax(dim=(2, 3))
-
     def forward(self, x):
-        return self.forward_head(self.forward_features(x))
+        """(N, last width): the largest value of each channel of the last feature map."""
+        return self.forward_features(x).amax(dim=(2, 3))
 
 
 def conv_block(channels_in, channels_out):

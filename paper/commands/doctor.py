@@ -38,4 +38,4 @@ def runs_of(main, profile):
 
     methods = [settings.get("method", row) for row, settings in main.methods.items()]
     rows = sum(method_class(name).takes_steps for name in methods)
-    return rows * len(main.concepts) * len(profile.seeds) or 1
+    return rows * len(main.concepts) * len(main.repeats or profile.seeds) or 1

@@ -135,13 +135,13 @@ def write_beside(axis, labels, room=5, **style):
         )
 
 
-def names_figure(own, others, label, shown=4):
+def names_figure(own, others, label):
     """A panel of bars for each forgotten concept: how often images of it are called by its name, and by others.
 
-    `own`: percent by concept and seed; `others`: columns concept, seed, name, value. The `shown` most frequent other
+    `own`: percent by concept and seed; `others`: columns concept, seed, name, value. The four most frequent other
     names have a bar; a run that does not list a name counts as zero.
     """
-    concepts = own.index.unique("concept")
+    concepts, shown = own.index.unique("concept"), 4
     figure, axes = plt.subplots(1, len(concepts), figsize=(7, 2.2), squeeze=False)
     figure.subplots_adjust(left=0.2, right=0.98, top=0.9, bottom=0.24, wspace=1.0)
     for axis, concept in zip(axes[0], concepts, strict=True):

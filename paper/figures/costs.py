@@ -13,7 +13,7 @@ EDGE = 1.8  # of a logarithmic axis, between the dearest row and those that neve
 RUN = ["method", "concept", "seed"]
 
 
-def pareto_plot(costs, kept, panels, ours="CLIPErase"):
+def pareto_plot(costs, kept, panels):
     """One panel for each cost: rows as points, the Pareto front as a line, rows that never reach the goal at the right.
 
     `costs`: methods × columns, infinity for never. `kept`: percent of each method. `panels`: {column: what the axis
@@ -29,7 +29,7 @@ def pareto_plot(costs, kept, panels, ours="CLIPErase"):
         axis.text(never, 1.02, "never", transform=axis.get_xaxis_transform(), ha="center", fontsize=8, color="0.35")
         best = front(costs[column], kept)
         axis.step(costs[column][best], kept[best], where="post", color=GUIDE, linewidth=1.4, zorder=1)
-        draw_points(axis, costs[column].clip(upper=never), kept, low, ours, best)
+        draw_points(axis, costs[column].clip(upper=never), kept, low, best)
         axis.set_xlabel(label, fontsize=9)
         axis.set_ylabel("retain accuracy, % (higher is better)", fontsize=9)
         ticks = LogLocator(subs=(1, 2, 5)).tick_values(reached.min() / EDGE, reached.max())
@@ -40,7 +40,7 @@ def pareto_plot(costs, kept, panels, ours="CLIPErase"):
         axis.tick_params(labelsize=8, length=0)
     sns.despine(figure, left=True, bottom=True)
     figure.tight_layout(h_pad=2, rect=(0, 0.3 / figure.get_figheight(), 1, 1))
-    name_rows(axes[:, 0], costs[list(panels)], kept, low, ours)
+    name_rows(axes[:, 0], costs[list(panels)], kept, low)
     key(figure, {
         "a row": {"marker": "o", "color": "0.25", "markersize": 5},
         "on the Pareto front": {"marker": "o", "color": "0.25", "markersize": 5, "markeredgecolor": FORGET, "mew": 1.8},
@@ -58,14 +58,14 @@ def front(cost, kept):
     return found
 
 
-def draw_points(axis, places, kept, low, ours, best):
+def draw_points(axis, places, kept, low, best):
     for method, place in places.items():
         edge = {"markeredgecolor": FORGET, "mew": 1.8} if method in best else {"mew": 0}
         mark = "v" if kept[method] < low else "o"
-        axis.plot(place, max(kept[method], low), mark, color=ink_of(method, [ours], ""), markersize=5, zorder=4, **edge)
+        axis.plot(place, max(kept[method], low), mark, color=ink_of(method), markersize=5, zorder=4, **edge)
 
 
-def name_rows(axes, costs, kept, low, ours):
+def name_rows(axes, costs, kept, low):
     """A name beside each point, when all axes have their final places; one text for those in the lower right corner."""
     for axis, (_, cost) in zip(axes, costs.items(), strict=True):
         cornered = np.isinf(cost) & (kept[cost.index] < low)
@@ -80,7 +80,7 @@ def name_rows(axes, costs, kept, low, ours):
         names, pixels = [], axis.transData.transform(points)
         for method, point in zip(cost.index, points, strict=True):
             text = method if kept[method] >= low else f"{method} ({kept[method]:.1f} %)"
-            style = {"fontsize": 7, "color": ink_of(method, [ours], ""), "weight": weight_of(method)}
+            style = {"fontsize": 7, "color": ink_of(method), "weight": weight_of(method)}
             names.append((text, point, style))
         name_points(axis, names, [], pixels, pixels)
 

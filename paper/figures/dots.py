@@ -17,12 +17,10 @@ ZERO_SHOT = {  # metrics of class tasks and the titles of their panels
 }
 
 
-def dot_plot(
-    rows, order, paper=None, panels=ZERO_SHOT, reference="original", ours=("CLIPErase", "FM+RM+CM"), region=True
-):
+def dot_plot(rows, order, paper=None, panels=ZERO_SHOT, ours=("CLIPErase", "FM+RM+CM"), region=True):
     """One panel per metric: every run a dot, the mean a bar, the paper a diamond.
 
-    `panels`: {metric: title}. `paper`: {(method, metric): value}. A line marks the reference's mean, a `region` what
+    `panels`: {metric: title}. `paper`: {(method, metric): value}. A line marks the original's mean, a `region` what
     retrained models reach. An axis spans the runs (see `crowd`); a mean or a published value beyond it is a triangle at
     the edge, with its number.
     """
@@ -32,15 +30,15 @@ def dot_plot(
     for axis, (metric, title) in zip(axes[0], panels.items(), strict=True):
         runs = rows[(rows.metric == metric) & rows.method.isin(order)]
         found = {method: (paper or {}).get((method, metric)) for method in order}
-        frame_runs(axis, runs, reference, [value for value in found.values() if value is not None])
+        frame_runs(axis, runs, [value for value in found.values() if value is not None])
         retrained = runs[runs.method == "retrain"].value
         if region and len(retrained):
             axis.axvspan(retrained.min(), retrained.max(), color=REGION, linewidth=0, zorder=0)
-        before = runs[runs.method == reference].value.mean()
-        name_lines(axis, [(before, reference if axis is axes[0, 0] else "", GUIDE, "-")])
+        before = runs[runs.method == "original"].value.mean()
+        name_lines(axis, [(before, "original" if axis is axes[0, 0] else "", GUIDE, "-")])
         for method in order:
             values = runs[runs.method == method].value.to_numpy()
-            draw_runs(axis, values, height[method], ink_of(method, ours, reference), found[method])
+            draw_runs(axis, values, height[method], ink_of(method, ours), found[method])
         axis.set_title(title, fontsize=8, loc="left", pad=16)
     axes[0, 0].set_yticks(list(height.values()), list(height))
     axes[0, 0].set_ylim(0.4, len(order) + 0.6)
@@ -57,9 +55,10 @@ def dot_plot(
     return figure, axes[0]
 
 
-def frame_runs(axis, runs, reference, published, margin=0.06, wide=0.24):
-    """The empty panel of `runs`: limits, ticks, light rows. A `wide` side holds the numbers of what lies beyond it."""
-    rows = crowd(runs.groupby("method").value.agg(["min", "max"]), reference)
+def frame_runs(axis, runs, published):
+    """The empty panel of `runs`: limits, ticks, light rows. A wide side holds the numbers of what lies beyond it."""
+    margin, wide = 0.06, 0.24
+    rows = crowd(runs.groupby("method").value.agg(["min", "max"]), "original")
     low, high = rows["min"].min(), rows["max"].max()
     room = margin * (high - low) or margin
     values = [*published, *runs.groupby("method").value.mean()]
@@ -122,7 +121,7 @@ def draw_beyond(axis, marks, y, at_left):
                       ha=align)  # fmt: skip
 
 
-def cut_grid(rows, order, panels, cuts, paper=None, marks=(), ours="CLIPErase", reference="original"):
+def cut_grid(rows, order, panels, cuts, paper=None, marks=()):
     """A grid of panels in percent: one row per method, and in it one step per cut (the k of R@k, or of k-way).
 
     `panels`: rows of [(stem, title)], where `<stem>@<cut>` is a metric. `cuts`: {cut: name}. A dot is the mean,
@@ -138,9 +137,9 @@ def cut_grid(rows, order, panels, cuts, paper=None, marks=(), ours="CLIPErase", 
         found = rows[rows.metric.isin(metrics)].groupby(["method", "metric"]).value.agg(["mean", "min", "max"])
         for method in order:
             published = [(paper or {}).get((method, metric)) for metric in metrics]
-            ink = ink_of(method, [ours], reference)
+            ink = ink_of(method)
             draw_cuts(axis, found.loc[method].loc[metrics].to_numpy(), height[method], ink, published)
-        before = found.loc[reference].loc[metrics, "mean"]
+        before = found.loc["original"].loc[metrics, "mean"]
         lines = [(value, name, GUIDE, "-") for value, name in zip(before, cuts.values(), strict=True)]
         name_lines(axis, lines + [(value, name, "0.4", "--") for marked, value, name in marks if marked == stem])
         axis.set_title(title, loc="left", fontsize="medium", pad=19)
@@ -151,7 +150,7 @@ def cut_grid(rows, order, panels, cuts, paper=None, marks=(), ours="CLIPErase", 
             axis.axhline(edge + 0.5, color="0.93", lw=0.8, zorder=0)
     axes[0, 0].set_yticks(list(height.values()), list(height))
     for axis in axes[:, 0]:
-        embolden(axis, [ours])
+        embolden(axis, ["CLIPErase"])
     sns.despine(figure, left=True)
     figure.tight_layout(h_pad=1.5, w_pad=1.5, rect=(0, FOOT / size[1], 1, 1))
     key(figure, dict(zip(cuts.values(), cut_marks("0.25", len(cuts)), strict=True)) | {

@@ -22,9 +22,9 @@ def spread_out(wanted, gap, low=-np.inf, high=np.inf):
     return placed[np.argsort(sequence, kind="stable")]
 
 
-def name_lines(axis, lines, gap=14):
-    """Vertical lines [(percent, name, colour, style)], each named above the panel, the names `gap` apart."""
-    places = spread_out([value for value, *_ in lines], gap)
+def name_lines(axis, lines):
+    """Vertical lines [(percent, name, colour, style)], each named above the panel, the names apart."""
+    places = spread_out([value for value, *_ in lines], 14)
     for place, (value, name, colour, style) in zip(places, lines, strict=True):
         axis.axvline(value, color=colour, linestyle=style, lw=1, zorder=0)
         axis.text(place, 1.02, name, transform=axis.get_xaxis_transform(), ha="center", fontsize=8, color="0.35")

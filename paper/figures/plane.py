@@ -13,7 +13,7 @@ CORNER = 5  # points on each side of the best that the second panel shows
 ROOM = 0.08  # of an axis, beyond the outermost mean
 
 
-def plane_plot(rows, order, ours="CLIPErase", reference="original"):
+def plane_plot(rows, order):
     """Two panels: all rows, and those near the best corner. A point is a row's mean over concepts and seeds, a thin dot
     the mean of one concept. The region is what the retrained models reach, one value for each concept.
 
@@ -32,15 +32,15 @@ def plane_plot(rows, order, ours="CLIPErase", reference="original"):
         axis.set_xlim(span[0][0] - room[0], span[0][1] + room[0])
         axis.set_ylim(span[1][0] - room[1], span[1][1] + room[1])
         draw_region(axis, concepts)
-        draw_rows(axis, concepts, shown, ours, reference)
+        draw_rows(axis, concepts, shown)
         axis.set_xlabel("forget accuracy, % (lower is better)", fontsize=9)
         axis.set_title(title, loc="left", fontsize=9)
         axis.grid(color="0.94")
         axis.tick_params(labelsize=8, length=0)
     axes[0].set_ylabel("retain accuracy, % (higher is better)", fontsize=9)
     sns.despine(figure, left=True, bottom=True)
-    name_rows(axes[0], means.drop(near.index), ours, reference)
-    name_rows(axes[1], near.drop("retrain", errors="ignore"), ours, reference)  # it has the region
+    name_rows(axes[0], means.drop(near.index))
+    name_rows(axes[1], near.drop("retrain", errors="ignore"))  # it has the region
     return figure, axes
 
 
@@ -54,19 +54,19 @@ def draw_region(axis, concepts):
     axis.add_patch(Rectangle(middle - half, *(2 * half), facecolor=REGION, edgecolor="none", zorder=0))
 
 
-def draw_rows(axis, concepts, shown, ours, reference):
+def draw_rows(axis, concepts, shown):
     for method in shown.index:
-        ink = ink_of(method, [ours], reference)
+        ink = ink_of(method)
         each = concepts.loc[method]
         axis.plot(each[X], each[Y], "o", color=ink, alpha=0.25, markersize=2.5, mew=0, zorder=2)
-        axis.plot(*shown.loc[method, [X, Y]], "o", color=ink, markersize=6 if method == ours else 4.5, zorder=4)
-    axis.axhline(shown[Y].get(reference, np.nan), color=GUIDE, linewidth=0.9, zorder=1)
+        axis.plot(*shown.loc[method, [X, Y]], "o", color=ink, markersize=6 if method == "CLIPErase" else 4.5, zorder=4)
+    axis.axhline(shown[Y].get("original", np.nan), color=GUIDE, linewidth=0.9, zorder=1)
 
 
-def name_rows(axis, points, ours, reference):
+def name_rows(axis, points):
     """A name beside each point."""
     names, pixels = [], axis.transData.transform(points[[X, Y]].to_numpy())
     for method, (x, y) in points[[X, Y]].iterrows():
-        style = {"fontsize": 7.5, "color": ink_of(method, [ours], reference), "weight": weight_of(method)}
+        style = {"fontsize": 7.5, "color": ink_of(method), "weight": weight_of(method)}
         names.append((method, (x, y), style))
     name_points(axis, names, [], pixels, pixels)

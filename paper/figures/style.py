@@ -38,18 +38,18 @@ def publish_figure(figure, name, folder):
             figure.savefig(path, format=kind, **options)
 
 
-def key(figure, marks, title="", size=8.5, **place):
+def key(figure, marks, title="", **place):
     """What the axis and each mark mean, in one line below the panels: `marks` {text: style of a line}."""
     handles = [Line2D([], [], linestyle="none", label=title)] if title else []
     handles += [Line2D([], [], label=text, **{"linestyle": "none", **style}) for text, style in marks.items()]
     place = {"loc": "lower center", "bbox_to_anchor": (0.5, 0.0), "borderaxespad": 0.1} | place
-    figure.legend(handles=handles, ncols=len(handles), fontsize=size, frameon=False, handletextpad=0.5,
+    figure.legend(handles=handles, ncols=len(handles), fontsize=8.5, frameon=False, handletextpad=0.5,
                   columnspacing=1.6, **place)  # fmt: skip
 
 
-def ink_of(method, ours, reference):
-    """Blue for our method, and two greys: colours say whose number it is, never which of the others."""
-    return OURS if method in ours else "0.6" if method == reference else "0.25"
+def ink_of(method, ours=("CLIPErase",)):
+    """Blue for the rows that a figure is about, and two greys: a colour says whose number it is, not which row it is."""
+    return OURS if method in ours else "0.6" if method == "original" else "0.25"
 
 
 def embolden(axis, names):

@@ -16,7 +16,7 @@ INKS = {  # Okabe-Ito; a row keeps its colour wherever it ranks
 }  # fmt: skip
 
 
-def trend_plot(rows, summary, inks, panels, ours="CLIPErase", reference="original"):
+def trend_plot(rows, summary, inks, panels):
     """One panel per metric: means joined by lines, seeds as small dots, the 95 % intervals as bars within 0 to 100 %.
 
     `rows`: tidy results; `summary`: index (method, concept), columns `<metric>`, `<metric> low`, `<metric> high`;
@@ -35,15 +35,15 @@ def trend_plot(rows, summary, inks, panels, ours="CLIPErase", reference="origina
         margin = 0.02 * (high - low)
         axis.set(xlim=(0, ratios[-1] + 1.5), ylim=(low - margin, high + margin))
         for method, (mean, least, most) in means.items():
-            if method == reference:
+            if method == "original":
                 axis.plot(ratios, mean, color=inks[method], linewidth=1.2, linestyle=(0, (4, 2)), zorder=1)
                 continue
-            draw_trend(axis, ratios + shifts[method], (mean, least, most), inks[method], method == ours)
+            draw_trend(axis, ratios + shifts[method], (mean, least, most), inks[method], method == "CLIPErase")
             for place, concept in zip(ratios + shifts[method], concepts, strict=True):
                 values = runs[(runs.method == method) & (runs.concept == concept)].value
                 axis.plot([place] * len(values), values, "o", color=inks[method], alpha=0.5, markersize=2.6, mew=0)
         ends = {method: (ratios[-1] + shifts[method] + 0.3, means[method][0][-1]) for method in inks}
-        name_ends(axis, ends, ratios[-1] + 3.2, inks, ours)
+        name_ends(axis, ends, ratios[-1] + 3.2, inks)
         axis.set_xticks(ratios)
         axis.set_xlabel("classes forgotten together, %")
         axis.set_title(title, loc="left", fontsize="medium")
@@ -68,22 +68,22 @@ def draw_trend(axis, places, bounds, ink, ours):
               markeredgecolor="white", mew=0.4, zorder=4 if ours else 3)  # fmt: skip
 
 
-def curves_plot(curves, inks, ours="unseen", across="steps of training on 8 pairs again", title=""):
+def curves_plot(curves, inks, title=""):
     """Lines over steps, named at their ends: those of `inks` {method: colour}; the others grey and thin.
 
     `curves`: steps × methods, in percent.
     """
     figure, axis = plt.subplots(figsize=(6.4, 3.6))
     figure.subplots_adjust(left=0.08, right=0.74, top=0.9, bottom=0.14)
-    axis.set(xlim=(0, curves.index[-1]), ylim=(-2, 102), xlabel=across)
+    axis.set(xlim=(0, curves.index[-1]), ylim=(-2, 102), xlabel="steps of training on 8 pairs again")
     axis.set_xticks(curves.index)
     for method in curves.columns.difference(inks):
         axis.plot(curves.index, curves[method], color="0.85", linewidth=0.8, zorder=1)
     for method, ink in inks.items():
-        style, width = "--" if method in REFERENCES else "-", 2.4 if method == ours else 1.4
+        style, width = "--" if method in REFERENCES else "-", 2.4 if method == "unseen" else 1.4
         axis.plot(curves.index, curves[method], style, color=ink, linewidth=width, zorder=3, clip_on=False)
     last = curves.index[-1]
-    name_ends(axis, {method: (last, curves[method].iloc[-1]) for method in inks}, 1.06 * last, inks, ours)
+    name_ends(axis, {method: (last, curves[method].iloc[-1]) for method in inks}, 1.06 * last, inks, "unseen")
     axis.set_title(title, loc="left", fontsize="medium")
     axis.grid(axis="y", color="0.93")
     axis.tick_params(left=False)

@@ -44,7 +44,7 @@ def power_plot(found, planted):
     return figure
 
 
-def votes_plot(voted, order, columns, marks=SAID, neither="as never known, or no vote", ours=("CLIPErase", "unseen")):
+def votes_plot(voted, order, columns, marks=SAID, neither="as never known, or no vote"):
     """A line for each method in `order`, a column for each figure in `columns` {figure: title}: the mean of the runs.
 
     `marks` {vote: (what the key says, ink)}: a number stands on the ink of what the runs say, the darker, the more of
@@ -72,7 +72,7 @@ def votes_plot(voted, order, columns, marks=SAID, neither="as never known, or no
     axis.set_yticks(np.arange(len(order)) - 0.5, minor=True)
     axis.grid(which="minor", color="white", linewidth=1.5)
     axis.tick_params(which="minor", length=0)
-    embolden(axis, ours)
+    embolden(axis, ("CLIPErase", "unseen"))
     sns.despine(figure, left=True, bottom=True)
     square = {"marker": "s", "markersize": 8}
     key(figure, {text: square | {"color": ink, "markeredgecolor": "0.7"}
