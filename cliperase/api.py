@@ -15,7 +15,7 @@ from cliperase.data.templates import Templates, read_templates, said_of
 from cliperase.errors import CliperaseError
 from cliperase.files import check_outside, check_writable, only_writer, write_json
 from cliperase.loop import History
-from cliperase.manifest import CHECKPOINT, REPORT, taken, write_result
+from cliperase.manifest import CHECKPOINT, REPORT, output_folder, write_result
 from cliperase.metrics.tasks import task_of
 from cliperase.models import load_model
 from cliperase.models.base import ImageTextModel, pick_device
@@ -59,7 +59,7 @@ def unlearn(model: str | Path, data: Data, rule: Mapping[str, Any], method: str 
     twice = pictures_on_two_sides(validation, training)
     for line in told(twice):
         warn("%s", line)
-    with taken(output, data, model, run, recipe.method.takes_steps) as folder:
+    with output_folder(output, data, model, run, recipe.method.takes_steps) as folder:
         before = task_of(validation).measure(student, validation, forgotten)
         history = Run(
             student, recipe, training.forget, training.retain, validation, forgotten, before=before,

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from cliperase.checkpoints import load_checkpoint, save_checkpoint
 from cliperase.errors import CliperaseError, reason_of
 from cliperase.finite import check_finite
-from cliperase.parallel import Weights, is_first, wait_for_all
+from cliperase.parallel import Placement, is_first, wait_for_all
 from cliperase.settings import MAY_CHANGE
 
 
@@ -26,7 +26,7 @@ class Training(ABC):
     """A model and its gradients. A subclass defines `backward`; the other methods are optional."""
 
     def __init__(self, model, settings):
-        self.model, self.settings, self.weights = model, settings, Weights()
+        self.model, self.settings, self.placement = model, settings, Placement()
         self.generator = torch.Generator().manual_seed(settings.seed)  # its state goes into checkpoints
 
     @abstractmethod
@@ -111,7 +111,7 @@ class Loop:
     def __init__(self, training):
         self.training, settings = training, training.settings
         self.optimizer = torch.optim.AdamW(
-            training.weights.groups(training.model.parameters()),
+            training.placement.parameter_groups(training.model.parameters()),
             lr=settings.learning_rate,
             weight_decay=settings.weight_decay,
             fused=True,
@@ -130,7 +130,7 @@ class Loop:
         for name, value in training.backward(step).items():
             self.terms.setdefault(name, []).append(value)
         if training.settings.clip_norm:
-            training.weights.clip(training.model.parameters(), training.settings.clip_norm)
+            training.placement.clip(training.model.parameters(), training.settings.clip_norm)
         self.optimizer.step()
         self.scheduler.step()
         training.after_step()
@@ -145,7 +145,7 @@ class Loop:
         self.seconds += time.perf_counter() - self.clock
         model = self.training.model
         check_finite(
-            self.training.weights.here(model.state_dict()), f"weights at step {self.done}", "lower the learning rate"
+            self.training.placement.local(model.state_dict()), f"weights at step {self.done}", "lower the learning rate"
         )
         model.eval()
         metrics = validate(model) if validate else {}
@@ -172,7 +172,7 @@ class Loop:
             "step": self.done,
             "seconds": self.seconds,
         }
-        return self.training.weights.saved(state)
+        return self.training.placement.to_checkpoint(state)
 
     def restore(self, state):
         """Go on from a `state`, or from the beginning if it is None."""
@@ -187,7 +187,7 @@ class Loop:
             ) from None
         self.optimizer.load_state_dict(state["optimizer"])
         for parameter, kept in self.optimizer.state.items():
-            kept |= {name: self.training.weights.taken(value, parameter) for name, value in kept.items()}
+            kept |= {name: self.training.placement.from_checkpoint(value, parameter) for name, value in kept.items()}
         self.scheduler.load_state_dict(state["scheduler"])
         if self.averaged:
             self.averaged.load_state_dict(state["averaged"])
@@ -199,7 +199,7 @@ class Loop:
     def own(self, weights):
         """What this process has of the model's `weights`."""
         mine = self.training.model.state_dict()
-        return {name: self.training.weights.taken(value, mine.get(name)) for name, value in weights.items()}
+        return {name: self.training.placement.from_checkpoint(value, mine.get(name)) for name, value in weights.items()}
 
     def finish(self):
         """Leave the model at the weights that are kept."""

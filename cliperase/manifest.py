@@ -87,7 +87,7 @@ def check_result(folder):
 
 
 @contextmanager
-def taken(folder, data, model, run, takes_steps):
+def output_folder(folder, data, model, run, takes_steps):
     """The output `folder` for one run alone, looked at before anything slow starts: a path, or None for no output.
 
     `data`, `model`: the sources of the run; `run`, `takes_steps`: as in `check_output`.

@@ -66,14 +66,14 @@ def gather(features, count):
     return torch.cat([part[:length] for part, length in zip(found, lengths, strict=True)])
 
 
-class Weights:
-    """What a loop does with weights, by where they are. Here each process has all; `sharding.Parts` divides them."""
+class Placement:
+    """What a loop does with weights, by where they lie. Here each process has all; `sharding.Parts` divides them."""
 
-    def groups(self, parameters):
+    def parameter_groups(self, parameters):
         """What an optimizer takes."""
         return parameters
 
-    def pieces(self, images, size, counts):
+    def image_pieces(self, images, size, counts):
         """This process's images of batches of `counts` rows, `size` at a time; 0: all at once."""
         return images.split(size or len(images) or 1)
 
@@ -81,19 +81,19 @@ class Weights:
         """Scale all gradients so that their norm together is at most `largest`."""
         torch.nn.utils.clip_grad_norm_(parameters, largest)
 
-    def summed(self, parameters):
+    def replicated(self, parameters):
         """The list of those whose gradients `sum_gradients` has to add up."""
         return list(parameters)
 
-    def saved(self, value):
+    def to_checkpoint(self, value):
         """A `value` of tensors, mappings and lists as it goes into a checkpoint. All processes must ask together."""
         return value
 
-    def taken(self, value, like):
+    def from_checkpoint(self, value, like):
         """What this process has of a `value` from a checkpoint, where it has `like` of the same."""
         return value
 
-    def here(self, tensors):
+    def local(self, tensors):
         """{name: what this process has of it}."""
         return tensors
 

@@ -16,7 +16,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from cliperase.errors import CliperaseError
-from cliperase.parallel import Weights, processes, shares
+from cliperase.parallel import Placement, processes, shares
 
 
 def blocks_of(module):
@@ -36,7 +36,7 @@ def in_parts(training):
     blocks = list(blocks_of(training.model))
     check(training, blocks)
     training.identity()  # hashes the weights, which only works while they are whole
-    training.weights = Parts(blocks)
+    training.placement = Parts(blocks)
     if processes() == 1:
         yield
         return
@@ -73,18 +73,18 @@ def shell_of(block):
     return copy.deepcopy(block, empty)
 
 
-class Parts(Weights):
+class Parts(Placement):
     """Weights some of which are in parts."""
 
     def __init__(self, blocks):
         self.blocks = [block for *_, block in blocks]
 
-    def groups(self, parameters):
+    def parameter_groups(self, parameters):
         """Those in parts and the others: no kernel takes both."""
         parameters, inside = list(parameters), {id(p) for block in self.blocks for p in block.parameters()}
         return [{"params": [p for p in parameters if (id(p) in inside) == part]} for part in (True, False)]
 
-    def pieces(self, images, size, counts):
+    def image_pieces(self, images, size, counts):
         """As many in every process, because all of them fetch a block together."""
         rows = [sum(part.stop - part.start for part in parts) for parts in zip(*map(shares, counts), strict=True)]
         return images.tensor_split(min(ceil(max(rows) / size), min(rows)) if size else 1)
@@ -92,25 +92,25 @@ class Parts(Weights):
     def clip(self, parameters, largest):
         parameters = [p for p in parameters if p.grad is not None]
         kinds = [[p for p in parameters if isinstance(p, DTensor) == part] for part in (True, False)]
-        norms = [self.saved(nn.utils.get_total_norm([p.grad for p in kind])).cpu() for kind in kinds if kind]
+        norms = [self.to_checkpoint(nn.utils.get_total_norm([p.grad for p in kind])).cpu() for kind in kinds if kind]
         norm = torch.linalg.vector_norm(torch.stack(norms)).item()
         for kind in filter(None, kinds):
             torch._foreach_mul_([p.grad for p in kind], min(1.0, largest / (norm + 1e-6)))
 
-    def summed(self, parameters):
+    def replicated(self, parameters):
         return [p for p in parameters if not isinstance(p, DTensor)]
 
-    def saved(self, value):
+    def to_checkpoint(self, value):
         if isinstance(value, DTensor):
             return value.full_tensor().cpu()
         if isinstance(value, dict):
-            return {name: self.saved(one) for name, one in value.items()}
-        return [self.saved(one) for one in value] if isinstance(value, list) else value
+            return {name: self.to_checkpoint(one) for name, one in value.items()}
+        return [self.to_checkpoint(one) for one in value] if isinstance(value, list) else value
 
-    def taken(self, value, like):
+    def from_checkpoint(self, value, like):
         if not isinstance(like, DTensor) or not isinstance(value, torch.Tensor) or value.shape != like.shape:
             return value
         return distribute_tensor(value.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
 
-    def here(self, tensors):
+    def local(self, tensors):
         return {name: one.to_local() if isinstance(one, DTensor) else one for name, one in tensors.items()}

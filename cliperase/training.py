@@ -126,7 +126,7 @@ class PairTraining(Training):
         """
         rows = self.draw(step)
         texts, counts = distinct_texts(rows), [len(r.captions) for r in rows]
-        pieces = self.weights.pieces(self.together(r.images for r in rows), self.settings.micro_batch, counts)
+        pieces = self.placement.image_pieces(self.together(r.images for r in rows), self.settings.micro_batch, counts)
         with torch.no_grad():
             mine = torch.cat([self.encode_image(piece) for piece in pieces]).split([len(r.images) for r in rows])
         features = torch.cat([gather(part, count) for part, count in zip(mine, counts, strict=True)]).requires_grad_()
@@ -145,7 +145,7 @@ class PairTraining(Training):
                 again = self.encode_image(piece)
                 if again.requires_grad:  # no image tower that is frozen
                     again.backward(gradient)
-        sum_gradients(self.weights.summed(self.model.parameters()))
+        sum_gradients(self.placement.replicated(self.model.parameters()))
         return {name: value.detach() for name, value in terms.items()}
 
     def assemble(self, image_features, text_features, texts, rows, step):

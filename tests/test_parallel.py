@@ -168,7 +168,7 @@ def better_and_better(start=0):
 
 whole, killed, again = training_of(6), training_of(6), training_of(6)
 with in_parts(whole):
-    blocks = [p for block in whole.weights.blocks for p in block.parameters()]
+    blocks = [p for block in whole.placement.blocks for p in block.parameters()]
     held = sum(p.to_local().numel() for p in blocks) / sum(p.numel() for p in blocks)
     run_loop(whole, better_and_better(), progress=False)
 with in_parts(killed):

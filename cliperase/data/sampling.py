@@ -53,11 +53,11 @@ class Drawn:
         self.pairs, self.sampler = pairs, EpochSampler(len(pairs), batch_size, seed)
         self.images = pairs.images.to(device) if device else pairs.images
 
-    def rows(self, step, column, seen):
-        """(images, captions, index, text_rows) of `Rows`; `seen` is what is done to the images."""
+    def rows(self, step, column, transform):
+        """(images, captions, index, text_rows) of `Rows`; `transform` changes the images."""
         index, ids = self.sampler.batch(step), self.pairs.text_ids
         text_rows = ids[index, column % ids.shape[1]]
-        images = seen(self.images[send(index, self.images.device)])[share(len(index))]
+        images = transform(self.images[send(index, self.images.device)])[share(len(index))]
         return images, [self.pairs.texts[i] for i in text_rows.tolist()], index, text_rows
 
     def steps_to_all_classes(self):

@@ -287,7 +287,7 @@ class Stream:
                 )
             epoch, skip = epoch + 1, 0
 
-    def rows(self, step, column, seen):
+    def rows(self, step, column, transform):
         """(images of this process's share, all captions) of the next step; of several captions that of the `column`."""
         parts = [future.result() for future in self.asked or self.ask()]
         self.position = [part[-1][2] for part in parts]
