@@ -452,9 +452,6 @@ class Bags(ImageTextModel):
         bags = [self.letters(torch.tensor([list(text.encode())])) for text in texts]
         return torch.nn.functional.normalize(torch.cat(bags), dim=1)
 
-    def multiply_text_head(self, matrix):
-        raise NotImplementedError
-
 
 def test_a_matching_head_is_asked_for_captions(matching, splits):
     for captions in (1, 2):

@@ -257,8 +257,9 @@ def test_an_adapter_defines_what_the_interface_asks():
 
 
 def test_what_a_family_or_this_machine_has_not_is_said(model, monkeypatch):
-    with pytest.raises(CliperaseError, match="no linear projection to edit; choose another method"):
-        ImageTextModel.multiply_image_head(model, torch.eye(2))  # of a family that does not define it
+    for tower in ("text", "image"):
+        with pytest.raises(CliperaseError, match=f"the {tower} tower has no linear projection to edit; choose another"):
+            getattr(ImageTextModel, f"multiply_{tower}_head")(model, torch.eye(2))  # of a family without
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(CliperaseError, match=r"needs transformers \(.+\); pip install"):
         import_transformers()

@@ -35,7 +35,7 @@ class Colours(ImageTextModel):
     """
 
     framing = Resized((4, 4))
-    recognises = load = save = multiply_text_head = None
+    recognises = load = save = None
     logit_scale = torch.tensor(10.0)
 
     def __init__(self, push=0.0, over=0.0, word=1.0, one_prompt=""):

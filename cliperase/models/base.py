@@ -89,9 +89,10 @@ class ImageTextModel(nn.Module, ABC):
         """
         return None
 
-    @abstractmethod
     def multiply_text_head(self, matrix: Tensor) -> None:
-        """Fold (D, D) into the last linear map of the text tower: text features t (before norm) become t @ matrix."""
+        """Fold (D, D) into the last linear map of the text tower: text features t (before norm) become t @ matrix;
+        default: this family has none to edit."""
+        raise CliperaseError("the text tower has no linear projection to edit; choose another method")
 
     def multiply_image_head(self, matrix: Tensor) -> None:
         """Fold (D, D) into the last linear map of the image tower, likewise; default: this family has none to edit."""
