@@ -99,6 +99,8 @@ def test_a_file_of_a_shard_may_not_be_larger_than_memory(tmp_path):
         ({"txt": b"an apple", "json": b'{"caption": "a pear"}'}, "an apple"),
         ({"cls": b"red_apple\n"}, "a photo of a red apple"),
         ({"cls": b"7"}, None),
+        ({"cls": b"apple", "json": b'{"label": 7, "filename": "1.jpg"}'}, "a photo of a apple"),
+        ({"json": b'{"label": 7}'}, None),
         ({"json": b'{"caption": null}'}, None),
         ({"json": b'{"caption": ["a", "b"]}'}, None),
         ({"json": b"{"}, None),

@@ -101,7 +101,10 @@ def is_complete(sample):
 
 
 def caption_in(sample):
-    """The caption of a sample: KeyError where there is none, ValueError where its `.json` is none or has several."""
+    """The caption of a sample: KeyError where there is none, ValueError where its `.json` is none or has several.
+
+    A `.json` without a caption says other things, as beside the classes of timm's ImageNet.
+    """
     suffix = next((one for one in CAPTIONS if one in sample), None)
     text = sample[suffix].decode("utf-8-sig")
     if suffix == "cls":
@@ -112,7 +115,7 @@ def caption_in(sample):
     told = json.loads(text)
     told = told[usual(told, COLUMNS)[0]] if isinstance(told, dict) and usual(told, COLUMNS) else None
     if told is None:
-        raise KeyError(suffix)
+        return caption_in({name: file for name, file in sample.items() if name != suffix})
     if isinstance(told, list) and len(told) == 1:
         told = told[0]
     if not isinstance(told, str):
