@@ -31,6 +31,7 @@ def test_templates_come_from_a_file_a_name_or_a_list(tmp_path):
     (tmp_path / "templates.txt").write_text("a photo of a {c}\n\n{}, a drawing\n", encoding="utf-8-sig")
     assert read_templates(tmp_path / "templates.txt") == ("a photo of a {}", "{}, a drawing")
     assert read_templates(["{}"]) == ("{}",)
+    assert read_templates(open_clip.SIMPLE_IMAGENET_TEMPLATES) == read_templates("simple")
     assert [len(read_templates(name)) for name in ("simple", "openai")] == [7, 80]
 
 

@@ -1,6 +1,6 @@
 """Prompt templates: how the name of a class becomes the texts that a model is asked with."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from cliperase.errors import CliperaseError, reason_of
@@ -8,21 +8,22 @@ from cliperase.errors import CliperaseError, reason_of
 PROMPT = "a photo of a {}"
 USUAL = (PROMPT,)  # where none are given
 NAMED = ("simple", "openai")  # in open_clip: the 7 and the 80 templates of CLIP's authors for ImageNet
-Templates = str | Path | Iterable[str]
+Templates = str | Path | Iterable[str | Callable[[str], str]]
 
 
 def read_templates(source: Templates | None) -> tuple[str, ...]:
     """The templates of a `source`: a name in `NAMED`, a file with one a line, or a list of them; None is the usual one.
 
-    Each has one place for the class, `{}`, or `{c}` as in CLIP_benchmark.
+    Each has one place for the class, `{}`, or `{c}` as in CLIP_benchmark, or is a function of it as in open_clip.
     """
     if source is None:
         return USUAL
     if source in NAMED:
         import open_clip  # it takes seconds
 
-        return tuple(write("{}") for write in getattr(open_clip, f"{source.upper()}_IMAGENET_TEMPLATES"))
-    lines = lines_of(Path(source)) if isinstance(source, str | Path) else source
+        source = getattr(open_clip, f"{source.upper()}_IMAGENET_TEMPLATES")
+    given = lines_of(Path(source)) if isinstance(source, str | Path) else source
+    lines = [one("{}") if callable(one) else one for one in given]
     templates = tuple(line.strip().replace("{c}", "{}") for line in lines if line.strip())
     if not templates:
         raise CliperaseError(f"templates {source}: there is none; write one a line, such as 'a photo of a {{}}'")
