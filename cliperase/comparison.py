@@ -8,7 +8,7 @@ from cliperase import pages
 from cliperase.audit.case import Split, Subject, found_by
 from cliperase.audit.intervals import share_of
 from cliperase.data.limits import BROKEN_PERCENT
-from cliperase.data.source import open_source
+from cliperase.data.source import name_of, open_source
 from cliperase.metrics.tasks import task_of
 
 FOUND = 8  # pictures for a query
@@ -31,7 +31,7 @@ def compare(before, after, data, rule=None, split="test", queries=(), broken_per
     harm = harmed(*sides) if sides[0].split.has_classes else []
     asked = list(dict.fromkeys([*queries, *chosen(sides[0].split, harm)]))
     return {
-        "data": {"source": str(data), "split": split, "rows": len(sides[0].split.pairs),
+        "data": {"source": name_of(data), "split": split, "rows": len(sides[0].split.pairs),
                  "forgotten": int(sides[0].split.forgotten.sum())},
         "metrics": {side.name: side.metrics() for side in sides},
         "harm": harm,

@@ -22,7 +22,7 @@ from cliperase.data.folders import PICTURES, is_hidden, of_kind
 from cliperase.data.limits import BROKEN_PERCENT
 from cliperase.data.pairs import PairSet
 from cliperase.data.pictures import UnreadablePicture, pixels_of, read_picture
-from cliperase.data.source import Shards, open_source
+from cliperase.data.source import Shards, name_of, open_source
 from cliperase.data.templates import PROMPT
 from cliperase.errors import CliperaseError
 from cliperase.features import Features
@@ -71,7 +71,9 @@ def propose(model, data, query=None, examples=(), broken_percent=BROKEN_PERCENT)
     shown = [model.framing(example(path)) for path in examples]
     pairs, _ = source.load_split("train", None, model.framing, broken_percent)
     if len(pairs) < FEWEST:
-        raise CliperaseError(f"{data} has {len(pairs)} training rows; a cut-off needs {FEWEST}. Name the rows yourself")
+        raise CliperaseError(
+            f"data {name_of(data)!r} has {len(pairs)} training rows; a cut-off needs {FEWEST}. Name the rows yourself"
+        )
     return proposal_of(model, pairs, Features.of(model, pairs), query, torch.stack(shown) if shown else None)
 
 

@@ -123,11 +123,12 @@ def test_what_cannot_be_looked_for_is_said(arguments, message, data_folder, mode
 
 
 def test_data_and_examples_that_are_too_few_are_said(data_folder, model_folder, shards, tmp_path):
-    few, empty = colours(tmp_path / "few", (9, 9)), tmp_path / "empty"
+    few, empty, rows = colours(tmp_path / "few", (9, 9)), tmp_path / "empty", [(Image.new("RGB", (8, 8)), "a")]
     empty.mkdir()
     for data, more, message in (
         (shards, {}, "are streamed, .*; give fewer"),
         (few, {}, r"has \d training rows; a cut-off needs 20"),
+        ({"train": rows, "validation": rows}, {}, "data 'in memory' has 1 training rows; a cut-off needs 20"),
         (data_folder, {"examples": [empty]}, "empty: no picture in this folder; name another"),
     ):
         with pytest.raises(CliperaseError, match=message):

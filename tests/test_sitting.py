@@ -299,6 +299,7 @@ def test_a_model_beside_itself_loses_nothing(data_folder, model_folder):
 def test_data_that_can_be_read_once_are_enough_for_two_models(model_folder):
     noise = ((Image.effect_noise((8, 8), 50), f"noise {number}") for number in range(20))
     found = compare(model_folder, model_folder, {"test": noise})
+    assert found["data"]["source"] == "in memory"
     assert found["data"]["rows"] == 20
     assert found["metrics"]["before"] == found["metrics"]["after"]
 
