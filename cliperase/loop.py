@@ -214,7 +214,7 @@ class Loop:
 
 def create_schedule(optimizer, settings):
     """The learning rate over the steps: constant, or rising for a share of them, then falling to nothing."""
-    if settings.schedule == "constant":
+    if settings.schedule == "constant" or settings.steps == 1:  # a cycle of one step is its end, and learns nothing
         return ConstantLR(optimizer, factor=1.0)
     rising = settings.rising
     rising = rising if rising * settings.steps != 1 else 1.01 * rising  # torch divides by the rising steps less one
