@@ -10,6 +10,7 @@ from cliperase.checkpoints import remove_checkpoint
 from cliperase.data.leakage import pictures_on_two_sides, told
 from cliperase.data.limits import BROKEN_PERCENT, checked_percent, log
 from cliperase.data.pairs import PairSet
+from cliperase.data.rules import Rule
 from cliperase.data.source import Data, load_run, load_split, name_of
 from cliperase.data.templates import Templates, read_templates, said_of
 from cliperase.errors import CliperaseError
@@ -47,12 +48,13 @@ def unlearn(model: str | Path, data: Data, rule: Mapping[str, Any], method: str 
 
     join_processes()
     asked = read_templates(templates)
-    Recipe.completed(method, settings, seed)  # what is wrong with it is said before anything is read
+    Recipe.completed(method, settings, seed), Rule.of(rule)  # what is wrong with them is said before anything is read
     student = load_model(model, pick_device())
     recipe, settings, defaults = Recipe.completed(method, settings, seed, student)
     if defaults:
         warn("no learning rate was given: the settings are defaults, %s", defaults)
-    run = {"method": method, "rule": rule, "settings": {**settings, "seed": seed}, **said_of(asked)}
+    rule, settings = dict(rule), {**settings, "seed": recipe.training.seed}
+    run = {"method": method, "rule": rule, "settings": settings, **said_of(asked)}
     validation, forgotten, training = load_run(data, rule, student.framing, recipe.training, asked)
     check_streamable(recipe, training.retain)
     tell_cut(student, training.forget)
@@ -69,7 +71,7 @@ def unlearn(model: str | Path, data: Data, rule: Mapping[str, Any], method: str 
             warn("the last checkpoint was the best: more epochs, or a higher learning rate, may forget better")
         report = {"model": str(model), "data": name_of(data), "method": method, "rule": rule, "rows": training.rows,
                   "on_two_sides": {sides: len(pictures) for sides, pictures in twice.items()},
-                  "settings": run["settings"], **said_of(asked), "defaults": defaults,
+                  "settings": settings, **said_of(asked), "defaults": defaults,
                   **told_of(history, before)}  # fmt: skip
         if folder and is_first():
             write_result(folder, student, report)

@@ -9,6 +9,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -104,9 +105,14 @@ def checked(kind: type[Kind], values: Mapping[str, Any], where: str) -> Kind:
     if not isinstance(values, Mapping):
         raise CliperaseError(f"{where}: the settings are {values!r}; give a mapping")
     try:
-        return kind(**{str(name): value for name, value in values.items()})
+        return kind(**{str(name): plain(value) for name, value in values.items()})
     except ValidationError as error:
         raise worded(error.errors()[0], kind, where) from None
+
+
+def plain(value: Any) -> Any:
+    """A number of numpy as one of Python, which reports and checkpoints can hold; everything else as it is."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def worded(error: Mapping[str, Any], kind: type[Settings], where: str) -> CliperaseError:

@@ -21,7 +21,7 @@ from cliperase.methods import create_method, method_class
 from cliperase.methods.base import Method
 from cliperase.metrics.tasks import task_of
 from cliperase.models.base import ImageTextModel
-from cliperase.settings import TrainSettings, checked
+from cliperase.settings import TrainSettings, checked, plain
 from cliperase.training import PairTraining
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class Recipe:
             raise CliperaseError(f"{name}: the settings are {settings!r}; give a mapping")
         weights = sum(parameter.numel() for parameter in model.parameters()) if model else 0
         settings, source = completed(name, settings or {}, weights)
+        settings = {key: plain(value) for key, value in settings.items()}
         return cls.of(name, settings, seed), settings, source
 
 

@@ -4,8 +4,9 @@ import json
 import re
 import shlex
 import shutil
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 
+import numpy as np
 import pytest
 from conftest import ROWS
 from datasets import Dataset
@@ -302,6 +303,16 @@ def test_data_that_can_be_read_once_are_enough_for_two_models(model_folder):
     assert found["data"]["source"] == "in memory"
     assert found["data"]["rows"] == 20
     assert found["metrics"]["before"] == found["metrics"]["after"]
+
+
+def test_numbers_of_numpy_and_any_mapping_are_taken(data_folder, model_folder, tmp_path):
+    rule = MappingProxyType(APPLE)
+    settings = MappingProxyType({"batches": np.int64(1), "strength": np.float32(0.5)})
+    unlearn(model_folder, data_folder, rule, "query arithmetic", settings, np.int64(3), tmp_path)
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["rule"], report["settings"]) == (APPLE, {"batches": 1, "strength": 0.5, "seed": 3})
+    with pytest.raises(CliperaseError, match="forget rule 'apple': give one of"):
+        unlearn("gone", data_folder, "apple")
 
 
 def test_the_split_that_a_result_is_measured_on(data_folder, monkeypatch):
