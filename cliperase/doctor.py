@@ -16,7 +16,7 @@ from cliperase.data.source import Shards, Tables, TrainingRows, open_source
 from cliperase.data.templates import read_templates
 from cliperase.errors import CliperaseError
 from cliperase.files import check_outside, check_writable
-from cliperase.manifest import check_free
+from cliperase.manifest import CHECKPOINT, check_free
 from cliperase.memory import peak_megabytes, reset_peak
 from cliperase.metrics.encode import encode_images
 from cliperase.metrics.tasks import check_texts
@@ -106,6 +106,10 @@ class Examination:
                 yield Finding(subject, getattr(self, f"look_at_{subject}")())
             except CliperaseError as error:
                 yield Finding(subject, str(error), missing=True)
+        checkpoint = Path(self.output) / CHECKPOINT
+        if checkpoint.exists():
+            said = "is there: the run that left it goes on from it, any other stops; delete it to start anew"
+            yield Finding("output", f"{checkpoint} {said}", warning=True)
         if self.training and self.validation:
             lines = told(pictures_on_two_sides(self.validation, self.training))
             yield from (Finding("leakage", line, warning=True) for line in lines)

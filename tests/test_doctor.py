@@ -147,6 +147,14 @@ def test_an_output_with_files_of_others_is_one_fault(model_folder, data_folder, 
     assert "holds README.md" in found["output"]
 
 
+def test_the_checkpoint_of_a_killed_run_is_a_warning(tmp_path):
+    (tmp_path / "checkpoint.pt").touch()
+    found = findings(tmp_path / "no-model", tmp_path / "no-data", tmp_path)
+    assert "output" not in missing(found)
+    (said,) = (one.said for one in found if one.warning)
+    assert said.startswith(f"{tmp_path / 'checkpoint.pt'} is there: the run that left it goes on from it, any other")
+
+
 def test_a_full_disk_and_an_old_package_are_missing(model_folder, data_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10})())
     monkeypatch.setattr(
