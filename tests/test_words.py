@@ -144,6 +144,13 @@ def test_a_word_of_several_that_no_caption_holds_is_said():
     assert near_misses(captioned(["an apple", "apples"]), {"concepts": ["apple", "pear"]})[1] == said.format("'pear'")
 
 
+def test_a_class_of_several_without_rows_is_said():
+    pairs = captioned(["a", "b", "c"], ["apple", "lamp", "plum"], [0, 1, 1])
+    (note,) = near_misses(pairs, {"classes": ["plum", "apple"]})
+    assert note == "no row is of the class 'plum'; take it out, or add such rows"
+    assert near_misses(pairs, {"classes": ["apple"]}) == []
+
+
 @pytest.mark.parametrize(
     ("pairs", "concept", "message"),
     [
@@ -214,6 +221,8 @@ def test_near_misses_are_said_when_training_starts(three_splits, shards, caplog)
         write_rows(three_splits / "words", rows, split)
     load_training(three_splits / "words", {"concept": "apple"}, square(32), TrainSettings())
     assert "1 of 3 captions hold the word only within another" in caplog.text
+    load_split(three_splits / "words", "validation", {"concepts": ["apple", "pear"]}, None)
+    assert "split 'validation': no row is of ['pear'], so that nothing there tells" in caplog.text
     load_training(shards, {"concepts": ["apple", "pear"]}, square(32), TrainSettings(retain_batch=8))
     assert "no caption to forget holds 'pear'; correct it, or take it out" in caplog.text
     caplog.clear()

@@ -214,23 +214,41 @@ class Wanted:
 
 def near_misses(pairs: PairSet, rule: Rule | Mapping[str, Any]) -> list[str]:
     """What a rule nearly matched and did not, as sentences: captions or classes that hold its word as a part,
-    of several words those that no caption holds, and if it matches nothing the nearest words there are."""
+    of several words or classes those of no row, and if it matches nothing the nearest words there are."""
     rule = rule if isinstance(rule, Rule) else Rule.of(rule)
     if rule.kind in ("rows", "caption_pattern"):
         return []
-    looked_for = Words(rule)
-    if pairs.class_names or rule.kind == "classes":
-        return near_classes(rule, pairs.class_names)
-    texts = [pairs.texts[i] for i in pairs.text_ids.unique().tolist()]
-    counts, lost = count_near(looked_for, texts), looked_for.in_none(texts)
+    lost = of_no_row(pairs, rule)
+    some = len(lost) < len(set(rule.values))
+    if pairs.class_names:
+        listed = said_in_short(map(repr, lost))
+        said = [f"no row is of the class {listed}; take it out, or add such rows"] if lost and some else []
+        return near_classes(rule, pairs.class_names) + said
+    texts = used_texts(pairs)
+    counts = count_near(Words(rule), texts)
     notes = [told(counts, len(texts))] if counts else []
-    if len(lost) < len(set(rule.values)):
+    if some:
         return notes + held_by_none(lost)
     if notes:
         return notes
     words = sorted({word for text in texts for word in searchable(text).split()})
     near = [nearest(word, words) for word in rule.values]
     return [f"the nearest words of the captions are {', '.join(near)}"] if any(near) else []
+
+
+def of_no_row(pairs: PairSet, rule: Rule) -> list[str]:
+    """Those of a rule's words or classes that no row has; of other rules none."""
+    if rule.kind in ("rows", "caption_pattern"):
+        return []
+    if not pairs.class_names:
+        return Words(rule).in_none(used_texts(pairs))
+    there = set(pairs.class_numbers.tolist())
+    numbers = class_numbers(rule.values, pairs.class_names)
+    return [name for name, number in zip(rule.values, numbers, strict=True) if number not in there]
+
+
+def used_texts(pairs: PairSet) -> list[str]:
+    return [pairs.texts[i] for i in pairs.text_ids.unique().tolist()]
 
 
 def held_by_none(words: Sequence[str]) -> list[str]:

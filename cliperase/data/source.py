@@ -17,7 +17,7 @@ from cliperase.data.limits import BROKEN_PERCENT, log
 from cliperase.data.pairs import PairSet, hashes_of, load_pairs
 from cliperase.data.pictures import PLAIN, Decoding
 from cliperase.data.prompts import asked_with
-from cliperase.data.rules import Rule, forget_mask, near_misses
+from cliperase.data.rules import Rule, forget_mask, near_misses, of_no_row
 from cliperase.data.tables import is_schema, read_table, splits_of
 from cliperase.data.templates import USUAL
 from cliperase.errors import CliperaseError
@@ -210,9 +210,12 @@ class Tables:
             return asked, torch.zeros(len(pairs), dtype=torch.bool)
         known = self.known(rule) if required else Rule.of(rule)
         try:  # the rows of a list may all be training rows; then what is measured here is retention
-            return asked, forget_mask(pairs, known, required=required and known.kind != "rows")
+            mask = forget_mask(pairs, known, required=required and known.kind != "rows")
         except CliperaseError as error:
             raise CliperaseError(f"split {split!r}: {error}") from None
+        if required and (lost := of_no_row(pairs, known)):
+            log.warning("split %r: no row is of %s, so that nothing there tells whether it is forgotten", split, lost)
+        return asked, mask
 
     def load_training(
         self, rule: Mapping[str, Any], framing: "Framing", settings: "TrainSettings", most_forget: int | None
