@@ -31,6 +31,9 @@ def test_a_packed_model_is_small_and_the_same(data_folder, training, tmp_path):
     texts = training.texts
     assert torch.allclose(found.encode_text(texts), wide.encode_text(texts), atol=5e-3)
     assert torch.allclose(found.encode_image(training.images), wide.encode_image(training.images), atol=5e-3)
+    weights = (again / "open_clip_model.safetensors").read_bytes()
+    unpack(packed, again)
+    assert (again / "open_clip_model.safetensors").read_bytes() == weights
     pack(again, texts, tmp_path / "twice.safetensors")
     assert (tmp_path / "twice.safetensors").read_bytes() == packed.read_bytes()  # nothing more is lost
 
@@ -55,7 +58,12 @@ def test_what_cannot_be_packed_or_unpacked(model_folder, tmp_path):
     with pytest.raises(CliperaseError, match="result holds a result, whose weights would be replaced; name another"):
         unpack(tmp_path / "whole", tmp_path / "result")
     check_result(tmp_path / "result")
-    other = create_model(COMPACT, seed=0)
+    other = create_model(COMPACT, seed=1)
+    other.save(tmp_path / "other")
+    weights = (tmp_path / "other" / "open_clip_model.safetensors").read_bytes()
+    with pytest.raises(CliperaseError, match=r"holds open_clip_config\.json of another model; name another folder"):
+        unpack(tmp_path / "whole", tmp_path / "other")
+    assert (tmp_path / "other" / "open_clip_model.safetensors").read_bytes() == weights
     other.config = {**other.config, "model_cfg": {**other.config["model_cfg"], "vision_cfg": {"layers": 1}}}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cliperase.models.packing.load_model", lambda source: other)

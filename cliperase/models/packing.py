@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 
 from cliperase.cache import digest
 from cliperase.errors import CliperaseError, reason_of
@@ -13,7 +13,8 @@ from cliperase.files import whole_file
 from cliperase.manifest import manifest_of
 from cliperase.models import load_model
 from cliperase.models.compact import TOWERS, is_small
-from cliperase.models.openclip import OpenCLIP, create_model
+from cliperase.models.openclip import CONFIG_NAME, OpenCLIP, create_model
+from cliperase.models.weights import WEIGHTS_NAME
 
 ABOUT, TABLE = "about", "token_embedding.weight"
 SMALL = 4096  # tensors of fewer numbers stay as they are: norms, biases, the temperature
@@ -56,4 +57,14 @@ def unpack(path, folder):
         raise CliperaseError(
             f"packed model {Path(path)} cannot be read ({reason_of(error)}); copy the file again"
         ) from None
+    check_same(Path(folder), model)
     model.save(folder)
+
+
+def check_same(folder, model):
+    """Raise CliperaseError where a `folder` holds another open_clip model, which would be lost; to unpack twice is
+    none."""
+    held = [name for name in (CONFIG_NAME, WEIGHTS_NAME) if (folder / name).is_file()]
+    weights = folder / WEIGHTS_NAME
+    if held and not (weights.is_file() and weights.read_bytes() == save(model.model.state_dict())):
+        raise CliperaseError(f"output {folder} holds {held[0]} of another model; name another folder, or take it away")
