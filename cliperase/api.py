@@ -35,20 +35,21 @@ def unlearn(model: str | Path, data: Data, rule: Mapping[str, Any], method: str 
     see `cliperase.data.rules.forget_mask`. `settings`: those of the method and of the loop
     (`cliperase.settings.TrainSettings`) in one mapping; a method that trains needs `learning_rate`, and `steps` or
     `epochs` over the forget set. CLIPErase without a learning rate takes `defaults`. The weights are selected on
-    validation data, by the task that `tasks.task_of` finds. `callback` is called after each evaluation with what the
-    report's `log` says of it: the step, the loss terms, the validation metrics. It is for a logger of one's own.
-    `templates`: as in `evaluate`; in training, a class in each of them is one caption of its rows.
+    validation data, by the task that `tasks.task_of` finds. `callback`, for a logger of one's own, gets after each
+    evaluation what the report's `log` says of it: step, loss terms, validation metrics. `templates`: as in `evaluate`;
+    in training, a class in each of them is one caption of its rows.
 
     Written to `output`: the model as a folder, `report.json`, `manifest.json` with their hashes, a model card
     `README.md`, and while it runs a checkpoint to resume from. Under `torchrun` the processes share every step
-    (`parallel.py`). Returns the report: the rule, rows, settings, validation metrics before and after, loss terms.
-    Raises `CliperaseError` for bad input, before any training.
+    (`parallel.py`). Returns the report: rule, rows, settings, validation metrics before and after, loss terms. Raises
+    `CliperaseError` for bad input, before any training.
     """
     from cliperase.card import write_card  # it imports the hub's client
 
     join_processes()
     asked = read_templates(templates)
-    Recipe.completed(method, settings, seed), Rule.of(rule)  # what is wrong with them is said before anything is read
+    Rule.of(rule)  # what is wrong with it and with the settings is said before anything is read
+    Recipe.completed(method, settings, seed)
     student = load_model(model, pick_device())
     recipe, settings, defaults = Recipe.completed(method, settings, seed, student)
     if defaults:
@@ -89,12 +90,12 @@ def warn(text: str, *values: Any) -> None:
 
 def tell_cut(model: ImageTextModel, forget: PairSet) -> None:
     """Say how many captions to forget fill all that a model reads: with more behind them, it reads the same."""
-    texts = [forget.texts[i] for i in forget.text_ids.unique().tolist()]
+    texts = forget.texts_used()
     own, longer = model.token_rows([*texts, *(f"{text} more" for text in texts)]).split(len(texts))
     full = [text for text, cut in zip(texts, (own == longer).all(dim=1).tolist(), strict=True) if cut]
     if full:
-        said = (len(full), len(texts), full[0][:80])
-        warn("%d of %d captions to forget are cut where the model stops to read, the first is %r…", *said)
+        told = "%d of %d captions to forget are cut where the model stops to read, the first is %r…"
+        warn(told, len(full), len(texts), full[0][:80])
 
 
 def several(values: Any) -> list[Any]:
@@ -210,8 +211,7 @@ def evaluate(
 
     Without a `rule`, which shards need, nothing counts as forgotten: how well all rows are retained is measured.
     `templates`: of data with classes, what they are asked with instead of `a photo of a …`; the embeddings of a class
-    in several templates are averaged. A list, a file or a name, see `cliperase.data.templates`. `broken_percent` of the
-    rows may be unreadable and are left out; in training it is a setting.
+    in several templates are averaged; see `read_templates`. `broken_percent` of the rows may be unreadable.
     """
     asked, allowed = read_templates(templates), checked_percent(broken_percent)
     loaded = load_model(model, pick_device())
@@ -278,7 +278,7 @@ def audit(
     audit that was killed goes on. Returns what `audit.json` holds: docs/audit.md explains it. Raises `CliperaseError`
     for bad input, before any probe.
     """
-    from cliperase.audit.auditing import carry_out, open_case, plan, result_of, without_figure
+    from cliperase.audit.auditing import carry_out, open_case, plan, result_of, tell_unused
     from cliperase.audit.report import write_report
     from cliperase.audit.verdict import read_thresholds
 
@@ -293,8 +293,7 @@ def audit(
         others, shadows = asked.others and several(asked.others), several(asked.shadows)
         case = open_case(sources, data, rule, split, others, own, shadows, templates)
         results = carry_out(case, chosen, output)
-        for name in without_figure(limits, results):
-            warn("threshold %s is of no figure that its probe measured here; it has no effect", name)
+        tell_unused(limits, results)
         result = result_of(case, [*sources, *shadows], data, split, own, results, limits)
         if output:
             write_report(Path(output), result)

@@ -226,9 +226,9 @@ def cost(examination, runs=1):
 
 def seconds_to_prepare(model, recipe, forget, retain, pairs):
     """Seconds until a method has replaced the data, all `pairs`: it takes time by their texts."""
-    texts, start = len(forget.texts_used()) + len(retain.texts_used()), time.perf_counter()
+    texts, start = len(forget.texts_used(0)) + len(retain.texts_used(0)), time.perf_counter()
     recipe.method.prepare(model, forget, retain, recipe.training.seed)
-    return (time.perf_counter() - start) * len(pairs.texts_used()) / texts
+    return (time.perf_counter() - start) * len(pairs.texts_used(0)) / texts
 
 
 def memory(model, resident=None):

@@ -18,7 +18,7 @@ from conftest import changed_config, make_split, without
 from inputs import captioned
 
 from cliperase.audit import PROBES, create_probe, probe_class
-from cliperase.audit.auditing import AuditSettings, description, measured, open_case, plain, without_figure
+from cliperase.audit.auditing import AuditSettings, description, measured, open_case, plain, tell_unused
 from cliperase.audit.base import Measurement, NotApplicable, Probe
 from cliperase.audit.case import Case, Split, Subject, invented, scores_of
 from cliperase.audit.intervals import Estimate, area_of, envelope, mean_of, mean_of_table, share_of
@@ -880,11 +880,13 @@ def test_thresholds_are_checked():
         read_thresholds({"linear-probe.a": {"threshold": 1, "auc": 2, "source": "s"}})
 
 
-def test_a_threshold_of_no_figure_is_told():
+def test_a_threshold_of_no_figure_is_told(caplog):
     limit = {"threshold": 1, "auc": 0.9, "source": "s"}
     known = read_thresholds(dict.fromkeys(("salmu.AssocStr", "salmu.AssocStrength", "membership.loss"), limit))
     results = [{"probe": "salmu", "measures": [{"name": "AssocStr"}]}, {"probe": "membership", "measures": []}]
-    assert without_figure(known, results) == ["salmu.AssocStrength"]  # nothing was measured of membership
+    tell_unused(known, results)
+    (told,) = caplog.messages  # nothing was measured of membership
+    assert told.startswith("threshold salmu.AssocStrength is of no figure")
 
 
 def test_every_probe_says_what_it_asks_and_what_it_does_not_show():

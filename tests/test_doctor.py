@@ -115,7 +115,7 @@ def test_noise_is_learnt_before_the_steps_and_takes_time_by_its_texts(
 
     def ten_minutes(self, model, forget, retain, seed):
         clock[0] += 600
-        texts.extend([*forget.texts_used(), *retain.texts_used()])
+        texts.extend([*forget.texts_used(0), *retain.texts_used(0)])
         return forget, retain
 
     monkeypatch.setattr(doctor.time, "perf_counter", lambda: clock[0])  # only noise takes time
@@ -123,7 +123,7 @@ def test_noise_is_learnt_before_the_steps_and_takes_time_by_its_texts(
     monkeypatch.setattr(doctor, "seconds_of", lambda *args: 0.0)
     settings = {**SETTINGS, "retain_batch": retain_batch}
     said = {one.subject: one.said for one in findings(model_folder, data_folder, tmp_path, RULE, "ENMN", settings)}
-    minutes = 10 * len(load_pairs(data_folder, "train").texts_used()) / len(texts)
+    minutes = 10 * len(load_pairs(data_folder, "train").texts_used(0)) / len(texts)
     assert f"about {minutes:.1f} min for the run" in said["time"]
 
 

@@ -283,7 +283,7 @@ def test_null_space_removes_every_forgotten_class_though_few_batches_are_asked_f
     sets = training.select(training.labels != 3), training.select(training.labels == 3)
     config = CONFIG.model_copy(update={"forget_batch": 1})
     train(model, create_method("null space", {"batches": 1}), sets[1], config, sets[0], original_of(model, sets))
-    left = model.encode_text(sets[0].texts_used()).detach()
+    left = model.encode_text(sets[0].texts_used(0)).detach()
     assert len(left) == 3
     assert (left @ left.T).min() > 0.9999
 
@@ -311,10 +311,10 @@ def test_query_arithmetic_takes_the_concept_out_of_every_query(model, sets):
     method = create_method("query arithmetic", {"strength": 0.0})
     train(model, method, sets[1], CONFIG, sets[0], original_of(model, sets))
     assert torch.allclose(model.encode_text(queries), before, atol=1e-5)
-    concept = torch.nn.functional.normalize(model.encode_text(sets[0].texts_used()).detach().mean(dim=0), dim=0)
+    concept = torch.nn.functional.normalize(model.encode_text(sets[0].texts_used(0)).detach().mean(dim=0), dim=0)
     train(model, create_method("query arithmetic", {}), sets[1], CONFIG, sets[0], original_of(model, sets))
     after = model.encode_text(queries).detach()
-    others = torch.tensor([text not in sets[0].texts_used() for text in queries])  # of its own nothing is left
+    others = torch.tensor([text not in sets[0].texts_used(0) for text in queries])  # of its own nothing is left
     assert (before @ concept)[others].abs().max() > 0.3
     assert (after @ concept)[others].abs().max() < 1e-4
 

@@ -11,7 +11,7 @@ from cliperase.data.rules import forget_mask
 from cliperase.errors import CliperaseError
 from cliperase.features import Features, LiveFeatures, Original
 from cliperase.methods import create_method
-from cliperase.methods.unseen import indifferent, mean_of_own, own_tokens, regressed, spread, tokens_of, used_texts
+from cliperase.methods.unseen import indifferent, mean_of_own, own_tokens, regressed, spread, tokens_of
 from cliperase.metrics.encode import encode_texts
 from cliperase.metrics.tasks import ZERO_SHOT
 from cliperase.models import load_model
@@ -127,7 +127,7 @@ def test_the_loop_trains_towards_the_targets(model, sets, original):
 
 def test_tokens_that_only_the_forget_set_has_are_drawn_anew(model, sets):
     student, method = copy.deepcopy(model), create_method("unseen", {"new_tokens": True})
-    own = own_tokens(model, *(used_texts(pairs) for pairs in reversed(sets)))
+    own = own_tokens(model, *(pairs.texts_used() for pairs in reversed(sets)))
     assert len(own)
     method.start(student, *sets)
     before, after = (one.token_table.weight.detach() for one in (model, student))
@@ -147,7 +147,7 @@ def test_a_text_with_a_new_token_is_taught_what_the_model_says_by_now(model, set
     numbers = sets[0].text_ids.clone()
     numbers[0] = stays = sets[1].text_ids[0]  # a text of the retain set: all its tokens stay
     forget = dataclasses.replace(sets[0], text_ids=numbers)
-    texts = used_texts(forget)
+    texts = forget.texts_used()
     found = method.as_new(student, torch.zeros(len(texts), 128), forget, sets[1])
     kept = torch.tensor([text in [sets[1].texts[number] for number in stays] for text in texts])
     assert kept.any()

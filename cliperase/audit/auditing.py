@@ -18,7 +18,7 @@ from cliperase.audit import PROBES, create_probe, probe_class
 from cliperase.audit.base import Measurement, NotApplicable, Probe
 from cliperase.audit.case import Case, Split, Subject, unlike
 from cliperase.audit.verdict import Threshold, finding, of_other_architecture, verdict_of, vote
-from cliperase.data.limits import BROKEN_PERCENT
+from cliperase.data.limits import BROKEN_PERCENT, log
 from cliperase.data.pairs import PairSet
 from cliperase.data.rules import Rule
 from cliperase.data.source import Data, Shards, Tables, name_of, open_source
@@ -228,11 +228,13 @@ def plain(measure: Measurement) -> dict[str, Any]:
     return found
 
 
-def without_figure(thresholds: Mapping[str, Threshold], results: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The names of thresholds whose probe measured figures, and not that one."""
+def tell_unused(thresholds: Mapping[str, Threshold], results: Sequence[Mapping[str, Any]]) -> None:
+    """Say which thresholds have no effect: their probe measured figures, and not that one."""
     figures = {result["probe"]: {measure["name"] for measure in result["measures"]} for result in results}
     named = ((name, *name.split(".", 1)) for name in thresholds if "." in name)
-    return [name for name, probe, figure in named if figures.get(probe) and figure not in figures[probe]]
+    for name, probe, figure in named:
+        if figures.get(probe) and figure not in figures[probe]:
+            log.warning("threshold %s is of no figure that its probe measured here; it has no effect", name)
 
 
 def result_of(

@@ -99,9 +99,10 @@ class PairSet:
             digest.update(tensor.contiguous().numpy())  # pyrefly: ignore[bad-argument-type] – a buffer from numpy on Python 3.12
         return digest.hexdigest()
 
-    def texts_used(self, column: int = 0) -> list[str]:
-        """The distinct captions of one caption column, in the order of `texts`."""
-        return [self.texts[i] for i in self.text_ids[:, column].unique().tolist()]
+    def texts_used(self, column: int | None = None) -> list[str]:
+        """The distinct captions of all rows, or of one caption column, in the order of `texts`."""
+        numbers = self.text_ids if column is None else self.text_ids[:, column]
+        return [self.texts[i] for i in numbers.unique().tolist()]
 
     def with_texts(self, texts: list[str], text_ids: Tensor) -> Self:
         """A set of M new rows with captions `text_ids` (M,) into `texts`. The caller must replace the images."""

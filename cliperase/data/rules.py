@@ -224,7 +224,7 @@ def near_misses(pairs: PairSet, rule: Rule | Mapping[str, Any]) -> list[str]:
         listed = said_in_short(map(repr, lost))
         said = [f"no row is of the class {listed}; take it out, or add such rows"] if lost and some else []
         return near_classes(rule, pairs.class_names) + said
-    texts = used_texts(pairs)
+    texts = pairs.texts_used()
     counts = count_near(Words(rule), texts)
     notes = [told(counts, len(texts))] if counts else []
     if some:
@@ -241,14 +241,10 @@ def of_no_row(pairs: PairSet, rule: Rule) -> list[str]:
     if rule.kind in ("rows", "caption_pattern"):
         return []
     if not pairs.class_names:
-        return Words(rule).in_none(used_texts(pairs))
+        return Words(rule).in_none(pairs.texts_used())
     there = set(pairs.class_numbers.tolist())
     numbers = class_numbers(rule.values, pairs.class_names)
     return [name for name, number in zip(rule.values, numbers, strict=True) if number not in there]
-
-
-def used_texts(pairs: PairSet) -> list[str]:
-    return [pairs.texts[i] for i in pairs.text_ids.unique().tolist()]
 
 
 def held_by_none(words: Sequence[str]) -> list[str]:

@@ -43,8 +43,8 @@ class ENMN(LossMethod):
     def learn_noise(
         self, model: ImageTextModel, pairs: PairSet, others: PairSet, maximise: bool, generator: torch.Generator
     ) -> PairSet:
-        texts = pairs.texts_used()
-        candidates = texts + [text for text in others.texts_used() if text not in texts]
+        texts = pairs.texts_used(0)
+        candidates = texts + [text for text in others.texts_used(0) if text not in texts]
         with torch.no_grad():
             text_features = model.encode_text(candidates)
         labels = torch.arange(len(texts)).repeat_interleave(self.images_per_text)

@@ -62,7 +62,7 @@ class Unseen(LossMethod):
             return
         if model.token_table is None:
             raise CliperaseError("unseen: this model shows no table of token embeddings; leave out new_tokens")
-        known, wanted = (used_texts(pairs) for pairs in (in_memory(retain), forget))
+        known, wanted = (pairs.texts_used() for pairs in (in_memory(retain), forget))
         renew(model.token_table.weight, own_tokens(model, known, wanted))
 
     def targets(
@@ -75,7 +75,7 @@ class Unseen(LossMethod):
         image = F.normalize(image + self.stretch * (image - original.forget.image), dim=1)
         used, gone = retain.text_ids.unique(), forget.text_ids.unique()
         used = used[spread(len(used), self.rows)]
-        known, wanted = tokens_of(model, [retain.texts[i] for i in used], used_texts(forget))
+        known, wanted = tokens_of(model, [retain.texts[i] for i in used], forget.texts_used())
         text = original.forget.text.clone()
         foreseen = regressed(known, before.text[used], wanted, self.penalty)
         if self.new_tokens:
@@ -87,8 +87,8 @@ class Unseen(LossMethod):
     @torch.no_grad()
     def as_new(self, model: ImageTextModel, foreseen: Tensor, forget: PairSet, retain: PairSet) -> Tensor:
         """The rows of `foreseen` (W, D), but for texts with a new token what `model` says of them by now."""
-        texts = used_texts(forget)
-        new = torch.isin(model.token_rows(texts), own_tokens(model, used_texts(retain), texts)).any(dim=1)
+        texts = forget.texts_used()
+        new = torch.isin(model.token_rows(texts), own_tokens(model, retain.texts_used(), texts)).any(dim=1)
         return torch.where(new[:, None], model.encode_text(texts).to(foreseen), foreseen)
 
     @torch.no_grad()
@@ -124,11 +124,6 @@ def in_memory(retain: "PairSet | Stream", known: object = None) -> PairSet:
             "unseen needs all retain rows in memory; give tables instead of shards, or choose another method"
         )
     return retain
-
-
-def used_texts(pairs: PairSet) -> list[str]:
-    """The captions of all columns; `PairSet.texts_used` has those of one."""
-    return [pairs.texts[number] for number in pairs.text_ids.unique().tolist()]
 
 
 def own_tokens(model: ImageTextModel, known: list[str], wanted: list[str]) -> Tensor:

@@ -83,9 +83,12 @@ class CompactConv(nn.Module):
             maps.append(added)
         return (x + added if len(self.residual) else x), maps
 
+    def forward_head(self, x):  # timm's name, which open_clip's `forward_intermediates` calls
+        """The last feature map -> (N, last width)."""
+        return x.amax(dim=(2, 3))
+
     def forward(self, x):
-        """(N, last width): the largest value of each channel of the last feature map."""
-        return self.forward_features(x).amax(dim=(2, 3))
+        return self.forward_head(self.forward_features(x))
 
 
 def conv_block(channels_in, channels_out):
