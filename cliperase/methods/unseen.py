@@ -104,11 +104,12 @@ class Unseen(LossMethod):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """`batch.original_forget` holds the targets."""
         gone, towards, r, before = batch.forget, batch.original_forget, batch.retain, batch.original_retain
+        rm = retain_loss(batch)  # first: the order of the terms is that of the gradients' sums
         return {
             "image": self.image * squared_error(gone.image, towards.image),
             "text": self.text * squared_error(gone.text, towards.text),
             "retain": self.retain * (squared_error(r.image, before.image) + squared_error(r.text, before.text)),
-            "RM": self.lambda_rm * retain_loss(batch),
+            "RM": self.lambda_rm * rm,
         }
 
 
