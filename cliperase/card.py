@@ -13,7 +13,7 @@ from huggingface_hub import ModelCard, ModelCardData, metadata_load
 from open_clip import get_pretrained_cfg
 
 from cliperase.audit.case import Subject
-from cliperase.data.source import IN_MEMORY
+from cliperase.data.naming import IN_MEMORY
 from cliperase.errors import CliperaseError
 from cliperase.files import read_json, whole_file
 from cliperase.manifest import CARD, REPORT

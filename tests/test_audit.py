@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import changed_config, make_split, without
+from datasets import ClassLabel
 from inputs import captioned
 
 from cliperase.audit import PROBES, create_probe, probe_class
@@ -34,6 +35,7 @@ from cliperase.audit.wording import plural_of
 from cliperase.cli import main
 from cliperase.data.pairs import load_pairs, write_split
 from cliperase.data.rules import Rule, forget_mask
+from cliperase.data.tables import read_table
 from cliperase.errors import CliperaseError
 from cliperase.loop import run_loop
 from cliperase.methods.fine_tune import FineTune
@@ -810,6 +812,29 @@ def test_a_model_that_frames_pictures_in_another_way_is_asked_anew(data, knowing
     assert description(one) != description(other)
 
 
+def test_classes_in_another_order_in_another_split_are_the_same_classes(data, knowing_folder, tmp_path):
+    for split in ("train", "validation", "test"):
+        table = read_table(data, split)
+        if split == "test":
+            names = table.features["label"].names[::-1]
+            labels = [len(names) - 1 - label for label in table["label"][:]]
+            table = table.remove_columns("label").add_column("label", labels, feature=ClassLabel(names=names))
+        write_split(table, tmp_path / "data", split)
+    one, other = (
+        open_case([knowing_folder] * 2, folder, APPLE, "test", None, AuditSettings())
+        for folder in (data, tmp_path / "data")
+    )
+    assert one.test.pairs.class_names != other.test.pairs.class_names
+    assert other.training.pairs.class_names == other.test.pairs.class_names
+    (figure, *_), (same, *_) = (
+        [m["after"]["value"] for m in measured(case, "linear-probe", create_probe("linear-probe", {}))["measures"]]
+        for case in (one, other)
+    )
+    assert figure == pytest.approx(same, abs=1e-6)
+    with pytest.raises(CliperaseError, match="class 'apple' is in one of two splits and not in the other; give all"):
+        one.training.pairs.with_classes(["fig", *one.test.pairs.class_names[1:]])
+
+
 def test_an_interrupted_audit_goes_on_to_the_same_result(
     data, knowing_folder, text_head_projected, tmp_path, monkeypatch
 ):
@@ -849,6 +874,14 @@ BAD = {
     "a setting of a probe": (
         ["--set", "linear-probe.draws=0"],
         "probe linear-probe: draws is 0; give a number above 0",
+    ),
+    "bits that are no number of levels": (
+        ["--set", "quantisation.bits=[1]"],
+        "probe quantisation: bits.0 is 1; give at least 2",
+    ),
+    "a number of examples below zero": (
+        ["--set", "linear-probe.shots=[1, -1]"],
+        "probe linear-probe: shots.1 is -1; give at least 0",
     ),
     "an unknown setting": (["--set", "draws=1"], "audit has no setting 'draws'"),
     "a probe that does not run": (

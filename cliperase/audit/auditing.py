@@ -91,7 +91,7 @@ def open_case(
     case = Case(
         subjects[0], subjects[1], subjects[2:], Rule.of(rule),
         test=Split.of(*test).sampled(settings.images, settings.seed),
-        training=training_of(source, rule, framing, settings),
+        training=training_of(source, rule, framing, settings, test[0].class_names),
         others=dict(others_of(source, rule, framing, others, settings)), seed=settings.seed,
         saw=[Subject(load_model(shadow, device), f"shadow {i}") for i, shadow in enumerate(shadows, 1)],
         never=subjects[2:],
@@ -112,12 +112,13 @@ def check_references(subjects: Sequence[Subject]) -> None:
 
 
 def training_of(
-    source: Shards | Tables, rule: Mapping[str, Any], framing: Framing, settings: AuditSettings
+    source: Shards | Tables, rule: Mapping[str, Any], framing: Framing, settings: AuditSettings, class_names: list[str]
 ) -> Split | None:
-    """The training rows, None where they are streamed or not there."""
+    """The training rows, their classes in the order of `class_names`; None where they are streamed or not there."""
     if isinstance(source, Shards) or "train" not in source.splits():
         return None
-    return Split.of(*rows_of(source, "train", rule, framing, settings)).sampled(settings.training_images, settings.seed)
+    pairs, forgotten = rows_of(source, "train", rule, framing, settings)
+    return Split.of(pairs.with_classes(class_names), forgotten).sampled(settings.training_images, settings.seed)
 
 
 def others_of(

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from cliperase.audit.base import Probe, compared
 from cliperase.audit.case import INVENTED
@@ -65,7 +65,7 @@ class LinearProbe(Probe):
     )
     source = "An Illusion of Unlearning? (AISTATS 2026); LEACE (Belrose et al., NeurIPS 2023) as the control"
 
-    shots: list[int] = Field(default=[1, 4, 16, 64, 0], min_length=1)
+    shots: list[NonNegativeInt] = Field(default=[1, 4, 16, 64, 0], min_length=1)
     draws: PositiveInt = 3
     classes: int = Field(default=100, ge=2)  # of more, the nearest to the concept in the original's texts are told
     inverse_penalty: float = Field(default=10.0, gt=0)  # scikit-learn's C

@@ -11,6 +11,7 @@ bits a small model suffers as a whole: `retain_…` tells whether it still works
 
 import copy
 from functools import cache
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -31,7 +32,7 @@ class Quantisation(Probe):
         "RAZOR (2026) and FO-ZO (2026); Catastrophic Failure of LLM Unlearning via Quantization (Zhang et al., 2025)"
     )
 
-    bits: list[int] = Field(default=[8, 4], min_length=1)
+    bits: list[Annotated[int, Field(ge=2, le=16)]] = Field(default=[8, 4], min_length=1)
 
     def run(self, case):
         split, found = case.test, []

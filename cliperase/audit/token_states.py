@@ -19,7 +19,7 @@ from functools import cache
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, NonNegativeInt
 
 from cliperase.audit.base import NotApplicable, compared
 from cliperase.audit.case import INVENTED
@@ -49,7 +49,7 @@ class TokenStates(LinearProbe):
     )
     source = "this project; the text part of the linear probe, one layer earlier"
 
-    shots: list[int] = Field(default=[4], min_length=1)
+    shots: list[NonNegativeInt] = Field(default=[4], min_length=1)
 
     def run(self, case):
         if not case.test.has_classes:

@@ -13,7 +13,7 @@ from cliperase.data import annotations, folders, listings
 from cliperase.data.columns import as_schema, picture_column, unified
 from cliperase.data.held_out import hash_of_row, held_out
 from cliperase.data.in_python import listed
-from cliperase.data.naming import PICTURES, is_read, usual
+from cliperase.data.naming import IN_MEMORY, PICTURES, is_read, usual
 from cliperase.data.pairs import file_of
 from cliperase.data.tables import check_numbers, files_of, is_typed, plain, read_files, splits_of
 from cliperase.errors import CliperaseError, reason_of
@@ -60,7 +60,7 @@ def bring(data):
     """The `Brought` of a folder, a file, or of objects in Python; CliperaseError where it holds no rows that can be
     read."""
     if not isinstance(data, str | Path):
-        return Brought("in memory", unified(read_objects(data), "in memory"))
+        return Brought(IN_MEMORY, unified(read_rows(data, IN_MEMORY), IN_MEMORY))
     path = Path(data).absolute()
     tables = read_folder(path, str(data)) if path.is_dir() else read_file(path, str(data))
     return Brought(str(data), unified(tables, str(data)))
@@ -171,12 +171,8 @@ def read_saved(folder, name):
     return read_rows(saved, name)
 
 
-def read_objects(data):
-    """{split: table} of rows in Python, or of a mapping of them by splits."""
-    return read_rows(data, "in memory")
-
-
 def read_rows(data, name):
+    """{split: table} of rows, or of a mapping of them by splits."""
     if isinstance(data, Mapping):
         return read_mapping(data, name)
     return by_split(read_mapping({"train": data}, name), name)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cliperase.cache import MOST, kept
-from cliperase.data.pictures import VERSION, Decoding, UnreadablePicture, pixels_of, read_picture
+from cliperase.data.pictures import PLAIN, VERSION, UnreadablePicture, pixels_of, read_picture
 from cliperase.errors import CliperaseError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ WORTH_A_FILE = 3_000_000  # bytes of decoded pictures
 
 
 def decoded_images(
-    encoded: Sequence[bytes | Path], row_hashes: list[str], decoding: Decoding, framing: "Framing | None" = None
+    encoded: Sequence[bytes | Path], row_hashes: list[str], framing: "Framing | None" = None
 ) -> tuple[Tensor, Tensor]:
     """N picture files -> the M that can be read, (M, 3, H, W) uint8, and which they are, (N,) bool.
 
@@ -30,8 +30,8 @@ def decoded_images(
     are kept.
     """
     folder = Path(datasets.config.HF_DATASETS_CACHE) / "cliperase-images"
-    kind = f"decoded pictures {VERSION} {decoding}"
-    as_they_are = partial(decode_images, encoded, decoding, most=MOST if framing else None)
+    kind = f"decoded pictures {VERSION} {PLAIN}"
+    as_they_are = partial(decode_images, encoded, most=MOST if framing else None)
     try:
         tensors = kept(folder, kind, row_hashes, as_they_are, least=WORTH_A_FILE)
         if framing and tuple(tensors["images"].shape[-2:]) == tuple(framing.size):
@@ -39,7 +39,7 @@ def decoded_images(
     except NeedSize:
         if framing is None:
             raise
-        framed = partial(decode_images, encoded, decoding, framing)
+        framed = partial(decode_images, encoded, framing)
         tensors = kept(folder, f"{kind} {framing!r}", row_hashes, framed, least=WORTH_A_FILE)
     return tensors["images"], tensors["readable"]
 
@@ -49,7 +49,7 @@ class NeedSize(CliperaseError):
 
 
 def decode_images(
-    encoded: Sequence[bytes | Path], decoding: Decoding, framing: "Framing | None" = None, most: int | None = None
+    encoded: Sequence[bytes | Path], framing: "Framing | None" = None, most: int | None = None
 ) -> dict[str, Tensor]:
     """Picture files, of one size or brought to it -> {"images": …, "readable": …} of `decoded_images`.
 
@@ -58,7 +58,7 @@ def decode_images(
     decoded, readable = [], torch.zeros(len(encoded), dtype=torch.bool)
     for row, one in enumerate(encoded):
         with contextlib.suppress(UnreadablePicture):
-            picture = pixels_of(read_picture(one, decoding=decoding))
+            picture = pixels_of(read_picture(one))
             decoded.append(framing(picture) if framing else picture)
             readable[row] = True
             if most and len(encoded) * decoded[-1].nbytes > most:

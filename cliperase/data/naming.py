@@ -2,6 +2,7 @@
 
 import re
 
+IN_MEMORY = "in memory"  # the name of data that are rows in Python
 PICTURES = ("image", "img", "jpg", "image_path", "file_name", "filename", "filepath", "file_path", "path")
 CAPTIONS = ("captions", "caption", "text", "sentences", "title")
 LABELS = ("label", "fine_label", "class", "category")

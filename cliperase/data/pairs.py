@@ -20,7 +20,7 @@ from torch import Tensor
 from cliperase.data.decoded import decoded_images
 from cliperase.data.limits import BROKEN_PERCENT, leave_out, log
 from cliperase.data.naming import LABELS, usual
-from cliperase.data.pictures import PLAIN, Decoding, UnreadablePicture, read_picture
+from cliperase.data.pictures import UnreadablePicture, read_picture
 from cliperase.data.tables import place_of, read_table
 from cliperase.data.templates import USUAL, unusual
 from cliperase.data.words import check_classes
@@ -104,6 +104,18 @@ class PairSet:
         numbers = self.text_ids if column is None else self.text_ids[:, column]
         return [self.texts[i] for i in numbers.unique().tolist()]
 
+    def with_classes(self, class_names: list[str]) -> Self:
+        """The same rows, their labels numbers in `class_names`, which are the same classes in another order."""
+        if self.labels is None or self.class_names == class_names:
+            return self
+        odd = sorted(set(self.class_names) ^ set(class_names))
+        if odd:
+            raise CliperaseError(
+                f"class {odd[0]!r} is in one of two splits and not in the other; give all splits one list of classes"
+            )
+        numbers = torch.tensor([class_names.index(name) for name in self.class_names])
+        return replace(self, labels=numbers[self.labels], class_names=class_names)
+
     def with_texts(self, texts: list[str], text_ids: Tensor) -> Self:
         """A set of M new rows with captions `text_ids` (M,) into `texts`. The caller must replace the images."""
         unknown = [""] * len(text_ids)
@@ -113,15 +125,13 @@ class PairSet:
 def load_pairs(
     source: "str | Path | Brought",
     split: str,
-    decoding: Decoding = PLAIN,
     broken_percent: float = BROKEN_PERCENT,
     framing: "Framing | None" = None,
 ) -> PairSet:
     """One split as a `PairSet`. `source` is a local folder or a hub name, of the schema above, or a `brought.Brought`.
 
-    `decoding`: how its pictures become RGB. `broken_percent` of the rows may be unreadable; they are left out.
-    `framing`: that of a model (`models.framing`), which brings pictures of several sizes to one; without it these are
-    an error.
+    `broken_percent` of the rows may be unreadable; they are left out. `framing`: that of a model (`models.framing`),
+    which brings pictures of several sizes to one; without it these are an error.
     """
     table = read_table(source, split)
     missing = {"image", "captions"} - set(table.column_names)
@@ -132,7 +142,7 @@ def load_pairs(
         )
     check_columns(table, source, split)
     place, by_path = partial(place_of, source, split), not isinstance(source, str | Path)
-    return decode_pairs(table, decoding, broken_percent, place, framing, by_path)
+    return decode_pairs(table, broken_percent, place, framing, by_path)
 
 
 def check_columns(table: datasets.Dataset, source: "str | Path | Brought", split: str) -> None:
@@ -178,7 +188,6 @@ def tell_prompts(captions: list[list[str]], names: list[str], source: "str | Pat
 
 def decode_pairs(
     table: datasets.Dataset,
-    decoding: Decoding = PLAIN,
     broken_percent: float = BROKEN_PERCENT,
     place: Callable[[int], str] = "row {}".format,
     framing: "Framing | None" = None,
@@ -192,8 +201,8 @@ def decode_pairs(
     pictures, captions = columns["image"].to_pylist(), columns["captions"].to_pylist()
     encoded = [file_of(picture, by_path) for picture in pictures]
     row_hashes = [row_hash(one) for one in encoded]
-    images, readable = decoded_images(encoded, row_hashes, decoding, framing)
-    problems = map(problem_of, pictures, captions, readable.tolist(), encoded, repeat(decoding), repeat(by_path))
+    images, readable = decoded_images(encoded, row_hashes, framing)
+    problems = map(problem_of, pictures, captions, readable.tolist(), encoded, repeat(by_path))
     reasons = {row: problem for row, problem in enumerate(problems) if problem}
     leave_out(reasons, len(table), broken_percent, place)
     has_labels, sources = "label" in table.column_names, sources_of(table)
@@ -238,7 +247,6 @@ def problem_of(
     captions: list[str] | None,
     readable: bool,
     encoded: bytes | Path,
-    decoding: Decoding,
     by_path: bool,
 ) -> str | None:
     """Why a row cannot be used, or None."""
@@ -253,7 +261,7 @@ def problem_of(
     if picture["bytes"] is None and not by_path:
         return "it holds the path of a picture, not the picture; embed the files"
     try:
-        read_picture(encoded, decoding=decoding)
+        read_picture(encoded)
     except UnreadablePicture as error:
         return f"its picture cannot be decoded ({error})"
     return None

@@ -202,15 +202,15 @@ def wanted_in(source, rule):
     return Wanted(rule, source.class_names if isinstance(source, ParquetSet) else [])
 
 
-def load_shards(source, split, rule, framing, broken_percent=BROKEN_PERCENT, decoding=PLAIN):
+def load_shards(source, split, rule, framing, broken_percent=BROKEN_PERCENT):
     """(`PairSet`, forget mask) of a measured split: at most `MOST_FORGET` and `MOST_RETAIN` rows."""
-    decoder, wanted = Decoder(framing, broken_percent, decoding), wanted_in(source, rule)
+    decoder, wanted = Decoder(framing, broken_percent), wanted_in(source, rule)
     return collect(shards_of(source, split), wanted, decoder, MOST_FORGET, MOST_RETAIN)
 
 
-def load_forget(source, rule, framing, broken_percent=BROKEN_PERCENT, most=MOST_FORGET, decoding=PLAIN):
+def load_forget(source, rule, framing, broken_percent=BROKEN_PERCENT, most=MOST_FORGET):
     """The `PairSet` to forget: the first `most` matches in the training shards, read until there are so many."""
-    decoder, wanted = Decoder(framing, broken_percent, decoding), wanted_in(source, rule)
+    decoder, wanted = Decoder(framing, broken_percent), wanted_in(source, rule)
     return collect(shards_of(source, "train"), wanted, decoder, most, 0)[0]
 
 
@@ -222,11 +222,11 @@ class Stream:
     many processes there are. While a step is computed, threads decode the next one's pictures.
     """
 
-    def __init__(self, source, rule, framing, settings, decoding=PLAIN, templates=USUAL):
+    def __init__(self, source, rule, framing, settings, templates=USUAL):
         """`source`: a folder of shards, or a `ParquetSet`. `framing`: as in `Decoder`. `settings`: `TrainSettings`, of
         which batch, seed, lanes and limit are used. `templates`: of its classes."""
         self.shards, self.wanted, self.seed = shards_of(source, "train"), wanted_in(source, rule), settings.seed
-        self.framing, self.broken_percent, self.decoding = framing, settings.broken_percent, decoding
+        self.framing, self.broken_percent = framing, settings.broken_percent
         self.templates, batch_size, lanes = templates, settings.retain_batch, settings.lanes
         for held, what in ((len(self.shards) >= lanes, f"{len(self.shards)} training shards, one for each at least"),
                            (batch_size % lanes == 0, f"a retain_batch of {batch_size}, which they must divide"),
@@ -242,7 +242,7 @@ class Stream:
     def fingerprint(self):
         """Equal for shards of equal names and sizes, and rows that are chosen and cut in the same way."""
         shards = [(one.name, one.size if isinstance(one, RowGroup) else one.stat().st_size) for one in self.shards]
-        return repr([shards, self.wanted.rule, self.framing, self.decoding, *unusual(self.templates)])
+        return repr([shards, self.wanted.rule, self.framing, PLAIN, *unusual(self.templates)])
 
     def seek(self, position):
         """Continue at a position that `tell` returned; None is the beginning."""
@@ -264,7 +264,7 @@ class Stream:
 
     def read(self, number, epoch, skip, read, broken):
         """(picture, captions, position behind it) of one lane, without end."""
-        decoder = Decoder(self.framing, self.broken_percent, self.decoding, read, broken)
+        decoder = Decoder(self.framing, self.broken_percent, read=read, broken=broken)
         while True:
             order = np.random.default_rng([self.seed, epoch]).permutation(len(self.shards))[number :: self.lanes]
             draws = random.Random(f"{self.seed} {epoch} {number}")

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from cliperase.data.limits import BROKEN_PERCENT, log
+from cliperase.data.naming import IN_MEMORY
 from cliperase.data.pairs import PairSet, hashes_of, load_pairs
-from cliperase.data.pictures import PLAIN, Decoding
 from cliperase.data.prompts import asked_with
 from cliperase.data.rules import Rule, forget_mask, near_misses, of_no_row
 from cliperase.data.tables import is_schema, read_table, splits_of
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from cliperase.models.framing import Framing
     from cliperase.settings import TrainSettings
 
-IN_MEMORY = "in memory"  # the name of data that are rows in Python
 MOST_MEMORY = 1 / 3  # of all there is, for the files and pictures of a split: a run holds most of them twice
 Data = str | Path | Iterable[Any] | torch.utils.data.Dataset[Any]  # docs/data.md has the layouts
 
@@ -70,18 +69,16 @@ def load_split(
     rule: Mapping[str, Any] | None,
     framing: "Framing | None",
     broken_percent: float = BROKEN_PERCENT,
-    decoding: Decoding = PLAIN,
     templates: tuple[str, ...] = USUAL,
 ) -> tuple[PairSet, Tensor]:
     """The N pairs, and (N,) bool: the rows that `rule` forgets, of a split that is measured.
 
     `rule`: None forgets nothing; shards need one, because they are held in memory by what it matches, as do parquet
-    files that do not fit into memory. `framing`: that
-    of a model (`models.framing`), which brings the pictures of shards, and those of several sizes, to one size.
-    `broken_percent` of the rows may be unreadable. `decoding`: how pictures become RGB.
-    `templates`: what classes are asked with.
+    files that do not fit into memory. `framing`: that of a model (`models.framing`), which brings the pictures of
+    shards, and those of several sizes, to one size. `broken_percent` of the rows may be unreadable. `templates`: what
+    classes are asked with.
     """
-    opened = open_source(source, decoding, templates, split=split, framing=framing)
+    opened = open_source(source, templates, split=split, framing=framing)
     return opened.load_split(split, rule, framing, broken_percent)
 
 
@@ -104,11 +101,10 @@ def load_training(
     framing: "Framing",
     settings: "TrainSettings",
     most_forget: int | None = None,
-    decoding: Decoding = PLAIN,
 ) -> TrainingRows:
     """The training rows under `rule`. Of what is streamed at most `most_forget` rows are held, by
     default `shards.MOST_FORGET`."""
-    opened = open_source(source, decoding, split="train", framing=framing, stream=settings.stream)
+    opened = open_source(source, split="train", framing=framing, stream=settings.stream)
     return opened.load_training(rule, framing, settings, most_forget)
 
 
@@ -133,7 +129,6 @@ def measured_split(source: Data) -> str:
 
 def open_source(
     source: Data,
-    decoding: Decoding = PLAIN,
     templates: tuple[str, ...] = USUAL,
     *,
     split: str | None = None,
@@ -148,20 +143,20 @@ def open_source(
     if isinstance(source, str) and not source.strip():  # as a path it would be the working folder
         raise CliperaseError("data has no name; give a folder, a file or a name on the hub")
     if is_sharded(source):
-        return Shards(source, decoding, templates)
+        return Shards(source, templates)
     if stream is not False and isinstance(source, str | Path):
         from cliperase.data.row_groups import parquet_set
 
         rows = parquet_set(source)
         if rows and (stream or too_large(rows, split, framing)):
             rows.check_splits()
-            return Shards(rows, decoding, templates)
+            return Shards(rows, templates)
     if is_schema(source):
-        opened = Tables(source, decoding, templates)
+        opened = Tables(source, templates)
     else:
         from cliperase.data.brought import bring
 
-        opened = Tables(bring(source), decoding, templates)
+        opened = Tables(bring(source), templates)
     if stream:
         raise CliperaseError(
             f"stream is true, and data {str(opened.source)!r} are neither shards nor whole parquet files; take it out"
@@ -189,7 +184,6 @@ class Tables:
     """Rows in memory. `source`: a folder of parquet files of the schema, a name on the hub, or a `brought.Brought`."""
 
     source: "str | Path | Brought"
-    decoding: Decoding
     templates: tuple[str, ...] = USUAL
 
     def splits(self) -> list[str]:
@@ -204,7 +198,7 @@ class Tables:
         required: bool = True,
     ) -> tuple[PairSet, Tensor]:
         """As of `load_split`; where no row is `required`, the rule may match none."""
-        pairs = load_pairs(self.source, split, self.decoding, broken_percent, framing)
+        pairs = load_pairs(self.source, split, broken_percent, framing)
         asked = asked_with(pairs, self.templates, f"data {str(self.source)!r}")
         if rule is None:
             return asked, torch.zeros(len(pairs), dtype=torch.bool)
@@ -221,7 +215,7 @@ class Tables:
         self, rule: Mapping[str, Any], framing: "Framing", settings: "TrainSettings", most_forget: int | None
     ) -> TrainingRows:
         known = self.known(rule)
-        pairs = load_pairs(self.source, "train", self.decoding, settings.broken_percent, framing)
+        pairs = load_pairs(self.source, "train", settings.broken_percent, framing)
         mask = forget_mask(pairs, known)
         for note in near_misses(pairs, known):
             log.warning("%s: %s", known, note)
@@ -248,7 +242,6 @@ class Shards:
     """What is streamed: tar files of samples in the folder `source`, or the row groups of parquet files."""
 
     source: "str | Path | ParquetSet"
-    decoding: Decoding
     templates: tuple[str, ...] = USUAL
 
     def splits(self) -> list[str]:
@@ -266,7 +259,7 @@ class Shards:
             )
         from cliperase.data.shards import load_shards  # webdataset is imported where there are shards only
 
-        pairs, forgotten = load_shards(self.source, split, rule, framing, broken_percent, self.decoding)
+        pairs, forgotten = load_shards(self.source, split, rule, framing, broken_percent)
         return asked_with(pairs, self.templates, f"data {str(self.source)!r}"), forgotten
 
     def load_training(
@@ -275,6 +268,6 @@ class Shards:
         from cliperase.data.shards import MOST_FORGET, Stream, load_forget
 
         broken = settings.broken_percent
-        forget = load_forget(self.source, rule, framing, broken, most_forget or MOST_FORGET, self.decoding)
+        forget = load_forget(self.source, rule, framing, broken, most_forget or MOST_FORGET)
         asked = asked_with(forget, self.templates, f"data {str(self.source)!r}")
-        return TrainingRows(asked, Stream(self.source, rule, framing, settings, self.decoding, self.templates))
+        return TrainingRows(asked, Stream(self.source, rule, framing, settings, self.templates))
