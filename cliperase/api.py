@@ -94,8 +94,8 @@ def tell_cut(model: ImageTextModel, forget: PairSet) -> None:
     own, longer = model.token_rows([*texts, *(f"{text} more" for text in texts)]).split(len(texts))
     full = [text for text, cut in zip(texts, (own == longer).all(dim=1).tolist(), strict=True) if cut]
     if full:
-        told = "%d of %d captions to forget are cut where the model stops to read, the first is %r…"
-        warn(told, len(full), len(texts), full[0][:80])
+        said = "%d of %d captions to forget are cut where the model stops to read, the first is %r…"
+        warn(said, len(full), len(texts), full[0][:80])
 
 
 def several(values: Any) -> list[Any]:
@@ -159,8 +159,8 @@ def propose(
     if output:
         check_writable(Path(output) / "rule.yaml")
         check_outside(output, data)
-    examples = pictures_of([Path(one) for one in several(examples)])
-    found = propose(load_model(model, pick_device()), data, query, examples, checked_percent(broken_percent))
+    examples, allowed = pictures_of([Path(one) for one in several(examples)]), checked_percent(broken_percent)
+    found = propose(load_model(model, pick_device()), data, query, examples, allowed)
     if output:
         asked = [f"“{query}”"] * bool(query) + [f"{len(examples)} example{'s' * (len(examples) > 1)}"] * bool(examples)
         write_proposal(Path(output), found, " and ".join(asked))

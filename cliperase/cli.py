@@ -141,8 +141,8 @@ def tell_old_audit(output):
     from cliperase.data.limits import log
 
     if (output / AUDIT).is_file() and audit_of(output) is None:
-        said = (output / AUDIT.parent, "it is of weights that were here before; audit again, or delete it")
-        log.warning("%s is not of this result: %s", *said)
+        said = "%s is not of this result: it is of weights that were here before; audit again, or delete it"
+        log.warning(said, output / AUDIT.parent)
 
 
 def add_audit(arguments, rule, thresholds, settings):
@@ -176,8 +176,9 @@ def run_evaluate(arguments):
     rule = rule_of(arguments, required=False)
     if arguments.output:
         check_writable(arguments.output)
-    what = (arguments.model, arguments.data, rule, arguments.split, arguments.templates)
-    metrics = evaluate(*what, arguments.broken_percent)
+    metrics = evaluate(
+        arguments.model, arguments.data, rule, arguments.split, arguments.templates, arguments.broken_percent
+    )
     if arguments.output:
         write_json(arguments.output, metrics)
     print(json.dumps(metrics, indent=2, allow_nan=False))
@@ -205,8 +206,9 @@ def run_audit(arguments):
 def run_propose(arguments):
     from cliperase.api import propose
 
-    what = (arguments.model, arguments.data, arguments.query, arguments.examples, arguments.output)
-    found = propose(*what, arguments.broken_percent)
+    found = propose(
+        arguments.model, arguments.data, arguments.query, arguments.examples, arguments.output, arguments.broken_percent
+    )
     print(
         f"{len(found['rule']['rows'])} rows score above {found['cut']:.2f}. Read {arguments.output / 'proposal.html'}"
     )
@@ -217,8 +219,10 @@ def run_compare(arguments):
     from cliperase.api import compare
 
     rule = rule_of(arguments, required=False)
-    what = (arguments.before, arguments.after, arguments.data, rule, arguments.split, arguments.query)
-    compare(*what, arguments.output, arguments.broken_percent)
+    compare(
+        arguments.before, arguments.after, arguments.data, rule, arguments.split, arguments.query, arguments.output,
+        arguments.broken_percent,
+    )  # fmt: skip
     print(f"Read {arguments.output / 'comparison.html'}")
 
 

@@ -26,8 +26,10 @@ def compare(before, after, data, rule=None, split="test", queries=(), broken_per
     nearest images of each model, and `maps`.
     """
     source = open_source(data)
-    read = (source, split, rule, broken_percent)
-    sides = [Side.of(model, name, *read) for model, name in ((before, "before"), (after, "after"))]
+    sides = [
+        Side.of(model, name, source, split, rule, broken_percent)
+        for model, name in ((before, "before"), (after, "after"))
+    ]
     harm = harmed(*sides) if sides[0].split.has_classes else []
     asked = list(dict.fromkeys([*queries, *chosen(sides[0].split, harm)]))
     return {

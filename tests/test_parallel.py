@@ -1,19 +1,16 @@
 """Several processes: shares and gathering by hand, and the same model as a single process makes."""
 
 import copy
-import io
 import json
 import os
 import subprocess
 import sys
-from contextlib import redirect_stdout
 
 import pytest
 import torch
 from conftest import TINY_VIT
 
 from cliperase import parallel
-from cliperase.cli import main
 from cliperase.errors import CliperaseError
 from cliperase.methods.fine_tune import FineTune
 from cliperase.models import load_model
@@ -51,25 +48,22 @@ def test_a_process_without_a_gpu_is_told(monkeypatch):
         parallel.join_processes()
 
 
-def run_together(*call):
-    """Two processes of torchrun; what the first prints."""
-    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *map(str, call)]
+def run(processes, *call):
+    """A call of Python in one process, or in several of torchrun, without a GPU; what the first prints."""
+    together = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    command = [sys.executable, *(together if processes > 1 else []), *map(str, call)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(run, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
 
 def unlearn(processes, model_folder, data_folder, output, *settings, method="CLIPErase"):
-    """The command in this process or in two: what it prints, and the model it writes."""
-    call = ["unlearn", "--no-audit", "--model", str(model_folder), "--data", str(data_folder), "--forget", "apple"]
-    call += ["--method", method, "--output", str(output), "--set", "steps=3", "learning_rate=1.0e-3", "forget_batch=4"]
-    call += ["retain_batch=9", "evaluate_every=1", *settings]
-    if processes == 1:
-        with redirect_stdout(io.StringIO()) as printed:
-            assert main(call) == 0
-        return json.loads(printed.getvalue()), load_model(output).state_dict()
-    return json.loads(run_together("-m", "cliperase.cli", *call)), load_model(output).state_dict()
+    """What the command prints, and the model it writes."""
+    call = ["-m", "cliperase.cli", "unlearn", "--no-audit", "--model", model_folder, "--data", data_folder]
+    call += ["--forget", "apple", "--method", method, "--output", output, "--set", "steps=3", "learning_rate=1.0e-3"]
+    call += ["forget_batch=4", "retain_batch=9", "evaluate_every=1", *settings]
+    return json.loads(run(processes, *call)), load_model(output).state_dict()
 
 
 @pytest.mark.parametrize(
@@ -107,7 +101,7 @@ def test_the_first_of_two_processes_audits_alone(model_folder, data_folder, tmp_
     (tmp_path / "script.py").write_text(AUDITED)
     call = [tmp_path / "script.py", "unlearn", "--model", model_folder, "--data", data_folder, "--forget", "apple"]
     settings = ["--set", "steps=1", "learning_rate=1.0e-3", "forget_batch=4", "retain_batch=8"]
-    printed = run_together(*call, "--output", tmp_path / "out", *settings)
+    printed = run(2, *call, "--output", tmp_path / "out", *settings)
     assert json.loads(printed) == json.loads((tmp_path / "out" / "report.json").read_text())
     (probe,) = json.loads((tmp_path / "out" / "audit" / "audit.json").read_text())["probes"]
     assert probe["measures"]
@@ -194,7 +188,7 @@ if is_first():
 def test_weights_in_parts_are_a_half_each_and_go_on_from_a_checkpoint(transformer, data_folder, tmp_path):
     script, found = tmp_path / "script.py", tmp_path / "found.json"
     script.write_text(PARTS)
-    run_together(script, transformer, data_folder, tmp_path / "checkpoint.pt", found)
+    run(2, script, transformer, data_folder, tmp_path / "checkpoint.pt", found)
     found = json.loads(found.read_text())
     assert found["held"] == pytest.approx(0.5, abs=0.02)
     assert found["apart"] == 0
@@ -250,9 +244,8 @@ def test_two_processes_have_the_gradients_of_one(source, micro_batch, model_fold
     """Of a set in memory and of a stream, for every weight, up to rounding."""
     script, data = tmp_path / "gradients.py", request.getfixturevalue(source)
     script.write_text(GRADIENTS)
-    calls = [[script, model_folder, data, tmp_path / f"{count}.pt", micro_batch] for count in (1, 2)]
-    subprocess.run([sys.executable, *map(str, calls[0])], check=True, capture_output=True)
-    run_together(*calls[1])
+    for count in (1, 2):
+        run(count, script, model_folder, data, tmp_path / f"{count}.pt", micro_batch)
     found = [torch.load(tmp_path / f"{count}.pt", weights_only=True) for count in (1, 2)]
     (terms, one), (others, two) = found
     assert {name: value.item() for name, value in terms.items()} == pytest.approx(

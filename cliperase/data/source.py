@@ -207,7 +207,7 @@ class Tables:
             mask = forget_mask(pairs, known, required=required and known.kind != "rows")
         except CliperaseError as error:
             raise CliperaseError(f"split {split!r}: {error}") from None
-        if required and (lost := of_no_row(pairs, known)):
+        if required and len(known.values) > 1 and (lost := of_no_row(pairs, known)):  # of one, the mask has rows
             log.warning("split %r: no row is of %s, so that nothing there tells whether it is forgotten", split, lost)
         return asked, mask
 

@@ -1,10 +1,10 @@
 """SLUG (Cai et al. 2024): one layer, one gradient, θ ← θ - s·‖θ‖·g_f/‖g_f‖ with s found by binary search.
 
-1. One gradient g_f of the forget loss (the mean cosine of true pairs) and g_r of InfoNCE on Dr. 2. Layers on
-the Pareto front of high importance ‖g_f‖/‖θ‖ and low |cos(g_f, g_r)|; the most important `layers` of them are
-tried. Embeddings and positions are no layers, as in the published code: a word's own rows are the word, not what it is
-associated with. 3. Binary search on validation data: s is larger while more than `tolerance`
-percent of the forget set is still recognised, else smaller. The best score of all is kept. Seconds instead of minutes.
+1. One gradient g_f of the forget loss (the mean cosine of true pairs) and g_r of InfoNCE on Dr. 2. Layers on the Pareto
+front of high importance ‖g_f‖/‖θ‖ and low |cos(g_f, g_r)|; the most important `layers` of them are tried. Embeddings
+and positions are no layers, as in the published code: a word's own rows are the word, not what it is associated with.
+3. Binary search on validation data: s is larger while more than `tolerance` percent of the forget set is still
+recognised, else smaller. The best score of all is kept. Seconds instead of minutes.
 
 Settings: the published code tries every layer on the front, with one front for each tower; it starts at s = 0.1,
 doubles it until no forget image has its class among the first five, then bisects, 10 measurements a layer. Ours has

@@ -126,7 +126,7 @@ def cut_grid(rows, order, panels, cuts, paper=None, marks=()):
 
     `panels`: rows of [(stem, title)], where `<stem>@<cut>` is a metric. `cuts`: {cut: name}. A dot is the mean,
     paler for the first cuts; the bar behind it reaches from the lowest to the highest run. Full lines are the
-    reference, dashed ones `marks` [(stem, value, name)], both named. `paper`: {(method, metric): value}, diamonds.
+    original, dashed ones `marks` [(stem, value, name)], both named. `paper`: {(method, metric): value}, diamonds.
     """
     size = (7, (0.4 * len(order) + 0.8) * len(panels) + 0.3 + FOOT)
     shape = (len(panels), len(panels[0]))

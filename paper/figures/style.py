@@ -48,7 +48,7 @@ def key(figure, marks, title="", **place):
 
 
 def ink_of(method, ours=("CLIPErase",)):
-    """Blue for the rows that a figure is about, and two greys: a colour says whose number it is, not of which row."""
+    """Blue for the rows that a figure is about, and two greys, the paler one for the original."""
     return OURS if method in ours else "0.6" if method == "original" else "0.25"
 
 
